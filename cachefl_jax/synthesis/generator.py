@@ -1,0 +1,161 @@
+"""Text to images with any diffusers pipeline: the embedded one, a directory, or a model of the hub.
+
+The embedded pipeline is a stock ``StableDiffusionPipeline`` and takes the same path as the others. torch and
+diffusers are imported where they are used: nothing else in the package needs them.
+
+Axis letters: n images, B batch, H W image.
+"""
+
+import contextlib
+import inspect
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from cachefl_jax.errors import UsageError
+
+FIELD = "synthesis.pipeline"
+POCKET = pathlib.Path(__file__).parent / "pocket"
+ALLOWED = "'pocket', a directory in diffusers' format, or a hub name such as CompVis/stable-diffusion-v1-4"
+ARGUMENTS = {"prompt", "num_inference_steps", "guidance_scale", "generator", "output_type"}
+
+
+def generate(
+    pipeline: str,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int = 16,
+) -> np.ndarray:
+    """Draws one image for every prompt and seed.
+
+    An image depends on its own prompt and seed, on `steps`, `guidance` and the size; not on the batch that it was
+    drawn in.
+
+    Args:
+        pipeline: 'pocket', a directory, or a hub name.
+        prompts: n texts.
+        seeds: n seeds of the initial noise.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance; 1 or less is none.
+        height: of the images, in pixels; the pipeline's own if not given.
+        width: likewise.
+        batch_size: images drawn at once, B.
+
+    Returns:
+        uint8 [n, H, W, 3].
+
+    Raises:
+        UsageError: no such pipeline, one that does not draw from text, a prompt that it would cut off, or less than
+            one step.
+    """
+    if steps < 1:
+        raise UsageError("synthesis.steps", steps, "1 or more", "20 to 50 are usual")
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+    import torch
+
+    with quiet():
+        drawer = load_pipeline(find_pipeline(pipeline))
+        check_lengths(drawer, prompts)
+        size = {name: side for name, side in (("height", height), ("width", width)) if side is not None}
+        drawn = []
+        with tqdm(total=len(prompts), desc="drawing images", unit="image", leave=False, disable=None) as bar:
+            for start in range(0, len(prompts), batch_size):
+                part = slice(start, start + batch_size)
+                # The noise is drawn on the CPU, so that a seed means the same image whatever the device.
+                noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[part]]
+                batch = drawer(
+                    prompt=list(prompts[part]),
+                    num_inference_steps=steps,
+                    guidance_scale=guidance,
+                    generator=noise,
+                    output_type="np",
+                    **size,
+                ).images
+                drawn.append(np.rint(255 * np.clip(batch, 0, 1)).astype(np.uint8))
+                bar.update(len(batch))
+    return np.concatenate(drawn)
+
+
+def find_pipeline(name: str) -> pathlib.Path:
+    """The directory of a pipeline; a hub name is downloaded (safetensors only) or found in the hub's local cache.
+
+    Raises:
+        UsageError: the name is no pipeline's directory, or the hub cannot be reached.
+    """
+    directory = POCKET if name == "pocket" else pathlib.Path(name)
+    if directory.is_dir():
+        if not (directory / "model_index.json").is_file():
+            found = f"{directory} (no model_index.json)"
+            raise UsageError(FIELD, found, ALLOWED, "name the top folder of a pipeline")
+        return directory
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UsageError(FIELD, name, ALLOWED, "no such directory: correct the path")
+    from diffusers import DiffusionPipeline
+
+    try:
+        with quiet():
+            return pathlib.Path(DiffusionPipeline.download(name, use_safetensors=True))
+    except Exception as error:  # the hub client raises a dozen kinds; all of them mean "not to be had"
+        reason = f"{type(error).__name__} from the hub"
+        raise UsageError(FIELD, name, ALLOWED, f"{reason}: download it once and name its directory") from error
+
+
+def load_pipeline(directory: pathlib.Path):
+    """The pipeline in float32, on the accelerator if torch has one.
+
+    Raises:
+        UsageError: files missing or broken, no safetensors, or no text-to-image pipeline.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    try:
+        drawer = DiffusionPipeline.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # each component's loader raises its own kinds
+        reason = f"{directory} ({type(error).__name__}: {error})"
+        wanted = "a whole pipeline with its weights in safetensors"
+        raise UsageError(FIELD, reason, wanted, "download it again") from error
+    if not ARGUMENTS.issubset(inspect.signature(drawer.__call__).parameters):
+        kind = f"{directory} ({type(drawer).__name__})"
+        raise UsageError(FIELD, kind, "a pipeline that draws images from text", "name a text-to-image model")
+    drawer.set_progress_bar_config(disable=True)
+    return drawer.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_lengths(drawer, prompts: Sequence[str]) -> None:
+    """Refuses prompts that the tokenizer would cut off: what is lost may well be the class name."""
+    tokenizer = getattr(drawer, "tokenizer", None)
+    if tokenizer is None:
+        return
+    for prompt in dict.fromkeys(prompts):
+        length = len(tokenizer(prompt).input_ids)
+        if length > tokenizer.model_max_length:
+            value, allowed = f"{prompt} ({length} tokens)", f"at most {tokenizer.model_max_length} tokens"
+            raise UsageError("synthesis.prompts", value, allowed, "shorten the template or the class name")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back the libraries' bars and advice, and puts their settings back afterwards."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()

@@ -1,0 +1,108 @@
+"""What the federation is compared with: CLIP untuned, the cache untuned, each client alone, everybody in one place.
+
+Each function gives a method's entry in summary.json.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cachefl_jax import costs
+from cachefl_jax.data import everything
+from cachefl_jax.federation import Clients
+from cachefl_jax.files import read_json, write_json
+from experiments.build import Learner, place_clients
+from experiments.prepare import Inputs
+from experiments.workdir import Workdir
+
+
+def compare(config: ConfigDict, inputs: Inputs, learner: Learner, workdir: Workdir) -> dict[str, dict]:
+    """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it."""
+    results = read_json(workdir.baselines) if workdir.baselines.is_file() else {}
+    runners = {
+        "zero_shot": zero_shot,
+        "cache_init": cache_init,
+        "local_only": local_only,
+        "centralized": centralized,
+    }
+    for name in config.methods:
+        if name in runners and name not in results:
+            results[name] = runners[name](config, inputs, learner)
+            write_json(workdir.baselines, results)
+    return results
+
+
+def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
+    """CLIP by its prompts alone; without text features it has no answer to be right about."""
+    if inputs.bank.text_features is None:
+        return result(None, None)
+    return result(*learner.score(inputs.bank, learner.zero_shot_accuracy, ()))
+
+
+def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
+    """The synthetic cache as the server sends it, untuned: it travels down once."""
+    down = costs.tree_bytes(learner.params)
+    scores = learner.score(inputs.bank, learner.accuracy, learner.params)
+    return result(*scores, down=down, total=down * config.partition.clients)
+
+
+def local_only(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
+    """Each client alone for as many rounds, on the same test rows; the mean over clients, unweighted."""
+    count, scores, seconds = config.partition.clients, [], 0.0
+    for client in tqdm(range(count), desc="local only", unit="client", leave=False, disable=None):
+        params, taken = train_alone(config, learner, learner.alone, client, learner.clients)
+        scores.append(learner.score(inputs.bank, learner.accuracy, params))
+        seconds += taken
+    test, validation = ([score[part] for score in scores] for part in (0, 1))
+    mean_validation = None if validation[0] is None else float(np.mean(validation))
+    down = costs.tree_bytes(learner.params)
+    return result(
+        float(np.mean(test)), mean_validation, rounds=config.rounds, down=down, total=down * count,
+        flops=round_flops(config, inputs, len(inputs.bank.train.labels) / count),
+        seconds=seconds / config.rounds if config.rounds else None,
+        test_accuracy_min=min(test), test_accuracy_max=max(test),
+    )  # fmt: skip
+
+
+def centralized(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
+    """The same training on everybody's rows: a federation of one client that holds them all."""
+    rows = len(inputs.bank.train.labels)
+    params, seconds = train_alone(config, learner, learner.central, 0, place_clients(everything(rows)))
+    return result(
+        *learner.score(inputs.bank, learner.accuracy, params), rounds=config.rounds, up=None, down=None, total=None,
+        flops=round_flops(config, inputs, rows), seconds=seconds / config.rounds if config.rounds else None,
+    )  # fmt: skip
+
+
+def train_alone(config: ConfigDict, learner: Learner, alone: Callable, client: int, clients: Clients):
+    """(params, seconds) of one client's rounds without a federation; compiled before the clock starts."""
+
+    def train(rounds: int):
+        arrays = (learner.params, clients, learner.data, learner.frozen, learner.hyper)
+        return jax.block_until_ready(alone(learner.key, jnp.asarray(rounds), jnp.asarray(client), *arrays))
+
+    train(0)
+    began = time.perf_counter()
+    return train(config.rounds), time.perf_counter() - began
+
+
+def round_flops(config: ConfigDict, inputs: Inputs, rows: float) -> float:
+    """FLOPs of a round at a client of `rows` rows."""
+    return costs.cache_training_flops(rows * config.local.epochs, *inputs.keys.shape)
+
+
+def result(
+    test: float | None, validation: float | None, *, rounds: int = 0, up: int | None = 0, down: int | None = 0,
+    total: int | None = 0, flops: float = 0.0, seconds: float | None = None, **more: float,
+) -> dict:  # fmt: skip
+    """A method's entry in summary.json. Bytes are null where nothing federated happened that could be counted."""
+    return {
+        "test_accuracy": test, "validation_accuracy": validation, "rounds": rounds,
+        "uplink_bytes_per_client_round": up, "downlink_bytes_per_client_round": down, "total_bytes": total,
+        "client_flops_per_round": flops, "seconds_per_round": seconds, **more,
+    }  # fmt: skip

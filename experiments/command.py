@@ -1,0 +1,88 @@
+"""What every command shares: flags, and bad input told in one line with exit status 2."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cachefl_jax.errors import UsageError
+
+
+def define(*names: str) -> None:
+    """Defines the shared flags a command takes: 'config' and 'workdir'. Twice does no harm, so that a process may
+    import several commands."""
+    if "config" in names and "config" not in flags.FLAGS:
+        config_flags.DEFINE_config_file("config", None, "a config file, FILE.py[:arg]", lock_config=True)
+    if "workdir" in names and "workdir" not in flags.FLAGS:
+        flags.DEFINE_string("workdir", None, "the folder of a run")
+
+
+def required(name: str):
+    """The value of a flag.
+
+    Raises:
+        UsageError: it was not given.
+    """
+    flag = flags.FLAGS[name]
+    if flag.value is None:
+        raise UsageError(f"--{name}", "nothing", flag.help, f"add --{name}=...")
+    return flag.value
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; a `UsageError` from either is one line on stderr and exit status 2."""
+
+    def guarded(_) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that it does not find
+        try:
+            main()
+        except UsageError as error:
+            leave(error)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; whatever is wrong with them becomes a `UsageError`'s line."""
+    try:
+        left = flags.FLAGS(argv)
+        if left[1:]:
+            raise UsageError("command line", left[1], "flags only, --name=value", "put -- and = in")
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            flags.FLAGS.config.keys()  # a file that could not be loaded says so only when it is looked into
+        return left
+    except UsageError as error:
+        leave(error)
+    # A config file is the user's own program, and config_flags hands on whatever it raises.
+    except Exception as error:
+        leave(explain(argv, error))
+
+
+def explain(argv: Sequence[str], error: Exception) -> UsageError:
+    """A flag error in the words of a `UsageError`."""
+    file = next((word.split("=", 1)[1] for word in argv if word.startswith("--config=")), "none")
+    if "Traceback" in str(error):  # the file's own exception, of which its last line tells
+        text = str(error).strip().splitlines()[-1]
+        return UsageError("--config", f"{file} ({text})", "a Python file whose get_config() runs", "correct it")
+    text = " ".join(str(error).split())
+    unknown = re.search(r"'(\w+)\\?'", text) if isinstance(error, AttributeError) else None
+    if unknown:
+        given = [word.split("=")[0].lstrip("-") for word in argv]
+        field = next((name for name in given if name.split(".")[-1] == unknown[1]), unknown[1])
+        guess = re.search(r'Did you mean "([^"]+)"', text)
+        mend = f"did you mean {guess[1]}?" if guess else "correct the name"
+        return UsageError(field, "no such field", "the fields of cachefl_jax.config.default()", mend)
+    illegal = re.match(r"flag --(\S+?)=(.*?): (.*)", text)
+    if illegal:
+        return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
+    if isinstance(error, flags.Error):
+        return UsageError("command line", text, "this command's flags, see --help", "correct the flag")
+    return UsageError("--config", f"{file} ({text})", "a Python file with get_config()", "correct the path or the file")
+
+
+def leave(error: UsageError) -> None:
+    print(error, file=sys.stderr)
+    sys.exit(2)

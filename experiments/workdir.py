@@ -1,0 +1,99 @@
+"""What a run leaves in its folder, and how a second start finds its way through it."""
+
+import json
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cachefl_jax.config import differences
+from cachefl_jax.errors import UsageError
+from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors
+
+
+class Workdir:
+    """The files of one run, by name."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.partition = path / "partition.npz"
+        self.images = path / "images.npz"
+        self.metrics = path / "metrics.jsonl"
+        self.baselines = path / "baselines.json"
+        self.summary = path / "summary.json"
+        self.checkpoints = path / "checkpoints"
+        self.cache_init = path / "cache_init.safetensors"
+        self.cache = path / "cache.safetensors"
+
+    def refuse_others(self, config: ConfigDict) -> None:
+        """Stops unless the folder is new, empty, or holds this very config.
+
+        Raises:
+            UsageError: it holds another config (the fields that differ are named), or files that are no run's.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
+        if self.config.is_file():
+            theirs, ours = read_json(self.config), resolved(config)
+            fields = differences(theirs, ours)
+            if fields:
+                shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
+                value = f"{self.path} with another config ({shown})"
+                raise UsageError("--workdir", value, "a new folder, or the same config", "name another folder")
+        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            value = f"{self.path} with files but no config.json"
+            raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
+
+    def append_metrics(self, record: dict) -> None:
+        """Adds a line; a line cut short by a kill is dropped by `keep_metrics`."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        """The whole lines, in order."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def keep_metrics(self, rounds: int) -> list[dict]:
+        """Drops what was written after the checkpoint of round `rounds`, and returns what stays."""
+        kept = [record for record in self.read_metrics() if record["round"] <= rounds]
+        self.metrics.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in kept))
+        return kept
+
+    def write_inputs(self, config: ConfigDict, partition: dict, images: dict | None) -> None:
+        """The config first, which marks the folder as this run's; then who holds what, and images to look at."""
+        write_json(self.config, resolved(config))
+        write_arrays(self.partition, partition)
+        if images is not None:
+            write_arrays(self.images, images)
+
+
+def resolved(config: ConfigDict) -> dict:
+    """The config as JSON holds it: plain dicts and lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def at(config: dict, field: str):
+    """The value at a dotted path, or 'nothing'."""
+    for name in field.split("."):
+        config = config.get(name, "nothing") if isinstance(config, dict) else "nothing"
+    return config
+
+
+def write_cache(path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
+    """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON strings."""
+    metadata = {
+        "alpha": json.dumps(round_trip(frozen.alpha)),
+        "beta": json.dumps(round_trip(frozen.beta)),
+        "logit_scale": json.dumps(round_trip(frozen.logit_scale)),
+        "class_names": json.dumps(list(class_names)),
+    }
+    write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
+
+
+def round_trip(value) -> float:
+    """A float32 in the fewest digits that read back as the same float32."""
+    return float(str(np.float32(value)))

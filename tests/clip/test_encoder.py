@@ -1,0 +1,48 @@
+"""Images and class names to unit features."""
+
+import numpy as np
+import pytest
+
+from cachefl_jax.clip import encode_classes, encode_images, load_encoder
+from cachefl_jax.errors import UsageError
+from experiments.pretrain import rendered_type
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder("pocket")
+
+
+def test_features_are_unit_rows_and_do_not_depend_on_the_batch(encoder):
+    images = np.random.default_rng(0).integers(0, 256, (150, 20, 20, 3), dtype=np.uint8)
+    together = encode_images(encoder, images)
+    assert together.shape == (150, 128)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(together[140:143], encode_images(encoder, images[140:143]), atol=1e-6)
+
+
+def test_class_weights_average_the_templates_unit_features(encoder):
+    names, templates = ("three", "seven"), ("a photo of the digit {}.", "the digit {}.")
+    single = [encode_classes(encoder, names, (template,)) for template in templates]
+    mean = (single[0] + single[1]) / 2
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(encode_classes(encoder, names, templates), expected, atol=1e-6)
+
+
+def test_the_pocket_clip_reads_rendered_type_by_its_prompts(encoder):
+    """Type of another seed than it was trained on: the pre-training has worked, and text and image meet."""
+    data = rendered_type.render(300, seed=12345, digit_share=1.0)
+    weights = encode_classes(encoder, rendered_type.DIGITS, ("a photo of the digit {}.",))
+    guesses = (encode_images(encoder, data.images) @ weights.T).argmax(axis=1)
+    assert (guesses == data.glyphs).mean() > 0.95
+
+
+def test_underscores_of_folder_names_read_as_spaces(encoder):
+    spaced, scored = (encode_classes(encoder, (name,), ("{}",)) for name in ("digit three", "digit_three"))
+    assert np.array_equal(spaced, scored)
+
+
+@pytest.mark.parametrize("template", ["no place", "{} and {}", "{name}"])
+def test_a_template_without_exactly_one_place_is_refused(encoder, template):
+    with pytest.raises(UsageError, match=r"clip.templates: got .*exactly one \{\}"):
+        encode_classes(encoder, ("three",), (template,))

@@ -1,0 +1,45 @@
+"""Strict for every test: no silent rank promotion, no warnings (setup.cfg), and four CPU devices to spread over."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 4)
+
+BANKS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "feature_banks"
+
+
+@pytest.fixture
+def real_bank():
+    """The path of a real feature bank by name; skips where the development data is absent."""
+
+    def find(name: str) -> pathlib.Path:
+        path = BANKS / f"{name}.npz"
+        if not path.is_file():
+            pytest.skip(f"real CLIP features are not part of the product: no {path.name} beside the checkout")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def make_bank(tmp_path):
+    """Writes a small feature bank that passes every check; arguments replace or, as None, remove arrays."""
+
+    def make(classes: int = 4, width: int = 8, **changes) -> pathlib.Path:
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(classes, width))
+        arrays = {"text_features": centres + 0.3 * rng.normal(size=centres.shape)}
+        for name, per_class in (("train", 15), ("val", 5), ("test", 10), ("synthetic", 3)):
+            labels = np.repeat(np.arange(classes), per_class)
+            noise = rng.normal(size=(len(labels), width))
+            arrays |= {f"{name}_features": (centres[labels] + 0.7 * noise).astype(np.float32), f"{name}_labels": labels}
+        arrays |= changes
+        path = tmp_path / "bank.npz"
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        return path
+
+    return make
