@@ -9,6 +9,15 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)
 
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory):
+    """Synthetic sets are drawn for this session alone, never found in the user's store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHEFL_HOME", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
 BANKS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "feature_banks"
 
 

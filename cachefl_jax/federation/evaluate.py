@@ -31,21 +31,17 @@ def make_accuracy(logits: Callable) -> Callable[..., float]:
 
 
 def make_alone(local: LocalTraining) -> Callable[..., Params]:
-    """(key, rounds, client, params, clients, data, frozen, hyper) -> params after as many rounds of local training as
-    a federated client gets, without ever hearing from the others.
+    """(key, round, client, params, clients, data, frozen, hyper) -> params after that round of local training.
 
-    A client draws the same batches here as in the federation: only the averaging is missing.
+    Called for round 0, 1, ... with its own result, it trains a client that never hears from the others, on the very
+    batches that it would draw in the federation: only the averaging is missing.
     """
 
     @jax.jit
-    def alone(key, rounds, client, params, clients, data, frozen, hyper):
+    def alone(key, number, client, params, clients, data, frozen, hyper):
         start = clients.offsets[client]
         rows = Rows(start, clients.offsets[client + 1] - start)
-
-        def one_round(number, params):
-            round_key = jax.random.fold_in(jax.random.fold_in(key, number), client)
-            return train_client(local, round_key, params, frozen, hyper, data, clients.indices, rows)[0]
-
-        return jax.lax.fori_loop(0, rounds, one_round, params)
+        client_key = jax.random.fold_in(jax.random.fold_in(key, number), client)
+        return train_client(local, client_key, params, frozen, hyper, data, clients.indices, rows)[0]
 
     return alone

@@ -51,7 +51,8 @@ class LocalTraining(NamedTuple):
         optimizer: Hyper -> optax transformation; its state starts anew in every round.
         epochs: passes over the client's rows.
         batch_size: B; the last batch of an epoch may be smaller, and is then averaged over what it has.
-        capacity: rows of the largest client, rounded up to whole batches (`plan_batches`).
+        capacity: rows of the largest client, rounded up to whole batches (`plan_batches`). A client with more is not
+            noticed and trains on wrong rows.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]

@@ -54,7 +54,11 @@ def server_sgd(learning_rate: float, momentum: float = 0.0) -> optax.GradientTra
 
 
 def server_adam(learning_rate: float, momentum: float = 0.0) -> optax.GradientTransformation:
-    """FedAdam with the paper's beta2 0.99 and tau 1e-3; `momentum` is beta1."""
+    """FedAdam with the paper's beta2 0.99 and tau 1e-3; `momentum` is beta1.
+
+    Both moments are corrected for their start at zero, as in Adam; the paper's Algorithm 2 leaves that out, so its
+    first rounds take smaller steps.
+    """
     return optax.adam(learning_rate, b1=momentum, b2=0.99, eps=1e-3)
 
 
@@ -62,8 +66,11 @@ SERVER_OPTIMIZERS = {"sgd": server_sgd, "adam": server_adam}
 
 
 def init_server(params: Params, optimizer: optax.GradientTransformation) -> ServerState:
-    """The server before round 1. Copies `params`, because a round gives its input's buffers away."""
-    params = jax.tree.map(jnp.array, params)
+    """The server before round 1, for `params` of float32 leaves.
+
+    Copies them, because a round gives its input's buffers away, and gives Python numbers the type that a round returns.
+    """
+    params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
     return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
@@ -87,14 +94,21 @@ def make_round(
         hyper: the clients' optimizer's numbers.
         key: the run's key; a client's is fold_in(fold_in(key, round), client), so that neither order, chunks nor a
             resumed run change what it draws.
+
+    Raises:
+        ValueError: the chunk cannot be spread evenly.
     """
+    if client_chunk < 1 or client_chunk % devices:
+        raise ValueError(f"client_chunk {client_chunk} is not a multiple of {devices} device(s), 1 or more")
     sharding = client_sharding(devices)
     body = functools.partial(train_round, local, server_optimizer, client_chunk, sharding)
     if sharding is None:
         return jax.jit(body, donate_argnums=0)
-    # All but a chunk's clients lies whole on every device; saying so keeps round 2 from compiling anew.
+    # All but a chunk's clients lies whole on every device. The first state does not yet: placing it here keeps the
+    # second round, whose state comes placed out of the first, from compiling anew.
     whole = NamedSharding(sharding.mesh, PartitionSpec())
-    return jax.jit(body, donate_argnums=0, in_shardings=whole, out_shardings=whole)
+    compiled = jax.jit(body, donate_argnums=0, in_shardings=whole, out_shardings=whole)
+    return lambda state, *rest: compiled(jax.device_put(state, whole), *rest)
 
 
 def client_sharding(devices: int) -> NamedSharding | None:
@@ -136,7 +150,9 @@ def train_round(
         if sharding is not None:
             ids, rows, weight = jax.lax.with_sharding_constraint((ids, rows, weight), sharding)
         deltas = jax.vmap(train_one)(ids, rows)
-        return jax.tree.map(lambda total, delta: total + jnp.tensordot(weight, delta, 1), totals, deltas)
+        # In full float32 everywhere: an accelerator's default would round the clients' changes to 10 bits.
+        mean = functools.partial(jnp.tensordot, weight, axes=1, precision=jax.lax.Precision.HIGHEST)
+        return jax.tree.map(lambda total, delta: total + mean(delta), totals, deltas)
 
     chosen, counts, weights = (pad_to_chunks(x, client_chunk) for x in (chosen, counts, weights))
     zeros = (jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()))

@@ -24,10 +24,6 @@ from cachefl_jax.clip.model import CLIP
 from cachefl_jax.clip.weights import save_clip
 from experiments.pretrain import rendered_type, tokenizer
 
-OUTPUT = flags.DEFINE_string("output", "cachefl_jax/clip/pocket", "directory of the checkpoint")
-SEED = flags.DEFINE_integer("seed", 0, "seed of type, captions, weights and order")
-IMAGES = flags.DEFINE_integer("images", 100_000, "characters to render")
-EPOCHS = flags.DEFINE_integer("epochs", 10, "passes over them, each with fresh captions")
 BATCH = 256
 
 PREPROCESSOR = {
@@ -95,27 +91,36 @@ def train(model: CLIP, data, pixels, vocabulary, epochs: int, seed: int) -> floa
         ids = vocabulary(rendered_type.captions(rng, data), padding="max_length", max_length=tokenizer.LENGTH)
         ids = np.asarray(ids["input_ids"], np.int32)
         batches = rng.permutation(len(pixels))[: len(pixels) // BATCH * BATCH].reshape(-1, BATCH)
-        bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False)
+        bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None)
         losses = [step(model, optimizer, jnp.asarray(pixels[b]), ids[b], data.glyphs[b]) for b in bar]
         mean = float(jnp.mean(jnp.stack(losses)))
         print(f"epoch {epoch + 1}: loss {mean:.4f}, scale {float(jnp.exp(model.logit_scale[...])):.1f}", flush=True)
     return mean
 
 
+def define_flags() -> None:
+    """Not at import: the other script here has flags of the same names."""
+    flags.DEFINE_string("output", "cachefl_jax/clip/pocket", "directory of the checkpoint")
+    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights and order")
+    flags.DEFINE_integer("images", 100_000, "characters to render")
+    flags.DEFINE_integer("epochs", 10, "passes over them, each with fresh captions")
+
+
 def main(_):
-    started, output = time.monotonic(), pathlib.Path(OUTPUT.value)
+    options = flags.FLAGS
+    started, output = time.monotonic(), pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     vocabulary = tokenizer.build(output)
     (output / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
-    data = rendered_type.render(IMAGES.value, SEED.value)
+    data = rendered_type.render(options.images, options.seed)
     pixels = prepare_all(data.images, read_preparation(output))
     config = configuration(vocabulary)
-    model = CLIP(config, rngs=nnx.Rngs(SEED.value))
-    loss = train(model, data, pixels, vocabulary, EPOCHS.value, SEED.value)
+    model = CLIP(config, rngs=nnx.Rngs(options.seed))
+    loss = train(model, data, pixels, vocabulary, options.epochs, options.seed)
     save_clip(model, config, output)
     record = {
-        "command": f"python -m experiments.pretrain.pocket_clip --seed={SEED.value} --images={IMAGES.value} "
-        f"--epochs={EPOCHS.value}",
+        "command": f"python -m experiments.pretrain.pocket_clip --seed={options.seed} --images={options.images} "
+        f"--epochs={options.epochs}",
         "final_loss": round(loss, 4),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
@@ -124,4 +129,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

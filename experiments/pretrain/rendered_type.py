@@ -53,7 +53,7 @@ def render(count: int, seed: int, digit_share: float = 0.4) -> RenderedType:
     glyphs = np.where(is_digit, rng.integers(0, 10, count), rng.integers(10, len(CHARACTERS), count))
     images = np.zeros((count, SIZE, SIZE), np.uint8)
     styles = np.zeros((count, len(STYLES)), bool)
-    for row in trange(count, desc="rendering type", leave=False):
+    for row in trange(count, desc="rendering type", leave=False, disable=None):
         name, face = faces[rng.integers(len(faces))]
         images[row], styles[row] = draw(rng, CHARACTERS[glyphs[row]], name, face)
     return RenderedType(images, glyphs, styles)

@@ -204,6 +204,21 @@ def test_a_sweep_refuses_unknown_fields_and_wrong_values_before_it_runs(make_ban
         list(configs(base, [{"rounds": 1}, {"rounds": -1}]))
 
 
+def test_four_devices_give_the_keys_of_one_and_more_than_there_are_is_refused(make_bank, tmp_path):
+    bank, keys = make_bank(), {}
+    for devices in (1, 4):
+        config = config_for(bank, rounds=3, methods=("cachefl",), **{"engine.devices": devices})
+        train_and_evaluate(config, tmp_path / str(devices))
+        keys[devices] = load_file(tmp_path / str(devices) / "cache.safetensors")["keys"]
+    assert np.abs(keys[4] - keys[1]).max() < 1e-6
+    with pytest.raises(UsageError, match=r"engine.devices: got 5; allowed: 1 to 4"):
+        train_and_evaluate(config_for(bank, **{"engine.devices": 5}), tmp_path / "5")
+    with pytest.raises(UsageError, match=r"engine.client_chunk: got 3; allowed: a multiple of engine.devices, 4"):
+        train_and_evaluate(config_for(bank, **{"engine.devices": 4, "engine.client_chunk": 3}), tmp_path / "3")
+    assert not (tmp_path / "5").exists()
+    assert not (tmp_path / "3").exists()
+
+
 def test_a_partial_cohort_sends_fewer_bytes(make_bank, tmp_path):
     summary = train_and_evaluate(config_for(make_bank(), cohort=2, rounds=3), tmp_path / "run")
     assert summary["methods"]["cachefl"]["total_bytes"] == 2 * (4 * 2 * 8 * 4) * 2 * 3
