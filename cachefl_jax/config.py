@@ -21,15 +21,14 @@ def default() -> ConfigDict:
         {
             "seed": 0,
             "data": {"name": "digits", "path": "", "shots": 0},
-            # templates: prompts with one {}; none = the data set's own.
-            "clip": {"checkpoint": "pocket", "templates": ()},
+            "clip": {"checkpoint": "pocket", "templates": ()},  # texts with one {}; none = the data set's own
             "synthesis": {
                 "source": "pocket",
                 "images_per_class": 16,
                 "pipeline": "",
-                "prompts": ("a photo of a {}.",),
-                "steps": 25,
-                "guidance": 3.0,
+                "prompts": (),  # texts with one {}, taken in turn; none = the data set's own templates
+                "steps": 20,
+                "guidance": 2.0,
             },
             "partition": {"name": "dirichlet", "clients": 20, "concentration": 0.1, "classes_per_client": 2},
             "method": "cachefl",

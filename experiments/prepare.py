@@ -55,7 +55,7 @@ def from_digits(config: ConfigDict):
     """The embedded handwriting, encoded by a CLIP, beside a synthetic set drawn by a diffusion model."""
     source = digits.load()
     encoder = load_encoder(config.clip.checkpoint)
-    drawn = obtain(synthesis_request(config, source.class_names))
+    drawn = obtain(synthesis_request(config, source.class_names, source.templates))
     text = encode_classes(encoder, source.class_names, tuple(config.clip.templates) or source.templates)
     parts = {
         "train": source.train,
@@ -78,13 +78,13 @@ def from_digits(config: ConfigDict):
 SOURCES = {"digits": from_digits, "feature_bank": from_bank}
 
 
-def synthesis_request(config: ConfigDict, class_names: tuple[str, ...]) -> Request:
-    """What the server's generator is asked for."""
+def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Request:
+    """What the server's generator is asked for; `templates` where the config names no prompts."""
     synthesis = config.synthesis
     return request_of(
         pipeline="pocket" if synthesis.source == "pocket" else synthesis.pipeline,
         class_names=class_names,
-        templates=tuple(synthesis.prompts),
+        templates=tuple(synthesis.prompts) or templates,
         images_per_class=synthesis.images_per_class,
         seed=config.seed,
         steps=synthesis.steps,

@@ -6,9 +6,11 @@ Each point is a run of its own in DIR/NNN, so it resumes and can be run again al
 holds the overrides that make it.
 """
 
+import collections
 import importlib.util
 import json
 import pathlib
+import statistics
 from collections.abc import Iterator
 
 from absl import flags
@@ -71,14 +73,18 @@ def main() -> None:
 
 
 def ranking(results: list[dict]) -> str:
-    """The points, best validation accuracy first; test accuracy is not looked at."""
-
-    def validation(row: dict) -> float:
-        score = row["methods"]["cachefl"]["validation_accuracy"]
-        return -1.0 if score is None else score
-
-    ranked = sorted(results, key=validation, reverse=True)
-    return "\n".join(f"{validation(row):.4f}  {row['point']:03d}  {row['overrides']}" for row in ranked)
+    """The points, best validation accuracy first, the mean over seeds; test accuracy is not looked at."""
+    groups = collections.defaultdict(list)
+    for row in results:
+        fields = tuple(item for item in row["overrides"].items() if item[0] != "seed")
+        groups[fields].append(row["methods"]["cachefl"]["validation_accuracy"])
+    scored = [(statistics.mean(scores), len(scores), fields) for fields, scores in groups.items() if None not in scores]
+    if not scored:
+        return "the data has no validation rows: nothing to rank by"
+    lines = ["validation  runs  point"]
+    for score, runs, fields in sorted(scored, key=lambda entry: -entry[0]):
+        lines.append(f"{score:10.4f}  {runs:4d}  {', '.join(f'{name}={value}' for name, value in fields)}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
     if config.synthesis.source == "bank":
         mend = "data.name=digits draws one; a bank brings its own"
         raise UsageError("synthesis.source", "bank", "pocket | diffusers", mend)
-    drawn = obtain(synthesis_request(config, digits.CLASS_NAMES))
+    drawn = obtain(synthesis_request(config, digits.CLASS_NAMES, digits.TEMPLATES))
     print(f"{len(drawn.images)} images, digest {drawn.manifest['digest']}, sha256 {drawn.manifest['images_sha256']}")
 
 

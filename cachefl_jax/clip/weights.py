@@ -102,7 +102,9 @@ def save_clip(model: CLIP, config: CLIPConfig, directory: pathlib.Path) -> None:
         array = np.asarray(leaf)
         tensors[name] = np.array(array if axes is None else array.transpose(np.argsort(axes)), order="C")
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    weights = directory / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # the writer leaves it to its owner alone
     config.save_pretrained(directory)
 
 

@@ -19,6 +19,7 @@ from cachefl_jax.errors import UsageError
 FIELD = "synthesis.pipeline"
 POCKET = pathlib.Path(__file__).parent / "pocket"
 ALLOWED = "'pocket', a directory in diffusers' format, or a hub name such as CompVis/stable-diffusion-v1-4"
+SMALL = 10_000_000  # weights of a pipeline that one thread draws fastest
 ARGUMENTS = {"prompt", "num_inference_steps", "guidance_scale", "generator", "output_type"}
 
 
@@ -58,29 +59,27 @@ def generate(
         raise UsageError("synthesis.steps", steps, "1 or more", "20 to 50 are usual")
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-    import torch
-
+    size = {name: side for name, side in (("height", height), ("width", width)) if side is not None}
+    options = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np", **size}
+    drawn = []
     with quiet():
         drawer = load_pipeline(find_pipeline(pipeline))
         check_lengths(drawer, prompts)
-        size = {name: side for name, side in (("height", height), ("width", width)) if side is not None}
-        drawn = []
-        with tqdm(total=len(prompts), desc="drawing images", unit="image", leave=False, disable=None) as bar:
+        bar = tqdm(total=len(prompts), desc="drawing images", unit="image", leave=False, disable=None)
+        with bar, fitting_threads(drawer):
             for start in range(0, len(prompts), batch_size):
                 part = slice(start, start + batch_size)
-                # The noise is drawn on the CPU, so that a seed means the same image whatever the device.
-                noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[part]]
-                batch = drawer(
-                    prompt=list(prompts[part]),
-                    num_inference_steps=steps,
-                    guidance_scale=guidance,
-                    generator=noise,
-                    output_type="np",
-                    **size,
-                ).images
+                batch = drawer(list(prompts[part]), generator=noise_sources(seeds[part]), **options).images
                 drawn.append(np.rint(255 * np.clip(batch, 0, 1)).astype(np.uint8))
                 bar.update(len(batch))
     return np.concatenate(drawn)
+
+
+def noise_sources(seeds: Sequence[int]) -> list:
+    """One torch generator an image, on the CPU: a seed then means the same image whatever the device."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def find_pipeline(name: str) -> pathlib.Path:
@@ -139,6 +138,22 @@ def check_lengths(drawer, prompts: Sequence[str]) -> None:
         if length > tokenizer.model_max_length:
             value, allowed = f"{prompt} ({length} tokens)", f"at most {tokenizer.model_max_length} tokens"
             raise UsageError("synthesis.prompts", value, allowed, "shorten the template or the class name")
+
+
+@contextlib.contextmanager
+def fitting_threads(drawer) -> Iterator[None]:
+    """One thread for a small pipeline: its operations are over before several threads have met, and on a busy machine
+    most of the time would go into waiting for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    modules = [part for part in drawer.components.values() if isinstance(part, torch.nn.Module)]
+    if sum(weight.numel() for module in modules for weight in module.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -6,19 +6,8 @@ Axis letters: N classes, K images a class.
 import hashlib
 from collections.abc import Sequence
 
+from cachefl_jax.clip.text import check_templates, fill
 from cachefl_jax.errors import UsageError
-
-SLOT = "{}"
-
-
-def check_templates(templates: Sequence[str]) -> None:
-    """Refuses templates that do not hold exactly one "{}", the place of the class name."""
-    mend = "write one {} where the class name goes, such as 'a photo of a {}.'"
-    if isinstance(templates, str) or not templates:
-        raise UsageError("synthesis.prompts", templates, "one or more templates in a tuple", mend)
-    for template in templates:
-        if template.count(SLOT) != 1:
-            raise UsageError("synthesis.prompts", template, "templates with exactly one {}", mend)
 
 
 def class_prompts(
@@ -29,12 +18,15 @@ def class_prompts(
     Raises:
         UsageError: no templates, one without exactly one "{}", or less than one image a class.
     """
-    check_templates(templates)
+    if isinstance(templates, str) or not templates:
+        raise UsageError(
+            "synthesis.prompts", templates, "one or more templates in a tuple", "write ('a photo of a {}.',)"
+        )
+    check_templates("synthesis.prompts", templates)
     if images_per_class < 1:
         raise UsageError("synthesis.images_per_class", images_per_class, "1 or more", "ask for at least one image")
     cycle = [templates[image % len(templates)] for image in range(images_per_class)]
-    # Not str.format: braces elsewhere in a template or a name are ordinary text.
-    return tuple(tuple(template.replace(SLOT, name) for template in cycle) for name in class_names)
+    return tuple(tuple(fill(template, name) for template in cycle) for name in class_names)
 
 
 def image_seeds(class_names: Sequence[str], images_per_class: int, seed: int) -> tuple[tuple[int, ...], ...]:

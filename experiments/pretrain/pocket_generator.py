@@ -22,19 +22,13 @@ from absl import app, flags
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
 from tqdm import trange
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from experiments.pretrain import rendered_type
 
-CLIP = flags.DEFINE_string("clip", "cachefl_jax/clip/pocket", "checkpoint whose text tower and tokenizer it takes")
-OUTPUT = flags.DEFINE_string("output", "cachefl_jax/synthesis/pocket", "directory of the pipeline")
-SCRATCH = flags.DEFINE_string("scratch", "", "directory that keeps the autoencoder, so that a second start reuses it")
-SEED = flags.DEFINE_integer("seed", 0, "seed of type, captions, weights, noise and order")
-IMAGES = flags.DEFINE_integer("images", 100_000, "characters to render")
-AUTOENCODER_STEPS = flags.DEFINE_integer("autoencoder_steps", 2500, "steps of 64 images")
-DENOISER_STEPS = flags.DEFINE_integer("denoiser_steps", 5000, "steps of 128 images")
-
+BATCH = 64
 DIGIT_SHARE = 0.6
 CAPTION_DROPOUT = 0.1  # classifier-free guidance needs a model that also knows the empty caption
 KL_WEIGHT = 5e-4
@@ -105,7 +99,7 @@ def train_autoencoder(images: np.ndarray, steps: int, seed: int) -> tuple[Autoen
     model, rng = AutoencoderKL(**AUTOENCODER), np.random.default_rng(seed)
 
     def loss_of() -> torch.Tensor:
-        pixels = to_pixels(images[rng.integers(len(images), size=64)])
+        pixels = to_pixels(images[rng.integers(len(images), size=BATCH)])
         latents = model.encode(pixels).latent_dist
         error = (model.decode(latents.sample()).sample - pixels).square().mean()
         return error + KL_WEIGHT * latents.kl().mean() / latents.mean[0].numel()
@@ -148,11 +142,11 @@ def train_denoiser(latents: Latents, scale: float, data, tokenizer, tower, steps
     average = EMAModel(model.parameters(), decay=0.999)
 
     def loss_of() -> torch.Tensor:
-        batch = rng.integers(len(latents.mean), size=128)
-        said = np.where(rng.random(128) < CAPTION_DROPOUT, 0, rows[rng.integers(len(rows), size=128), batch])
+        batch = rng.integers(len(latents.mean), size=BATCH)
+        said = np.where(rng.random(BATCH) < CAPTION_DROPOUT, 0, rows[rng.integers(len(rows), size=BATCH), batch])
         mean, std = latents.mean[batch], latents.std[batch]
         clean = scale * (mean + std * torch.randn_like(mean))
-        noise, times = torch.randn_like(clean), torch.randint(scheduler.config.num_train_timesteps, (128,))
+        noise, times = torch.randn_like(clean), torch.randint(scheduler.config.num_train_timesteps, (BATCH,))
         target = scheduler.get_velocity(clean, noise, times)
         guess = model(scheduler.add_noise(clean, noise, times), times, captions.states[said]).sample
         return (guess - target).square().mean()
@@ -164,15 +158,19 @@ def train_denoiser(latents: Latents, scale: float, data, tokenizer, tower, steps
 
 def obtain_autoencoder(images: np.ndarray, steps: int, seed: int, scratch: pathlib.Path | None):
     """The autoencoder, its loss and its minutes: trained now, or read from `scratch` if an earlier start left it."""
-    if scratch and (scratch / "loss.json").is_file():
-        record = json.loads((scratch / "loss.json").read_text())
-        return AutoencoderKL.from_pretrained(scratch, use_safetensors=True).eval(), record["loss"], record["minutes"]
+    if scratch and (scratch / "record.json").is_file():
+        record = json.loads((scratch / "record.json").read_text())
+        model = AutoencoderKL(**AUTOENCODER, scaling_factor=record["scaling_factor"]).eval()
+        model.load_state_dict(load_file(scratch / "autoencoder.safetensors"))
+        return model, record["loss"], record["minutes"]
     started = time.monotonic()
     model, loss = train_autoencoder(images, steps, seed)
     minutes = (time.monotonic() - started) / 60
     if scratch:
-        model.save_pretrained(scratch)
-        (scratch / "loss.json").write_text(json.dumps({"loss": loss, "minutes": minutes}))
+        scratch.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), scratch / "autoencoder.safetensors")
+        record = {"loss": loss, "minutes": minutes, "scaling_factor": model.config.scaling_factor}
+        (scratch / "record.json").write_text(json.dumps(record))
     return model, loss, minutes
 
 
@@ -181,33 +179,48 @@ def save(pipeline: StableDiffusionPipeline, record: dict, output: pathlib.Path) 
     aside = output.with_name(output.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     pipeline.save_pretrained(aside, safe_serialization=True)
+    for weights in aside.rglob("*.safetensors"):
+        weights.chmod(0o644)  # the writer leaves them to their owner alone
     (aside / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(output, ignore_errors=True)
     aside.rename(output)
 
 
+def define_flags() -> None:
+    """Not at import: the other script here has flags of the same names."""
+    flags.DEFINE_string("clip", "cachefl_jax/clip/pocket", "checkpoint whose text tower and tokenizer it takes")
+    flags.DEFINE_string("output", "cachefl_jax/synthesis/pocket", "directory of the pipeline")
+    flags.DEFINE_string("scratch", "", "directory that keeps the autoencoder, so that a second start reuses it")
+    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights, noise and order")
+    flags.DEFINE_integer("images", 60_000, "characters to render")
+    flags.DEFINE_integer("autoencoder_steps", 1500, "steps of 64 images")
+    flags.DEFINE_integer("denoiser_steps", 4000, "steps of 64 images")
+
+
 def main(_):
-    data = rendered_type.render(IMAGES.value, SEED.value, DIGIT_SHARE)
-    scratch = pathlib.Path(SCRATCH.value) if SCRATCH.value else None
-    autoencoder, error, minutes = obtain_autoencoder(data.images, AUTOENCODER_STEPS.value, SEED.value, scratch)
+    options = flags.FLAGS
+    data = rendered_type.render(options.images, options.seed, DIGIT_SHARE)
+    scratch = pathlib.Path(options.scratch) if options.scratch else None
+    autoencoder, error, minutes = obtain_autoencoder(data.images, options.autoencoder_steps, options.seed, scratch)
     started = time.monotonic()
-    tokenizer = CLIPTokenizer.from_pretrained(CLIP.value)
-    tower = CLIPTextModel.from_pretrained(CLIP.value, use_safetensors=True).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(options.clip)
+    tower = CLIPTextModel.from_pretrained(options.clip, use_safetensors=True).eval()
     scale = autoencoder.config.scaling_factor
     latents = encode(autoencoder, data.images)
-    denoiser, loss = train_denoiser(latents, scale, data, tokenizer, tower, DENOISER_STEPS.value, SEED.value)
+    denoiser, loss = train_denoiser(latents, scale, data, tokenizer, tower, options.denoiser_steps, options.seed)
     record = {
-        "command": f"python -m experiments.pretrain.pocket_generator --seed={SEED.value} --images={IMAGES.value} "
-        f"--autoencoder_steps={AUTOENCODER_STEPS.value} --denoiser_steps={DENOISER_STEPS.value}",
+        "command": f"python -m experiments.pretrain.pocket_generator --seed={options.seed} --images={options.images} "
+        f"--autoencoder_steps={options.autoencoder_steps} --denoiser_steps={options.denoiser_steps}",
         "autoencoder_loss": round(error, 5),
         "final_loss": round(loss, 4),
         "minutes": round(minutes + (time.monotonic() - started) / 60, 1),
     }
     parts = {"vae": autoencoder, "unet": denoiser, "text_encoder": tower, "tokenizer": tokenizer}
     parts |= {"scheduler": DDIMScheduler(**SCHEDULE), "safety_checker": None, "feature_extractor": None}
-    save(StableDiffusionPipeline(**parts, requires_safety_checker=False), record, pathlib.Path(OUTPUT.value))
+    save(StableDiffusionPipeline(**parts, requires_safety_checker=False), record, pathlib.Path(options.output))
     print(json.dumps(record))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -19,6 +19,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 STYLES = ("bold", "thin", "slanted", "serif", "typewriter", "blurred")
+RESOLUTIONS = (8, 8, 10, 12, 16, 24, 32)
 TEMPLATES = (
     "a photo of the {}.",
     "a picture of the {}.",
@@ -45,9 +46,14 @@ def fonts() -> list[pathlib.Path]:
     return [path for path in paths if wanted <= set(TTFont(path).getBestCmap())]
 
 
-def render(count: int, seed: int, digit_share: float = 0.4) -> RenderedType:
-    """Draws `count` characters; `digit_share` of them are digits, the others letters of both cases."""
+def render(count: int, seed: int, digit_share: float = 0.4, coarsest: int = 8) -> RenderedType:
+    """Draws `count` characters; `digit_share` of them are digits, the others letters of both cases.
+
+    They are seen at resolutions from `coarsest` pixels a side up to SIZE: the coarser, the nearer type comes to small
+    scans of handwriting.
+    """
     rng = np.random.default_rng(seed)
+    resolutions = [pixels for pixels in RESOLUTIONS if pixels >= coarsest]
     faces = [(path.stem, ImageFont.truetype(str(path), 40)) for path in fonts()]
     is_digit = rng.random(count) < digit_share
     glyphs = np.where(is_digit, rng.integers(0, 10, count), rng.integers(10, len(CHARACTERS), count))
@@ -55,17 +61,19 @@ def render(count: int, seed: int, digit_share: float = 0.4) -> RenderedType:
     styles = np.zeros((count, len(STYLES)), bool)
     for row in trange(count, desc="rendering type", leave=False, disable=None):
         name, face = faces[rng.integers(len(faces))]
-        images[row], styles[row] = draw(rng, CHARACTERS[glyphs[row]], name, face)
+        images[row], styles[row] = draw(rng, CHARACTERS[glyphs[row]], name, face, resolutions)
     return RenderedType(images, glyphs, styles)
 
 
-def draw(rng: np.random.Generator, character: str, name: str, face) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, character: str, name: str, face, resolutions: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """One character, [SIZE, SIZE] uint8, and which of STYLES it shows."""
     stroke = rng.choice([0, 0, 1, 2])
     shear = rng.normal(0, 0.15)
     glyph = place(rng, outline(character, face, stroke), shear)
     glyph = warp(rng, glyph, rng.uniform(0, 1.6))
-    resolution = rng.choice([8, 8, 10, 12, 16, 24, 32])
+    resolution = rng.choice(resolutions)
     glyph = change_resolution(glyph, resolution)
     ink, ground = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.12)
     noise = rng.normal(0, rng.uniform(0, 0.06), glyph.shape)

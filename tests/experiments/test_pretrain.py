@@ -1,5 +1,6 @@
 """How the pocket models are made: the type that they learn from, its captions, and a few real steps of the CLIP."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -50,10 +51,28 @@ def test_pretraining_learns_and_gives_the_same_weights_again(data, tmp_path):
     pixels, config = prepare_all(data.images, read_preparation(POCKET)), pocket_clip.configuration(vocabulary)
     for name in ("first", "second"):
         model = CLIP(config, rngs=nnx.Rngs(0))
-        losses.append([pocket_clip.train(model, data, pixels, vocabulary, epochs, seed=0) for epochs in (1, 6)])
+        losses.append([pocket_clip.train(model, data, pixels, vocabulary, epochs, seed=0) for epochs in (1, 4)])
         save_clip(model, config, tmp_path / name)
     assert losses[0] == losses[1]
-    assert losses[0][1] < losses[0][0] - 0.3
+    assert losses[0][1] < losses[0][0] - 0.2
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
     assert first == second
     load_clip(tmp_path / "first")
+
+
+def test_a_kept_text_tower_stays_as_it_is_while_the_image_tower_learns(data, tmp_path):
+    vocabulary = tokenizer.build(tmp_path)
+    pixels, config = prepare_all(data.images, read_preparation(POCKET)), pocket_clip.configuration(vocabulary)
+    model = CLIP(config, rngs=nnx.Rngs(0))
+    before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
+    pocket_clip.train(model, data, pixels, vocabulary, 1, seed=0, keep_text=True)
+    after = nnx.to_pure_dict(nnx.state(model))
+    for part in before:
+        same = jax.tree.map(np.array_equal, before[part], after[part])
+        assert all(jax.tree.leaves(same)) == (part not in pocket_clip.IMAGE_SIDE)
+
+
+def test_the_coarsest_resolution_is_kept():
+    """A character seen at 8 pixels a side has less fine detail than one seen at 32: neighbouring pixels differ less."""
+    coarse, sharp = (rendered_type.render(256, seed=0, coarsest=pixels).images.astype(float) for pixels in (8, 32))
+    assert np.abs(np.diff(coarse, axis=2)).mean() < 0.9 * np.abs(np.diff(sharp, axis=2)).mean()

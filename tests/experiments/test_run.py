@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from cachefl_jax.config import METHOD_NAMES, default
 from cachefl_jax.errors import UsageError
 from experiments.evaluate import evaluate, from_json
-from experiments.sweep import configs
 from experiments.train import train_and_evaluate
 
 
@@ -193,15 +192,6 @@ def test_a_config_survives_its_json(make_bank, tmp_path):
     back = from_json(json.loads((tmp_path / "run" / "config.json").read_text()), default())
     assert back.methods == METHOD_NAMES
     assert back.cache.alpha == config.cache.alpha
-
-
-def test_a_sweep_refuses_unknown_fields_and_wrong_values_before_it_runs(make_bank):
-    base = config_for(make_bank())
-    assert [point.rounds for point in configs(base, [{"rounds": 1}, {"rounds": 2}])] == [1, 2]
-    with pytest.raises(UsageError, match=r"sweep: cache.gamma: got 1"):
-        list(configs(base, [{"cache.gamma": 1}]))
-    with pytest.raises(UsageError, match=r"rounds: got -1"):
-        list(configs(base, [{"rounds": 1}, {"rounds": -1}]))
 
 
 def test_four_devices_give_the_keys_of_one_and_more_than_there_are_is_refused(make_bank, tmp_path):
