@@ -15,8 +15,8 @@ from transformers import CLIPTokenizer
 
 from cachefl_jax.clip.images import Preparation, prepare_all, read_preparation
 from cachefl_jax.clip.model import CLIP
-from cachefl_jax.clip.text import check_templates, fill, tokenize
 from cachefl_jax.clip.weights import find_checkpoint, load_clip
+from cachefl_jax.templates import check_templates, fill
 
 BATCH = 128
 
@@ -84,6 +84,8 @@ def encode_images(encoder: Encoder, images: Sequence, what: str = "images") -> n
 def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
     """Class weights [N, D] float32: each template's unit text feature, averaged over templates, unit again.
 
+    Radford et al., arXiv 2103.00020, section 3.1.4.
+
     Raises:
         UsageError: a template does not have exactly one {}.
     """
@@ -94,3 +96,10 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
         ids = tokenize(encoder.tokenizer, [fill(template, name) for template in templates], length)
         weights.append(unit(unit_text_features(encoder.model, ids).mean(axis=0)))
     return np.stack(weights)
+
+
+def tokenize(tokenizer, prompts: Sequence[str], length: int) -> np.ndarray:
+    """Token ids [B, T], T = `length`, the tower's; longer prompts are cut as CLIP cuts them."""
+    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="np")[
+        "input_ids"
+    ].astype(np.int32)

@@ -6,8 +6,8 @@ Axis letters: N classes, K images a class.
 import hashlib
 from collections.abc import Sequence
 
-from cachefl_jax.clip.text import check_templates, fill
 from cachefl_jax.errors import UsageError
+from cachefl_jax.templates import check_templates, fill
 
 
 def class_prompts(

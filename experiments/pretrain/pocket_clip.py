@@ -5,7 +5,7 @@
 
 The second command keeps the first one's text tower and trains a new image tower to it, on type that is never seen
 coarser than 16 pixels a side. That leaves the gap which fine-tuning is to close: an image tower that has seen type at 8
-pixels already reads 69% of the validation handwriting by its prompts, this one @ZERO@.
+pixels already reads 69% of the training and validation handwriting by its prompts, this one 65%.
 
 The loss is CLIP's, with every caption of the same character counted as a match (UniCL, arXiv 2204.03610, eq. 3):
 a batch of 256 draws each of the 62 characters several times, and calling those mismatches would teach nothing.

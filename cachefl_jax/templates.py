@@ -1,11 +1,6 @@
-"""Class names to class weights: prompts from templates, through the text tower, averaged.
-
-text[n] = unit(mean over templates of unit(text feature)), Radford et al., arXiv 2103.00020, section 3.1.4.
-"""
+"""Templates: texts with one {} for a class's name, for class weights and for the server's generator alike."""
 
 from collections.abc import Sequence
-
-import numpy as np
 
 from cachefl_jax.errors import UsageError
 
@@ -27,10 +22,3 @@ def fill(template: str, class_name: str) -> str:
     Not str.format: braces elsewhere in a template or a name are ordinary text.
     """
     return template.replace("{}", class_name.replace("_", " "))
-
-
-def tokenize(tokenizer, prompts: Sequence[str], length: int) -> np.ndarray:
-    """Token ids [B, T], T = `length`, the tower's; longer prompts are cut as CLIP cuts them."""
-    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="np")[
-        "input_ids"
-    ].astype(np.int32)
