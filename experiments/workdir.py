@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import differences
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors
+from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors, write_whole
 
 
 class Workdir:
@@ -60,7 +60,8 @@ class Workdir:
     def keep_metrics(self, rounds: int) -> list[dict]:
         """Drops what was written after the checkpoint of round `rounds`, and returns what stays."""
         kept = [record for record in self.read_metrics() if record["round"] <= rounds]
-        self.metrics.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in kept))
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept)
+        write_whole(self.metrics, lambda file: file.write(text.encode()))
         return kept
 
     def write_inputs(self, config: ConfigDict, partition: dict, images: dict | None) -> None:

@@ -173,7 +173,7 @@ def test_training_that_diverges_stops_with_the_mend(make_bank, tmp_path):
     assert not (tmp_path / "run" / "cache.safetensors").exists()
 
 
-def test_a_damaged_checkpoint_round_is_refused_and_a_saved_one_evaluates_to_its_metrics(make_bank, tmp_path):
+def test_a_saved_round_evaluates_to_its_metrics_and_one_that_is_missing_or_does_not_fit_is_refused(make_bank, tmp_path):
     config = config_for(make_bank())
     train_and_evaluate(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -184,6 +184,8 @@ def test_a_damaged_checkpoint_round_is_refused_and_a_saved_one_evaluates_to_its_
     assert evaluate(config, tmp_path / "run", None)["round"] == 6
     with pytest.raises(UsageError, match=r"round: got 4; allowed: .*3, 6"):
         evaluate(config, tmp_path / "run", 4)
+    with pytest.raises(UsageError, match=r"checkpoint: got .*\(4, 2, 8\).*allowed: arrays .*\(4, 1, 8\)"):
+        evaluate(config_for(config.data.path, **{"cache.keys_per_class": 1}), tmp_path / "run", 6)
 
 
 def test_a_config_survives_its_json(make_bank, tmp_path):
