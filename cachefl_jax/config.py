@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
 
+STRATEGIES = ("scan", "chunk", "vmap", "dual")  # cachefl_jax.federation's; this file must not wait for JAX to load
 METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 
 
@@ -39,16 +40,25 @@ def default() -> ConfigDict:
                 "learning_rate": 1e-3,
                 "weight_decay": 0.01,
                 "momentum": 0.0,  # SGD's
+                "nesterov": False,
                 "epsilon": 1e-4,  # AdamW's, Tip-Adapter-F's value
+                "proximal": 0.0,  # FedProx's mu
+                "clip_norm": 0.0,  # largest norm of a step's gradient; 0 = any
                 "batch_size": 32,  # 0 = all rows of a client in one batch
                 "epochs": 1,
+                "shuffle": True,
             },
             "server": {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0},
             "rounds": 20,
             "cohort": 0,  # clients a round; 0 = all
             "eval_every": 1,
             "checkpoint_every": 10,
-            "engine": {"client_chunk": 0, "devices": 1},  # client_chunk 0 = choose by backend
+            "engine": {
+                "strategy": "auto",  # measured on the first round, where a run is long enough to gain by it
+                "client_chunk": 0,  # clients side by side on a device; 0 = choose
+                "block_rows": 0,  # rows that the dual strategy takes at a time; 0 = choose
+                "devices": 0,  # 0 = all; on a CPU one, and one a core where auto measures
+            },
         }
     )
 
@@ -107,6 +117,8 @@ RULES = (
     Rule("local.weight_decay", *finite(0), FINITE),
     Rule("local.momentum", *within(0, 1), FINITE),
     Rule("local.epsilon", *finite(0, open_end=True), FINITE),
+    Rule("local.proximal", *finite(0), FINITE),
+    Rule("local.clip_norm", *finite(0), "0 clips nothing"),
     Rule("local.batch_size", *at_least(0), "0 trains on all rows of a client at once"),
     Rule("local.epochs", *at_least(1), RAISE),
     Rule("server.optimizer", *one_of("sgd", "adam"), CHOOSE),
@@ -116,8 +128,10 @@ RULES = (
     Rule("cohort", *at_least(0), "0 takes all clients"),
     Rule("eval_every", *at_least(1), RAISE),
     Rule("checkpoint_every", *at_least(1), RAISE),
-    Rule("engine.client_chunk", *at_least(0), "0 chooses by backend"),
-    Rule("engine.devices", *at_least(1), RAISE),
+    Rule("engine.strategy", *one_of("auto", *STRATEGIES), CHOOSE),
+    Rule("engine.client_chunk", *at_least(0), "0 lets the engine choose"),
+    Rule("engine.block_rows", *at_least(0), "0 lets the engine choose"),
+    Rule("engine.devices", *at_least(0), "0 takes all there are"),
 )
 
 
@@ -157,6 +171,12 @@ def check_relations(config: ConfigDict) -> None:
     if config.cohort > config.partition.clients:
         allowed = f"0 to partition.clients, {config.partition.clients}"
         raise UsageError("cohort", config.cohort, allowed, "lower it, or 0 for all clients")
+    if config.local.nesterov and not (config.local.optimizer == "sgd" and config.local.momentum > 0):
+        mend = "local.optimizer=sgd and local.momentum=0.9, or local.nesterov=False"
+        raise UsageError("local.nesterov", True, "SGD with momentum", mend)
+    if config.engine.strategy == "dual" and config.local.optimizer != "sgd":
+        mend = "local.optimizer=sgd, or engine.strategy=auto"
+        raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
     banked = config.data.name == "feature_bank"
     if banked and not config.data.path:
         raise UsageError("data.path", "", "the path of an .npz feature bank", "--config.data.path=X.npz")

@@ -16,6 +16,11 @@ from safetensors.numpy import save
 from cachefl_jax.errors import UsageError
 
 
+def home() -> pathlib.Path:
+    """The user's store of what runs share: $CACHEFL_HOME or ~/.cache/cachefl_jax."""
+    return pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
+
+
 def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` on a file beside `path` and renames it into place: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

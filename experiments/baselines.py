@@ -15,8 +15,8 @@ from tqdm import tqdm
 from cachefl_jax import costs
 from cachefl_jax.data import everything
 from cachefl_jax.federation import Clients
-from cachefl_jax.files import read_json, write_json
-from experiments.build import Learner, place_clients
+from cachefl_jax.files import read_json
+from experiments.build import Learner
 from experiments.prepare import Inputs
 from experiments.workdir import Workdir
 
@@ -33,7 +33,7 @@ def compare(config: ConfigDict, inputs: Inputs, learner: Learner, workdir: Workd
     for name in config.methods:
         if name in runners and name not in results:
             results[name] = runners[name](config, inputs, learner)
-            write_json(workdir.baselines, results)
+            workdir.write_json(workdir.baselines, results)
     return results
 
 
@@ -41,13 +41,13 @@ def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """CLIP by its prompts alone; without text features it has no answer to be right about."""
     if inputs.bank.text_features is None:
         return result(None, None)
-    return result(*learner.score(inputs.bank, learner.zero_shot_accuracy, ()))
+    return result(*learner.score(learner.zero_shot_accuracy, ()))
 
 
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The synthetic cache as the server sends it, untuned: it travels down once."""
     down = costs.tree_bytes(learner.params)
-    scores = learner.score(inputs.bank, learner.accuracy, learner.params)
+    scores = learner.score(learner.accuracy, learner.params)
     return result(*scores, down=down, total=down * config.partition.clients)
 
 
@@ -55,8 +55,8 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """Each client alone for as many rounds, on the same test rows; the mean over clients, unweighted."""
     count, scores, seconds = config.partition.clients, [], 0.0
     for client in tqdm(range(count), desc="local only", unit="client", leave=False, disable=None):
-        params, taken = train_alone(config, learner, learner.alone, client, learner.clients)
-        scores.append(learner.score(inputs.bank, learner.accuracy, params))
+        params, taken = train_alone(config, learner, learner.alone, client, learner.problem.clients)
+        scores.append(learner.score(learner.accuracy, params))
         seconds += taken
     test, validation = ([score[part] for score in scores] for part in (0, 1))
     mean_validation = None if validation[0] is None else float(np.mean(validation))
@@ -72,22 +72,25 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
 def centralized(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The same training on everybody's rows: a federation of one client that holds them all."""
     rows = len(inputs.bank.train.labels)
-    params, seconds = train_alone(config, learner, learner.central, 0, place_clients(everything(rows)))
+    clients = Clients(*(np.asarray(array, np.int32) for array in everything(rows)))
+    params, seconds = train_alone(config, learner, learner.central, 0, clients)
     return result(
-        *learner.score(inputs.bank, learner.accuracy, params), rounds=config.rounds, up=None, down=None, total=None,
+        *learner.score(learner.accuracy, params), rounds=config.rounds, up=None, down=None, total=None,
         flops=round_flops(config, inputs, rows), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
 
 
 def train_alone(config: ConfigDict, learner: Learner, alone: Callable, client: int, clients: Clients):
     """(params, seconds) of one client's rounds without a federation; compiled before the clock starts."""
-    arrays = (clients, learner.data, learner.frozen, learner.hyper)
+    problem = learner.problem
+    arrays = jax.device_put((clients, problem.data, problem.frozen, problem.hyper))
+    start = jax.device_put(learner.params)
 
     def train(number: int, params):
-        return alone(learner.key, jnp.asarray(number), jnp.asarray(client), params, *arrays)
+        return alone(problem.key, jnp.asarray(number), jnp.asarray(client), params, *arrays)
 
-    jax.block_until_ready(train(0, learner.params))
-    params, began = learner.params, time.perf_counter()
+    jax.block_until_ready(train(0, start))
+    params, began = start, time.perf_counter()
     # The bar is for large banks: where a client is done within two seconds none appears.
     for number in tqdm(range(config.rounds), desc="rounds", leave=False, disable=None, delay=2):
         params = jax.block_until_ready(train(number, params))

@@ -1,55 +1,59 @@
-"""A config and its inputs to compiled functions and arrays on the device."""
+"""A config and its inputs to functions and arrays."""
 
-import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.data import FeatureBank, Partition, Split
-from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
     Clients,
     Hyper,
+    Linear,
     LocalTraining,
+    Problem,
+    ServerHyper,
+    ServerState,
+    init_server,
     make_accuracy,
     make_alone,
-    make_round,
     plan_batches,
 )
-from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy
+from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy, cross_entropy_of_scores, text_logits
 from experiments.prepare import Inputs
 
-WIDE_CHUNK = 64  # clients side by side on an accelerator
+TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
 
 
 class Learner(NamedTuple):
     """All that the rounds need: functions, then the arrays they take."""
 
-    round: Callable
+    local: LocalTraining
+    server_optimizer: Callable
     alone: Callable
     central: Callable
     accuracy: Callable
     zero_shot_accuracy: Callable
-    server_optimizer: optax.GradientTransformation
     params: object  # the server's at round 0
-    clients: Clients
-    data: Examples
-    frozen: Frozen
-    hyper: Hyper
-    key: jax.Array
+    problem: Problem
     bank: FeatureBank
 
-    def score(self, bank: FeatureBank, accuracy: Callable, params) -> tuple[float, float | None]:
+    def score(self, accuracy: Callable, params) -> tuple[float, float | None]:
         """(test, validation) accuracy, 0..1; validation is None where the bank has none."""
-        return measure(accuracy, params, self.frozen, bank.test), measure(
-            accuracy, params, self.frozen, bank.validation
+        # From the host, so that it does not matter over how many devices they were trained.
+        params, frozen = jax.device_get((params, self.problem.frozen))
+        return measure(accuracy, params, frozen, self.bank.test), measure(
+            accuracy, params, frozen, self.bank.validation
         )
+
+    def start(self) -> ServerState:
+        """The server before round 1."""
+        return init_server(self.params, self.server_optimizer(self.problem.server))
 
 
 def measure(accuracy: Callable, params, frozen: Frozen, split: Split | None) -> float | None:
@@ -57,71 +61,73 @@ def measure(accuracy: Callable, params, frozen: Frozen, split: Split | None) -> 
 
 
 def build(config: ConfigDict, inputs: Inputs) -> Learner:
-    """Chooses the method, optimizers and sizes that the config names."""
-    bank, division = inputs.bank, inputs.division
-    method = METHODS[config.method]
-    loss, optimizer = cross_entropy(method), CLIENT_OPTIMIZERS[config.local.optimizer]
-
-    def training(largest: int) -> LocalTraining:
-        return LocalTraining(loss, optimizer, config.local.epochs, *plan_batches(config.local.batch_size, largest))
-
-    server = config.server
-    server_optimizer = SERVER_OPTIMIZERS[server.optimizer](server.learning_rate, server.momentum)
-    local = training(int(division.sizes.max()))
+    """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still."""
+    bank, division, method = inputs.bank, inputs.division, METHODS[config.method]
+    local = local_training(config, int(division.sizes.max()))
     return Learner(
-        round=make_round(local, server_optimizer, choose_chunk(config), config.engine.devices),
+        local=local,
+        server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
         alone=make_alone(local),
-        central=make_alone(training(len(bank.train.labels))),
+        central=make_alone(local_training(config, len(bank.train.labels))),
         accuracy=make_accuracy(method.logits),
         zero_shot_accuracy=make_accuracy(METHODS["zero_shot"].logits),
-        server_optimizer=server_optimizer,
-        params=method.init(jnp.asarray(inputs.keys)),
-        clients=place_clients(division),
-        data=Examples(jnp.asarray(bank.train.features), jnp.asarray(bank.train.labels)),
-        frozen=freeze(config, bank),
-        hyper=optimizer_numbers(config),
+        params=method.init(inputs.keys),
+        problem=problem(config, bank, division),
+        bank=bank._replace(test=on_device(bank.test), validation=on_device(bank.validation)),
+    )
+
+
+def on_device(split: Split | None) -> Split | None:
+    """What is evaluated again and again lies on the device."""
+    return None if split is None else Split(jnp.asarray(split.features), jnp.asarray(split.labels))
+
+
+def local_training(config: ConfigDict, largest: int) -> LocalTraining:
+    """What a client of at most `largest` rows does."""
+    method, local = METHODS[config.method], config.local
+    linear = Linear(lambda examples: examples.features, cross_entropy_of_scores(method)) if method.linear else None
+    batch_size, capacity = plan_batches(local.batch_size, largest)
+    return LocalTraining(
+        cross_entropy(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
+        shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
+    )  # fmt: skip
+
+
+def client_optimizer(config: ConfigDict) -> str:
+    """The engine's name for it: momentum costs a state, so that SGD has it only where it is used."""
+    local = config.local
+    if local.optimizer == "sgd" and local.momentum > 0:
+        return "nesterov" if local.nesterov else "momentum"
+    return local.optimizer
+
+
+def server_optimizer(config: ConfigDict) -> str:
+    """The engine's name for it, for the same reason."""
+    server = config.server
+    return "momentum" if server.optimizer == "sgd" and server.momentum > 0 else server.optimizer
+
+
+def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Problem:
+    """The federation's arrays."""
+    frozen = freeze(config, bank)
+    data = Examples(bank.train.features, bank.train.labels)
+    size = len(data.labels) * bank.classes * 4
+    if size <= max(TEXT_LOGITS_BYTES, data.features.nbytes):
+        data = data._replace(text_logits=np.asarray(jax.jit(text_logits)(frozen, data.features)))
+    numbers = {name: config.local[name] for name in Hyper._fields}
+    numbers["clip_norm"] = numbers["clip_norm"] or np.inf
+    return Problem(
+        clients=Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32)),
+        data=data,
+        frozen=frozen,
+        hyper=Hyper(**{name: np.float32(value) for name, value in numbers.items()}),
+        server=ServerHyper(np.float32(config.server.learning_rate), np.float32(config.server.momentum)),
         key=jax.random.key(config.seed),
-        bank=bank,
     )
 
 
 def freeze(config: ConfigDict, bank: FeatureBank) -> Frozen:
     """What every client holds and nobody trains; without text features the zero-shot term is zero."""
-    text = jnp.zeros((bank.classes, bank.width)) if bank.text_features is None else jnp.asarray(bank.text_features)
-    return Frozen(
-        text, *(jnp.asarray(x, jnp.float32) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta))
-    )
-
-
-def optimizer_numbers(config: ConfigDict) -> Hyper:
-    """The clients' optimizer's numbers, float32."""
-    return Hyper(*(jnp.asarray(config.local[name], jnp.float32) for name in Hyper._fields))
-
-
-def place_clients(division: Partition) -> Clients:
-    """The partition as index arrays on the device."""
-    return Clients(jnp.asarray(division.offsets, jnp.int32), jnp.asarray(division.indices, jnp.int32))
-
-
-def choose_chunk(config: ConfigDict) -> int:
-    """Clients side by side: on a CPU one (cache locality wins), on an accelerator many; a multiple of the devices."""
-    wanted = config.engine.client_chunk or (1 if jax.default_backend() == "cpu" else WIDE_CHUNK)
-    devices = config.engine.devices
-    if config.engine.client_chunk and wanted % devices:
-        allowed = f"a multiple of engine.devices, {devices}"
-        raise UsageError("engine.client_chunk", wanted, allowed, "round it up, or 0 to let the engine choose")
-    whole = -(-wanted // devices) * devices
-    return min(whole, -(-config.partition.clients // devices) * devices)
-
-
-def use_devices(count: int) -> None:
-    """Makes sure that there are `count` devices; on a CPU, splits it into as many before JAX first looks.
-
-    Raises:
-        UsageError: there are fewer.
-    """
-    if count > 1:
-        with contextlib.suppress(RuntimeError):  # JAX is already running: what it has is counted below
-            jax.config.update("jax_num_cpu_devices", count)
-    if jax.device_count() < count:
-        raise UsageError("engine.devices", count, f"1 to {jax.device_count()}, the devices there are", "lower it")
+    text = bank.text_features
+    text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
+    return Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))

@@ -11,12 +11,16 @@ from cachefl_jax.errors import UsageError
 
 
 def define(*names: str) -> None:
-    """Defines the shared flags a command takes: 'config' and 'workdir'. Twice does no harm, so that a process may
-    import several commands."""
+    """Defines the shared flags a command takes: 'config', 'workdir', 'processes'. Twice does no harm, so that a process
+    may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
         config_flags.DEFINE_config_file("config", None, "a config file, FILE.py[:arg]", lock_config=True)
     if "workdir" in names and "workdir" not in flags.FLAGS:
         flags.DEFINE_string("workdir", None, "the folder of a run")
+    if "processes" in names and "processes" not in flags.FLAGS:
+        flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; auto: Slurm or the TPU pod tells")
+        flags.DEFINE_integer("processes", 1, "how many processes run this command together")
+        flags.DEFINE_integer("process", None, "which of them this is, from 0")
 
 
 def required(name: str):

@@ -60,7 +60,6 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     """
     from cachefl_jax.checkpoint import restore, rounds_saved
     from cachefl_jax.config import resolve
-    from cachefl_jax.federation import init_server
     from experiments.build import build
     from experiments.prepare import prepare
     from experiments.workdir import Workdir
@@ -69,8 +68,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     learner = build(config, prepare(config))
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
-    state = restore(folder, init_server(learner.params, learner.server_optimizer), round_number)
-    test, validation = learner.score(learner.bank, learner.accuracy, state.params)
+    state = restore(folder, learner.start(), round_number)
+    test, validation = learner.score(learner.accuracy, state.params)
     return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
 
 

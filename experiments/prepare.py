@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.clip import encode_classes, encode_images, load_encoder
-from cachefl_jax.data import FeatureBank, Partition, Split, class_counts, class_grid, digits, load_bank, partition
+from cachefl_jax.data import FeatureBank, Partition, Split, class_counts, class_grid, load_bank, partition
 from cachefl_jax.data.bank import take_shots
 from cachefl_jax.data.images import LabelledImages
-from cachefl_jax.synthesis import Request, obtain, request_of
+from cachefl_jax.synthesis import Request, request_of
 
 PICTURES = 8  # images a class on the report's contact sheets
 
@@ -53,6 +52,11 @@ def from_bank(config: ConfigDict):
 
 def from_digits(config: ConfigDict):
     """The embedded handwriting, encoded by a CLIP, beside a synthetic set drawn by a diffusion model."""
+    # Imported here: these bring transformers and scikit-learn, three seconds that a feature bank need not wait for.
+    from cachefl_jax.clip import encode_classes, encode_images, load_encoder
+    from cachefl_jax.data import digits
+    from cachefl_jax.synthesis import obtain
+
     source = digits.load()
     encoder = load_encoder(config.clip.checkpoint)
     drawn = obtain(synthesis_request(config, source.class_names, source.templates))

@@ -1,22 +1,34 @@
 """Runs one experiment, or resumes it.
 
-python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/digits [--config.a.b=v ...]
+    python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/digits [--config.a.b=v ...]
+
+--dry_run says what it will need and how it will be trained, and does nothing. In several processes, which see the same
+folder: the same command with --coordinator=HOST:PORT --processes=P --process=I, or --coordinator=auto.
 """
 
 import pathlib
 
+from absl import flags
+
 from cachefl_jax.config import resolve
 from experiments import command
 
-command.define("config", "workdir")
+command.define("config", "workdir", "processes")
+if "dry_run" not in flags.FLAGS:
+    flags.DEFINE_boolean("dry_run", False, "say what the run will need, and do nothing")
 
 
 def main() -> None:
     config, workdir = resolve(command.required("config")), pathlib.Path(command.required("workdir"))
     # Imported late: what is wrong with the config is said at once, not after JAX has loaded.
-    from experiments.train import train_and_evaluate
+    from experiments.devices import join_processes
+    from experiments.train import rehearse, train_and_evaluate
 
-    train_and_evaluate(config, workdir)
+    join_processes()
+    if flags.FLAGS.dry_run:
+        rehearse(config)
+    else:
+        train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,29 @@
-"""Runs every point that a config's `sweep(add)` adds, one after another, and ranks them by validation accuracy.
+"""Runs every point that a config's `sweep(add)` adds and ranks them by validation accuracy.
 
-    python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep
+    python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep [--side_by_side]
 
-Each point is a run of its own in DIR/NNN, so it resumes and can be run again alone; its line in DIR/results.jsonl
-holds the overrides that make it.
+Points that differ in numbers, seeds and partitions alone share one compiled program (`cachefl_jax.federation.sweep`);
+what changes shapes makes another. Each point gets a line in DIR/results.jsonl: the overrides that make it, the command
+that runs it alone, what came out, and the SHA-256 of its keys, which that command ends in too. The same command again
+goes on where it was stopped.
 """
 
 import collections
 import importlib.util
-import json
 import pathlib
 import statistics
+import sys
 from collections.abc import Iterator
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_whole
 from experiments import command
 
 command.define("config", "workdir")
+if "side_by_side" not in flags.FLAGS:
+    flags.DEFINE_boolean("side_by_side", False, "vmap the points of a device rather than run one after another")
 
 
 def points(file: str) -> list[dict]:
@@ -59,16 +62,11 @@ def configs(base: ConfigDict, overrides: list[dict]) -> Iterator[ConfigDict]:
 def main() -> None:
     base, workdir = command.required("config"), pathlib.Path(command.required("workdir"))
     file = config_flags.get_config_filename(flags.FLAGS["config"])
-    from experiments.train import train_and_evaluate
-
     overrides = points(file)
-    results = []
-    for number, (changes, config) in enumerate(zip(overrides, list(configs(base, overrides)), strict=True)):
-        print(f"point {number + 1} of {len(overrides)}: {changes}")
-        summary = train_and_evaluate(config, workdir / f"{number:03d}")
-        results.append({"point": number, "overrides": changes, "methods": summary["methods"]})
-        lines = "".join(json.dumps(row) + "\n" for row in results)
-        write_whole(workdir / "results.jsonl", lambda stream, text=lines: stream.write(text.encode()))
+    given = [word for word in sys.argv[1:] if word.startswith("--config")]
+    from experiments.sweep_points import run_points
+
+    results = run_points(list(configs(base, overrides)), overrides, workdir, given, flags.FLAGS.side_by_side)
     print(ranking(results))
 
 
@@ -76,14 +74,13 @@ def ranking(results: list[dict]) -> str:
     """The points, best validation accuracy first, the mean over seeds; test accuracy is not looked at."""
     groups = collections.defaultdict(list)
     for row in results:
-        fields = tuple(item for item in row["overrides"].items() if item[0] != "seed")
-        groups[fields].append(row["methods"]["cachefl"]["validation_accuracy"])
-    scored = [(statistics.mean(scores), len(scores), fields) for fields, scores in groups.items() if None not in scores]
+        point = ", ".join(f"{name}={value}" for name, value in row["overrides"].items() if name != "seed")
+        groups[point].append(row["methods"]["cachefl"]["validation_accuracy"])
+    scored = [(statistics.mean(scores), len(scores), point) for point, scores in groups.items() if None not in scores]
     if not scored:
         return "the data has no validation rows: nothing to rank by"
     lines = ["validation  runs  point"]
-    for score, runs, fields in sorted(scored, key=lambda entry: -entry[0]):
-        lines.append(f"{score:10.4f}  {runs:4d}  {', '.join(f'{name}={value}' for name, value in fields)}")
+    lines += [f"{score:10.4f}  {runs:4d}  {point}" for score, runs, point in sorted(scored, key=lambda row: -row[0])]
     return "\n".join(lines)
 
 

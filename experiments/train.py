@@ -1,11 +1,12 @@
 """One experiment from config to report: the whole run, top to bottom."""
 
-import math
 import pathlib
 import statistics
 import sys
 import time
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -14,13 +15,17 @@ from cachefl_jax.checkpoint import open_checkpoints, restore, rounds_saved
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import ServerState, draw_cohort, init_server
-from cachefl_jax.files import read_json, write_json
+from cachefl_jax.federation import ServerState, place
+from cachefl_jax.files import read_json
 from cachefl_jax.report import method_table, write_report
 from experiments.baselines import compare, result, round_flops
-from experiments.build import Learner, build, use_devices
+from experiments.build import Learner, build
+from experiments.devices import use_devices
+from experiments.engine import Engine, needs_table, start_engine
 from experiments.prepare import Inputs, partition_arrays, prepare
-from experiments.workdir import Workdir, write_cache
+from experiments.workdir import Workdir
+
+SECONDS_A_CALL = 1.0  # the progress bar's patience
 
 
 def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
@@ -35,17 +40,24 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     workdir.refuse_others(config)
     if workdir.summary.is_file() and (path / "report.html").is_file():
         print(f"{path}: already done; nothing to do")
-        return announce(path, read_json(workdir.summary))
+        summary = read_json(workdir.summary)
+        announce(path, summary)
+        return summary
     use_devices(config.engine.devices)
+    workdir.writes = jax.process_index() == 0
     inputs = prepare(config)
     learner = build(config, inputs)
+    trained = max(rounds_saved(workdir.checkpoints), default=0)
+    engine = None
+    if "cachefl" in config.methods and trained < config.rounds:
+        engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
     workdir.write_inputs(config, partition_arrays(inputs), inputs.images)
-    write_cache(workdir.cache_init, inputs.keys, learner.frozen, inputs.bank.class_names)
+    workdir.write_cache(workdir.cache_init, inputs.keys, learner.problem.frozen, inputs.bank.class_names)
 
     results = compare(config, inputs, learner, workdir)
     if "cachefl" in config.methods:
-        state, records = run_rounds(config, learner, workdir)
-        write_cache(workdir.cache, state.params.keys, learner.frozen, inputs.bank.class_names)
+        state, records = run_rounds(config, learner, engine, workdir)
+        workdir.write_cache(workdir.cache, state.params.keys, learner.problem.frozen, inputs.bank.class_names)
         results["cachefl"] = federated_result(config, inputs, learner, records)
     summary = {
         "dataset": describe(config, inputs),
@@ -53,20 +65,36 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
         "whole_model": inputs.whole_model,
         "notes": inputs.notes,
     }
-    write_json(workdir.summary, summary)
-    write_report([path])
-    return announce(path, summary)
-
-
-def announce(path: pathlib.Path, summary: dict) -> dict:
-    print(method_table(summary))
-    print(f"report: {(path / 'report.html').absolute()}")
+    workdir.write_json(workdir.summary, summary)
+    if workdir.writes:
+        write_report([path])
+        announce(path, summary)
     return summary
 
 
-def run_rounds(config: ConfigDict, learner: Learner, workdir: Workdir) -> tuple[ServerState, list[dict]]:
-    """The federation, from its last checkpoint if it has one; a line of metrics a round."""
-    state = init_server(learner.params, learner.server_optimizer)
+def rehearse(config: ConfigDict) -> None:
+    """Prints what a run would need on each device, plan by plan, with nothing allocated there and nothing written.
+
+    Raises:
+        UsageError: as `train_and_evaluate`; a plan that does not fit is only told.
+    """
+    config = resolve(config)
+    use_devices(config.engine.devices)
+    learner = build(config, prepare(config))
+    print(needs_table(config, learner))
+
+
+def announce(path: pathlib.Path, summary: dict) -> None:
+    print(method_table(summary))
+    print(f"report: {(path / 'report.html').absolute()}")
+
+
+def run_rounds(
+    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir
+) -> tuple[ServerState, list[dict]]:
+    """The federation, from its last checkpoint if it has one; a line of metrics a round. No engine: nothing is left to
+    train."""
+    state = learner.start()
     start = max(rounds_saved(workdir.checkpoints), default=0)
     if start:
         state = restore(workdir.checkpoints, state, start)
@@ -74,49 +102,74 @@ def run_rounds(config: ConfigDict, learner: Learner, workdir: Workdir) -> tuple[
     records = workdir.keep_metrics(start) if start else []
     if not start:
         records = workdir.keep_metrics(-1) + [first_record(learner)]
-        workdir.append_metrics(records[-1])
-    bar = tqdm(range(start, config.rounds), initial=start, total=config.rounds, desc="rounds", disable=None)
-    with open_checkpoints(workdir.checkpoints) as checkpoints:
-        for number in bar:
-            state, record = one_round(config, learner, state, number)
-            records.append(record)
-            workdir.append_metrics(record)
-            if record["test_accuracy"] is not None:
-                bar.set_postfix(test=f"{record['test_accuracy']:.3f}")
-            if record["round"] % config.checkpoint_every == 0 or record["round"] == config.rounds:
-                checkpoints.save(record["round"], state)
+        workdir.append_metrics(records[-1:])
+    if engine is None:
+        return state, records
+    if not workdir.engine.is_file():
+        workdir.write_json(workdir.engine, engine.record)
+    state = place(state, engine.plan)
+    number, pace = start, 1
+    bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
+    with bar, open_checkpoints(workdir.checkpoints) as checkpoints:
+        while number < config.rounds:
+            stop = min(next_act(config, number), number + pace, number + engine.capacity)
+            state, new = some_rounds(config, learner, engine, state, number, stop)
+            workdir.append_metrics(new)
+            records += new
+            # As many rounds a call as keep the bar moving; the count is traced, so any number is the same program.
+            number, pace = stop, max(int(SECONDS_A_CALL / max(new[-1]["seconds"], 1e-6)), 1)
+            bar.update(len(new))
+            if new[-1]["test_accuracy"] is not None:
+                bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
+            if number % config.checkpoint_every == 0 or number == config.rounds:
+                checkpoints.save(number, state)
     return state, records
+
+
+def next_act(config: ConfigDict, number: int) -> int:
+    """The next round after which something is evaluated or saved."""
+    return min(
+        config.rounds, *(number + every - number % every for every in (config.eval_every, config.checkpoint_every))
+    )
 
 
 def first_record(learner: Learner) -> dict:
     """The line of round 0: the untuned cache, nothing sent."""
-    test, validation = learner.score(learner.bank, learner.accuracy, learner.params)
+    test, validation = learner.score(learner.accuracy, learner.params)
     return {
         "round": 0, "test_accuracy": test, "validation_accuracy": validation, "train_loss": None,
         "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0,
     }  # fmt: skip
 
 
-def one_round(config: ConfigDict, learner: Learner, state: ServerState, number: int) -> tuple[ServerState, dict]:
-    """Trains round `number` + 1 and says what it did. `seconds` is the training alone, not the evaluation."""
-    cohort = draw_cohort(config.seed, number, config.partition.clients, config.cohort)
-    size, payload = int(cohort.size), costs.tree_bytes(state.params)
+def some_rounds(
+    config: ConfigDict, learner: Learner, engine: Engine, state: ServerState, number: int, stop: int
+) -> tuple[ServerState, list[dict]]:
+    """Trains the rounds after `number` up to `stop` as one program and says what they did.
+
+    `seconds` is the training alone, not the evaluation: the mean of the rounds that one call has done.
+    """
+    size, payload = config.cohort or config.partition.clients, costs.tree_bytes(learner.params)
     began = time.perf_counter()
-    state, metrics = learner.round(
-        state, cohort, learner.clients, learner.data, learner.frozen, learner.hyper, learner.key
-    )
-    loss = float(metrics.train_loss)
-    seconds = time.perf_counter() - began
-    if not math.isfinite(loss):
-        allowed = f"a rate at which training stays finite (round {number + 1} did not)"
+    state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
+    losses = np.asarray(metrics.train_loss)[: stop - number]
+    seconds = (time.perf_counter() - began) / (stop - number)
+    if not np.isfinite(losses).all():
+        first = number + 1 + int(np.argmin(np.isfinite(losses)))
+        allowed = f"a rate at which training stays finite (round {first} did not)"
         raise UsageError("local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha")
     test = validation = None
-    if (number + 1) % config.eval_every == 0 or number + 1 == config.rounds:
-        test, validation = learner.score(learner.bank, learner.accuracy, state.params)
-    return state, {
-        "round": number + 1, "test_accuracy": test, "validation_accuracy": validation, "train_loss": loss,
-        "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
-    }  # fmt: skip
+    if stop % config.eval_every == 0 or stop == config.rounds:
+        test, validation = learner.score(learner.accuracy, state.params)
+    records = [
+        {
+            "round": number + 1 + place, "test_accuracy": None, "validation_accuracy": None, "train_loss": float(loss),
+            "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
+        }
+        for place, loss in enumerate(losses)
+    ]  # fmt: skip
+    records[-1] |= {"test_accuracy": test, "validation_accuracy": validation}
+    return state, records
 
 
 def federated_result(config: ConfigDict, inputs: Inputs, learner: Learner, records: list[dict]) -> dict:

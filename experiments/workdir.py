@@ -12,14 +12,15 @@ from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors
 
 
 class Workdir:
-    """The files of one run, by name."""
+    """The files of one run, by name. All processes of a run read them, and only those with `writes` write."""
 
-    def __init__(self, path: pathlib.Path):
-        self.path = path
+    def __init__(self, path: pathlib.Path, writes: bool = True):
+        self.path, self.writes = path, writes
         self.config = path / "config.json"
         self.partition = path / "partition.npz"
         self.images = path / "images.npz"
         self.metrics = path / "metrics.jsonl"
+        self.engine = path / "engine.json"
         self.baselines = path / "baselines.json"
         self.summary = path / "summary.json"
         self.checkpoints = path / "checkpoints"
@@ -45,10 +46,11 @@ class Workdir:
             value = f"{self.path} with files but no config.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
 
-    def append_metrics(self, record: dict) -> None:
-        """Adds a line; a line cut short by a kill is dropped by `keep_metrics`."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+    def append_metrics(self, records: list[dict]) -> None:
+        """Adds a line for each; a line cut short by a kill is dropped by `keep_metrics`."""
+        if self.writes:
+            with self.metrics.open("a") as file:
+                file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
     def read_metrics(self) -> list[dict]:
         """The whole lines, in order."""
@@ -61,15 +63,34 @@ class Workdir:
         """Drops what was written after the checkpoint of round `rounds`, and returns what stays."""
         kept = [record for record in self.read_metrics() if record["round"] <= rounds]
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept)
-        write_whole(self.metrics, lambda file: file.write(text.encode()))
+        if self.writes:
+            write_whole(self.metrics, lambda file: file.write(text.encode()))
         return kept
+
+    def write_json(self, path: pathlib.Path, value: dict) -> None:
+        if self.writes:
+            write_json(path, value)
 
     def write_inputs(self, config: ConfigDict, partition: dict, images: dict | None) -> None:
         """The config first, which marks the folder as this run's; then who holds what, and images to look at."""
+        if not self.writes:
+            return
         write_json(self.config, resolved(config))
         write_arrays(self.partition, partition)
         if images is not None:
             write_arrays(self.images, images)
+
+    def write_cache(self, path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
+        """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON
+        strings."""
+        metadata = {
+            "alpha": json.dumps(round_trip(frozen.alpha)),
+            "beta": json.dumps(round_trip(frozen.beta)),
+            "logit_scale": json.dumps(round_trip(frozen.logit_scale)),
+            "class_names": json.dumps(list(class_names)),
+        }
+        if self.writes:
+            write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
 
 
 def resolved(config: ConfigDict) -> dict:
@@ -82,17 +103,6 @@ def at(config: dict, field: str):
     for name in field.split("."):
         config = config.get(name, "nothing") if isinstance(config, dict) else "nothing"
     return config
-
-
-def write_cache(path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
-    """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON strings."""
-    metadata = {
-        "alpha": json.dumps(round_trip(frozen.alpha)),
-        "beta": json.dumps(round_trip(frozen.beta)),
-        "logit_scale": json.dumps(round_trip(frozen.logit_scale)),
-        "class_names": json.dumps(list(class_names)),
-    }
-    write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
 
 
 def round_trip(value) -> float:

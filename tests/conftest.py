@@ -1,5 +1,6 @@
 """Strict for every test: no silent rank promotion, no warnings (setup.cfg), and four CPU devices to spread over."""
 
+import functools
 import pathlib
 
 import jax
@@ -35,10 +36,16 @@ def real_bank():
 
 
 @pytest.fixture
-def make_bank(tmp_path):
+def make_bank(tmp_path, make_bank_in):
     """Writes a small feature bank that passes every check; arguments replace or, as None, remove arrays."""
+    return functools.partial(make_bank_in, tmp_path)
 
-    def make(classes: int = 4, width: int = 8, **changes) -> pathlib.Path:
+
+@pytest.fixture(scope="session")
+def make_bank_in():
+    """`make_bank` for a folder of one's own."""
+
+    def make(folder: pathlib.Path, classes: int = 4, width: int = 8, **changes) -> pathlib.Path:
         rng = np.random.default_rng(0)
         centres = rng.normal(size=(classes, width))
         arrays = {"text_features": centres + 0.3 * rng.normal(size=centres.shape)}
@@ -47,7 +54,7 @@ def make_bank(tmp_path):
             noise = rng.normal(size=(len(labels), width))
             arrays |= {f"{name}_features": (centres[labels] + 0.7 * noise).astype(np.float32), f"{name}_labels": labels}
         arrays |= changes
-        path = tmp_path / "bank.npz"
+        path = folder / "bank.npz"
         np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
         return path
 

@@ -1,34 +1,49 @@
 """How something is trained together: local steps, the round, the server; over any params pytree with a loss."""
 
-from cachefl_jax.federation.evaluate import make_accuracy, make_alone
-from cachefl_jax.federation.local import CLIENT_OPTIMIZERS, Hyper, LocalTraining, plan_batches, train_client
-from cachefl_jax.federation.round import (
-    SERVER_OPTIMIZERS,
-    Clients,
-    Cohort,
-    RoundMetrics,
-    ServerState,
-    draw_cohort,
-    everybody,
-    init_server,
-    make_round,
-)
+from cachefl_jax.federation.cohort import draw_cohort, everybody
+from cachefl_jax.federation.evaluate import count_right, make_accuracy, make_alone
+from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
+from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
+from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation.problem import Clients, Cohort, Problem, RoundMetrics, ServerState
+from cachefl_jax.federation.round import init_server, make_round, prepare
+from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
+from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
+from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
 
 __all__ = [
     "CLIENT_OPTIMIZERS",
     "SERVER_OPTIMIZERS",
+    "STRATEGIES",
     "Clients",
     "Cohort",
     "Hyper",
+    "Linear",
     "LocalTraining",
+    "Outcome",
+    "Plan",
+    "Point",
+    "Problem",
     "RoundMetrics",
+    "ServerHyper",
     "ServerState",
+    "Shapes",
+    "add_gram",
+    "compile_run",
+    "count_right",
     "draw_cohort",
     "everybody",
+    "fits_dual",
     "init_server",
     "make_accuracy",
     "make_alone",
+    "make_plan",
     "make_round",
+    "make_sweep",
+    "place",
     "plan_batches",
+    "prepare",
+    "stack",
     "train_client",
+    "train_rounds",
 ]

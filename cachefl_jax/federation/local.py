@@ -13,34 +13,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cachefl_jax.federation.optimizers import Hyper
+
 Params = Any
 
 
-class Hyper(NamedTuple):
-    """The clients' optimizer's numbers, traced: a new value compiles nothing anew."""
+class Linear(NamedTuple):
+    """A loss that meets its parameters only in their products with the examples' features.
 
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    momentum: jax.Array
-    epsilon: jax.Array
+    The params are a pytree of one leaf W [*J, D]; `loss` sees the scores f W^T. Then a gradient is
+    (dloss/dscores)^T f, a combination of features, which is what `cachefl_jax.federation.dual` lives on.
 
-
-def adamw(hyper: Hyper) -> optax.GradientTransformation:
-    """AdamW with the usual betas 0.9 and 0.999; momentum is not used.
-
-    With the usual epsilon of 1e-8 the many keys whose gradient is almost zero move a full step in a direction that
-    rounding decides. Tip-Adapter-F's 1e-4 holds them still.
+    Attributes:
+        features: data -> its features [n, D].
+        loss: (scores [B, *J], frozen, batch) -> loss of each example [B].
     """
-    return optax.adamw(hyper.learning_rate, eps=hyper.epsilon, weight_decay=hyper.weight_decay)
 
-
-def sgd(hyper: Hyper) -> optax.GradientTransformation:
-    """SGD as torch has it: weight decay joins the gradient before heavy-ball momentum."""
-    decay = optax.add_decayed_weights(hyper.weight_decay)
-    return optax.chain(decay, optax.sgd(hyper.learning_rate, momentum=hyper.momentum))
-
-
-CLIENT_OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
+    features: Callable[[Any], jax.Array]
+    loss: Callable[[jax.Array, Any, Any], jax.Array]
 
 
 class LocalTraining(NamedTuple):
@@ -53,6 +43,10 @@ class LocalTraining(NamedTuple):
         batch_size: B; the last batch of an epoch may be smaller, and is then averaged over what it has.
         capacity: rows of the largest client, rounded up to whole batches (`plan_batches`). A client with more is not
             noticed and trains on wrong rows.
+        linear: the same loss seen through its scores, where it has that form; None leaves only the primal strategies.
+        shuffle: a new order in every epoch; without it rows are taken as they lie.
+        proximal: FedProx (arXiv 1812.06127): Hyper.proximal / 2 * |params - server's|^2 joins the loss.
+        clip: a step's gradient (of the loss and the proximal term) has a norm of at most Hyper.clip_norm.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -60,6 +54,10 @@ class LocalTraining(NamedTuple):
     epochs: int
     batch_size: int
     capacity: int
+    linear: Linear | None = None
+    shuffle: bool = True
+    proximal: bool = False
+    clip: bool = False
 
 
 class Rows(NamedTuple):
@@ -76,8 +74,29 @@ def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
     return batch_size, math.ceil(largest / batch_size) * batch_size
 
 
+class Walk(NamedTuple):
+    """How the steps of a client are laid out in the program. The steps themselves are the same.
+
+    Attributes:
+        unrolled: all steps of a client that takes exactly so many; 0: a loop.
+        peeled: the loop's first and last step stand outside of it, for clients of 2 steps or more. XLA then neither
+            writes the optimizer's first zeros nor its last state, two passes over the params each.
+    """
+
+    unrolled: int = 0
+    peeled: bool = False
+
+
 def train_client(
-    local: LocalTraining, key: jax.Array, params: Params, frozen, hyper: Hyper, data, indices: jax.Array, rows: Rows
+    local: LocalTraining,
+    key: jax.Array,
+    params: Params,
+    frozen,
+    hyper: Hyper,
+    data,
+    indices: jax.Array,
+    rows: Rows,
+    walk: Walk = Walk(),  # noqa: B008
 ) -> tuple[Params, jax.Array]:
     """Trains `params` on one client's rows.
 
@@ -90,36 +109,81 @@ def train_client(
         data: a pytree of arrays [n, ...], the rows of all clients, stored once.
         indices: [n] int32, the data rows of client 0, then of client 1, ...
         rows: where this client's stand in `indices`.
+        walk: how the steps are laid out.
 
     Returns:
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
     """
     optimizer = local.optimizer(hyper)
-    batches = -(-rows.count // local.batch_size)
+    epoch_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(local.epochs))
+    orders = jax.vmap(epoch_order, (None, 0, None))(local, epoch_keys, rows.count)  # [epochs, capacity]
+    steps, batches = step_count(local, rows.count), step_count(local, rows.count) // local.epochs
 
-    def epoch(number, carry):
-        order = shuffled(jax.random.fold_in(key, number), rows.count, local.capacity)
+    def step(number, carry):
+        now, state, total = carry
+        epoch, first = number // batches, number % batches * local.batch_size
+        valid = first + jnp.arange(local.batch_size) < rows.count
+        picked = jax.lax.dynamic_slice(orders, (epoch, first), (1, local.batch_size))[0]
+        batch = gather(data, indices, rows, picked)
+        loss, gradients = loss_and_gradient(local, now, frozen, batch, valid)
+        gradients = regularised(local, hyper, gradients, now, params)
+        updates, state = optimizer.update(gradients, state, now)
+        return optax.apply_updates(now, updates), state, total + loss * valid.sum()
 
-        def step(number, carry):
-            params, state, total = carry
-            first = number * local.batch_size
-            valid = first + jnp.arange(local.batch_size) < rows.count
-            picked = jax.lax.dynamic_slice(order, (first,), (local.batch_size,))
-            batch = gather(data, indices, rows, picked)
+    carry = (params, optimizer.init(params), jnp.zeros(()))
+    if walk.unrolled:
+        for number in range(walk.unrolled):
+            carry = step(jnp.asarray(number), carry)
+    elif walk.peeled:
+        carry = jax.lax.fori_loop(1, steps - 1, step, step(jnp.asarray(0), carry))
+        carry = step(steps - 1, carry)
+    else:
+        carry = jax.lax.fori_loop(0, steps, step, carry)
+    trained, _, total = carry
+    return trained, total / jnp.maximum(rows.count * local.epochs, 1)
 
-            def mean_loss(params):
-                losses = jnp.where(valid, local.loss(params, frozen, batch), 0)
-                return losses.sum() / valid.sum()
 
-            loss, gradients = jax.value_and_grad(mean_loss)(params)
-            updates, state = optimizer.update(gradients, state, params)
-            return optax.apply_updates(params, updates), state, total + loss * valid.sum()
+def step_count(local: LocalTraining, rows: jax.Array) -> jax.Array:
+    """The steps of a client's round."""
+    return -(-rows // local.batch_size) * local.epochs
 
-        return jax.lax.fori_loop(0, batches, step, carry)
 
-    start = (params, optimizer.init(params), jnp.zeros(()))
-    params, _, total = jax.lax.fori_loop(0, local.epochs, epoch, start)
-    return params, total / jnp.maximum(rows.count * local.epochs, 1)
+def loss_and_gradient(local: LocalTraining, params: Params, frozen, batch, valid: jax.Array):
+    """The mean loss of a batch's valid examples [B], and its gradient."""
+
+    def mean(losses):
+        return jnp.where(valid, losses, 0).sum() / valid.sum()
+
+    if local.linear is None:
+        return jax.value_and_grad(lambda params: mean(local.loss(params, frozen, batch)))(params)
+    # The same by hand, two plain products: what automatic differentiation makes of a product with [N, K, D] keys is
+    # slower on a CPU.
+    (leaf,), shape = jax.tree.flatten(params)
+    features = local.linear.features(batch)
+    scores = (features @ leaf.reshape(-1, leaf.shape[-1]).T).reshape(-1, *leaf.shape[:-1])
+    loss, slopes = jax.value_and_grad(lambda scores: mean(local.linear.loss(scores, frozen, batch)))(scores)
+    gradient = jax.lax.dot_general(slopes.reshape(len(features), -1), features, (((0,), (0,)), ((), ())))
+    return loss, jax.tree.unflatten(shape, [gradient.reshape(leaf.shape)])
+
+
+def regularised(local: LocalTraining, hyper: Hyper, gradients: Params, now: Params, start: Params) -> Params:
+    """The loss's gradient, with the proximal term's, clipped; whichever of them the client uses."""
+    if local.proximal:
+        gradients = jax.tree.map(lambda g, w, w0: g + hyper.proximal * (w - w0), gradients, now, start)
+    if local.clip:
+        scale = clip_scale(hyper, optax.tree.norm(gradients))
+        gradients = jax.tree.map(lambda g: scale * g, gradients)
+    return gradients
+
+
+def clip_scale(hyper: Hyper, norm: jax.Array) -> jax.Array:
+    """What a gradient of this norm is multiplied with."""
+    return jnp.minimum(1.0, hyper.clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+
+
+def epoch_order(local: LocalTraining, key: jax.Array, count: jax.Array) -> jax.Array:
+    """The places 0..count-1 in the order in which an epoch takes them, in the first `count` of [capacity]."""
+    return shuffled(key, count, local.capacity) if local.shuffle else jnp.arange(local.capacity)
 
 
 def shuffled(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.methods import zero_shot
 from cachefl_jax.methods.method import Frozen, Method
 
 
@@ -30,16 +29,15 @@ def init(synthetic: jax.Array) -> Cache:
     return Cache(keys=synthetic)
 
 
-def affinities(cache: Cache, beta: jax.Array, features: jax.Array) -> jax.Array:
-    """A[b,n,k], [B, N, K]: 1 where a feature lies on a key, falling off the faster the larger beta is."""
-    cosines = jnp.einsum("bd,nkd->bnk", features, cache.keys)
-    return jnp.exp(-beta * (1 - cosines))
+def cosines(cache: Cache, features: jax.Array) -> jax.Array:
+    """f[b] . key[n,k], [B, N, K]; a cosine where both lie on the unit sphere."""
+    return jnp.einsum("bd,nkd->bnk", features, cache.keys)
 
 
-def logits(cache: Cache, frozen: Frozen, features: jax.Array) -> jax.Array:
-    """z[b,n], [B, N]: zero-shot CLIP's logits plus alpha times the cache's."""
-    votes = affinities(cache, frozen.beta, features).sum(axis=2)
-    return zero_shot.logits((), frozen, features) + frozen.alpha * votes
+def votes(cosines: jax.Array, frozen: Frozen) -> jax.Array:
+    """alpha sum_k A[b,n,k], [B, N]: an affinity is 1 on a key and falls off the faster the larger beta is."""
+    affinities = jnp.exp(-frozen.beta * (1 - cosines))
+    return frozen.alpha * affinities.sum(axis=2)
 
 
-cachefl = Method(init, logits)
+cachefl = Method(init, cosines, votes, linear=True)

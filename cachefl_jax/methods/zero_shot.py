@@ -1,6 +1,7 @@
 """Zero-shot CLIP: nothing is trained, nothing travels. Radford et al., arXiv 2103.00020, section 3.1."""
 
 import jax
+import jax.numpy as jnp
 
 from cachefl_jax.methods.method import Frozen, Method
 
@@ -11,10 +12,16 @@ def init(synthetic: jax.Array) -> tuple[()]:
     return ()
 
 
-def logits(params: tuple[()], frozen: Frozen, features: jax.Array) -> jax.Array:
-    """z[b,n] = s f[b] . text[n], [B, N]."""
-    del params
-    return frozen.logit_scale * features @ frozen.text.T
+def scores(params: tuple[()], features: jax.Array) -> tuple[()]:
+    """Nothing to say of a feature but what the text says."""
+    del features
+    return params
 
 
-zero_shot = Method(init, logits)
+def votes(scores: tuple[()], frozen: Frozen) -> jax.Array:
+    """Nothing to add, for any class: [1, N] zeros."""
+    del scores
+    return jnp.zeros((1, frozen.text.shape[0]))
+
+
+zero_shot = Method(init, scores, votes)

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.files import home
 from cachefl_jax.synthesis import generator
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
 
@@ -79,8 +79,7 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     """
     weights = weights_digest(generator.find_pipeline(request.pipeline))
     digest = request_digest(request, weights)
-    home = root or pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
-    folder = home / "synthetic" / digest[:16]
+    folder = (root or home()) / "synthetic" / digest[:16]
     if not folder.is_dir():
         with written_aside(folder) as aside:
             draw(request, weights, digest, aside)

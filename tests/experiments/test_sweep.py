@@ -1,10 +1,12 @@
 """A sweep: its points come from the config, are checked beforehand, and are ranked by validation accuracy alone."""
 
+import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
+from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
 from experiments.sweep import configs, points, ranking
@@ -15,28 +17,80 @@ from experiments.configs import feature_bank
 def get_config():
     config = feature_bank.get_config()
     config.data.path = {path!r}
-    config.partition.clients, config.rounds = 4, 2
+    config.partition.clients, config.rounds, config.eval_every = 4, 3, 2
     return config
 
 def sweep(add):
     for alpha in (1.0, 30.0):
         for seed in (0, 1):
             add(**{{"cache.alpha": alpha, "seed": seed, "methods": ("cachefl",)}})
+    add(**{{"partition.concentration": 5.0, "rounds": 5, "local.weight_decay": 0.3, "server.learning_rate": 0.5}})
+    for rate in (0.01, 0.1):
+        add(**{{"local.optimizer": "sgd", "local.learning_rate": rate}})
+    add(**{{"local.optimizer": "sgd", "local.learning_rate": 1e30}})
 """
 
 
-def test_every_point_runs_alone_and_has_its_line(make_bank, tmp_path):
-    file, workdir = tmp_path / "mine.py", tmp_path / "sweep"
-    file.write_text(CONFIG.format(path=str(make_bank())))
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, make_bank_in):
+    """(the sweep's folder, its lines, the command): two programs, one of them with a point that diverges."""
+    folder = tmp_path_factory.mktemp("sweep")
+    file, workdir = folder / "mine.py", folder / "sweep"
+    file.write_text(CONFIG.format(path=str(make_bank_in(folder))))
     words = [sys.executable, "-m", "experiments.sweep", f"--config={file}", f"--workdir={workdir}"]
-    for _ in range(2):  # the second time everything is there
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-        assert "validation  runs  point" in done.stdout
-    assert done.stdout.count("already done") == 4
-    rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
-    assert [row["overrides"]["cache.alpha"] for row in rows] == [1.0, 1.0, 30.0, 30.0]
-    for row in rows:
-        assert row["methods"] == json.loads((workdir / f"{row['point']:03d}" / "summary.json").read_text())["methods"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "validation  runs  point" in done.stdout
+    return workdir, read_lines(workdir), words
+
+
+def read_lines(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+
+
+def test_every_point_has_its_line_and_the_same_command_again_does_nothing(swept):
+    workdir, lines, words = swept
+    assert [line["point"] for line in lines] == list(range(8))
+    assert [line["overrides"].get("cache.alpha") for line in lines[:5]] == [1.0, 1.0, 30.0, 30.0, None]
+    assert len({line["keys_sha256"] for line in lines}) == 8
+    assert [line["curve"]["round"] for line in lines[3:5]] == [[2, 3], [2, 4, 5]]
+    before = (workdir / "results.jsonl").stat().st_mtime_ns
+    subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (workdir / "results.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_line_that_is_missing_is_made_again_and_is_the_same(swept):
+    workdir, lines, words = swept
+    text = (workdir / "results.jsonl").read_text()
+    (workdir / "results.jsonl").write_text("".join(f"{line}\n" for line in text.splitlines()[:3]))
+    subprocess.run(words, capture_output=True, text=True, check=True)
+    assert [line["keys_sha256"] for line in read_lines(workdir)] == [line["keys_sha256"] for line in lines]
+
+
+@pytest.mark.parametrize("point", [1, 4, 6])
+def test_a_point_run_alone_by_its_own_command_ends_in_the_same_bits(swept, point):
+    workdir, lines, _ = swept
+    _, *words = lines[point]["command"].split()
+    subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    folder = workdir / f"{point:03d}"
+    keys = load_file(folder / "cache.safetensors")["keys"]
+    assert hashlib.sha256(keys.tobytes()).hexdigest() == lines[point]["keys_sha256"]
+    alone = json.loads((folder / "summary.json").read_text())["methods"]["cachefl"]
+    for field in ("test_accuracy", "validation_accuracy", "total_bytes", "rounds"):
+        assert alone[field] == lines[point]["methods"]["cachefl"][field]
+
+
+def test_a_point_that_diverges_says_so_and_stops_no_other(swept):
+    _, lines, _ = swept
+    assert [line["diverged"] for line in lines] == [False] * 7 + [True]
+    assert lines[7]["methods"]["cachefl"]["validation_accuracy"] is None
+
+
+def test_another_sweep_is_refused(swept):
+    _, _, words = swept
+    done = subprocess.run([*words, "--config.rounds=7"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "with another sweep" in done.stderr
 
 
 def row(alpha: float, seed: int, validation: float | None, test: float) -> dict:

@@ -18,6 +18,10 @@ from cachefl_jax.federation import (
     Cohort,
     Hyper,
     LocalTraining,
+    Plan,
+    Problem,
+    ServerHyper,
+    ServerState,
     everybody,
     init_server,
     make_round,
@@ -25,9 +29,10 @@ from cachefl_jax.federation import (
 )
 
 SIZES = [5, 1, 9, 4]
-FEDAVG = SERVER_OPTIMIZERS["sgd"](1.0)
+SERVER = ServerHyper(*(jnp.asarray(x, jnp.float32) for x in (1.0, 0.0)))
+FEDAVG = SERVER_OPTIMIZERS["sgd"]
 ROWS, WIDTH, CLASSES = sum(SIZES), 6, 3
-HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (0.1, 0.0, 0.0, 1e-4)))
+HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (0.1, 0.0, 0.0, 1e-4, 0.0, np.inf)))
 
 
 def probe_loss(params, frozen, batch):
@@ -49,8 +54,8 @@ def params() -> dict:
 
 
 @pytest.fixture
-def fixed() -> tuple:
-    """A round's arguments after the cohort; every client's rows lie scattered over the data."""
+def problem() -> Problem:
+    """Every client's rows lie scattered over the data."""
     rng = np.random.default_rng(1)
     data = {
         "x": jnp.asarray(rng.normal(size=(ROWS, WIDTH)), jnp.float32),
@@ -59,7 +64,11 @@ def fixed() -> tuple:
     }
     offsets = jnp.asarray(np.concatenate([[0], np.cumsum(SIZES)]), jnp.int32)
     clients = Clients(offsets, jnp.asarray(rng.permutation(ROWS), jnp.int32))
-    return clients, data, {"scale": jnp.asarray(0.5, jnp.float32)}, HYPER, jax.random.key(0)
+    return Problem(clients, data, {"scale": jnp.asarray(0.5, jnp.float32)}, HYPER, SERVER, jax.random.key(0))
+
+
+def start(params) -> ServerState:
+    return init_server(params, FEDAVG(SERVER))
 
 
 def training(batch_size: int = 0, epochs: int = 1, loss=probe_loss) -> LocalTraining:
@@ -69,12 +78,12 @@ def training(batch_size: int = 0, epochs: int = 1, loss=probe_loss) -> LocalTrai
 @functools.cache
 def full_batch_round():
     """FedSGD: one step a client, on all its rows."""
-    return make_round(training(), FEDAVG, client_chunk=3)
+    return make_round(training(), FEDAVG, Plan("chunk", 3))
 
 
 @functools.cache
 def mini_batch_round():
-    return make_round(training(batch_size=4, epochs=2), FEDAVG, client_chunk=3)
+    return make_round(training(batch_size=4, epochs=2), FEDAVG, Plan("chunk", 3))
 
 
 def padded(*cohort: int) -> Cohort:
@@ -106,13 +115,13 @@ def assert_same(found: dict, expected: dict, tolerance: float = 1e-6) -> None:
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=0, atol=tolerance), found, expected)
 
 
-def test_fedsgd_is_gradient_descent_on_the_cohorts_pooled_rows(params, fixed):
+def test_fedsgd_is_gradient_descent_on_the_cohorts_pooled_rows(params, problem):
     """One full-batch step a client, averaged by samples, is one step on all their rows: McMahan et al.'s FedSGD."""
-    one_round, state, expected = full_batch_round(), init_server(params, FEDAVG), params
-    clients, data, *_ = fixed
+    one_round, state, expected = full_batch_round(), start(params), params
+    clients, data = problem.clients, problem.data
     bounds, indices = np.asarray(clients.offsets), np.asarray(clients.indices)
     for cohort in ([0, 1, 2, 3], [2, 1], [3], [3, 0, 1]):
-        state, _ = one_round(state, padded(*cohort), *fixed)
+        state, _ = one_round(state, padded(*cohort), problem)
         rows = np.concatenate([indices[bounds[client] : bounds[client + 1]] for client in cohort])
         expected = numpy_step(expected, rows, data, scale=0.5, learning_rate=0.1)
     assert_same(state.params, expected)
@@ -120,42 +129,42 @@ def test_fedsgd_is_gradient_descent_on_the_cohorts_pooled_rows(params, fixed):
     assert np.abs(expected["head"]["bias"] - np.asarray(params["head"]["bias"])).max() > 1e-3
 
 
-@pytest.mark.parametrize("server", [("sgd", 1.0), ("adam", 0.1, 0.9)], ids=["fedavg", "fedadam"])
-def test_an_empty_cohort_changes_nothing_but_the_rounds_number(params, fixed, server):
+@pytest.mark.parametrize("server", [("sgd", 1.0, 0.0), ("adam", 0.1, 0.9)], ids=["fedavg", "fedadam"])
+def test_an_empty_cohort_changes_nothing_but_the_rounds_number(params, problem, server):
     name, *numbers = server
-    optimizer = SERVER_OPTIMIZERS[name](*numbers)
-    one_round = full_batch_round() if name == "sgd" else make_round(training(), optimizer, client_chunk=3)
-    state, metrics = one_round(init_server(params, optimizer), padded(), *fixed)
+    optimizer, hyper = SERVER_OPTIMIZERS[name], ServerHyper(*map(jnp.float32, numbers))
+    one_round = full_batch_round() if name == "sgd" else make_round(training(), optimizer, Plan("chunk", 3))
+    state, metrics = one_round(init_server(params, optimizer(hyper)), padded(), problem._replace(server=hyper))
     assert int(state.round) == 1
     assert_same(state.params, params, tolerance=0.0)
     assert float(metrics.train_loss) == 0.0
     assert int(metrics.examples) == 0
 
 
-def test_clients_without_rows_weigh_nothing(params, fixed):
+def test_clients_without_rows_weigh_nothing(params, problem):
     """A cohort may hold some, and may hold nobody else; those side by side with them are not disturbed."""
     offsets = jnp.asarray([0, 0, 5, 5, ROWS], jnp.int32)
-    crowd = (fixed[0]._replace(offsets=offsets), *fixed[1:])
+    crowd = problem._replace(clients=problem.clients._replace(offsets=offsets))
 
     def train(*cohort: int) -> dict:
-        return mini_batch_round()(init_server(params, FEDAVG), padded(*cohort), *crowd)[0].params
+        return mini_batch_round()(start(params), padded(*cohort), crowd)[0].params
 
     assert_same(train(0, 2), params, tolerance=0.0)
     assert_same(train(2, 1, 0), jax.tree.map(np.asarray, train(1)), tolerance=1e-7)
     assert not np.array_equal(train(1)["temperature"], params["temperature"])
 
 
-def test_no_random_key_is_used_twice(params, fixed):
+def test_no_random_key_is_used_twice(params, problem):
     """JAX's own check follows every key through the whole round."""
     with jax.debug_key_reuse(True):
-        one_round = make_round(training(batch_size=4, epochs=2), FEDAVG, client_chunk=2)
-        state = init_server(params, FEDAVG)
+        one_round = make_round(training(batch_size=4, epochs=2), FEDAVG, Plan("chunk", 2))
+        state = start(params)
         for _ in range(2):
-            state, _ = one_round(state, everybody(4), *fixed)
+            state, _ = one_round(state, everybody(4), problem)
     assert int(state.round) == 2
 
 
-def test_the_check_for_keys_used_twice_sees_into_the_loss(params, fixed):
+def test_the_check_for_keys_used_twice_sees_into_the_loss(params, problem):
     """Without this, the test above would pass where the check does not work."""
 
     def careless(params, frozen, batch):
@@ -164,10 +173,10 @@ def test_the_check_for_keys_used_twice_sees_into_the_loss(params, fixed):
         return probe_loss(params, frozen, batch) + noise
 
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        make_round(training(loss=careless), FEDAVG, client_chunk=2)(init_server(params, FEDAVG), everybody(4), *fixed)
+        make_round(training(loss=careless), FEDAVG, Plan("chunk", 2))(start(params), everybody(4), problem)
 
 
-def test_a_python_number_in_the_params_is_traced_once(params, fixed):
+def test_a_python_number_in_the_params_is_traced_once(params, problem):
     """A caller's plain 2.0 becomes an array that keeps its type from round to round."""
     traces = []
 
@@ -175,16 +184,16 @@ def test_a_python_number_in_the_params_is_traced_once(params, fixed):
         traces.append(None)
         return probe_loss(params, frozen, batch)
 
-    one_round = make_round(training(loss=counted), FEDAVG, client_chunk=2)
-    state = init_server(params | {"temperature": 2.0}, FEDAVG)
-    state, _ = one_round(state, everybody(4), *fixed)
+    one_round = make_round(training(loss=counted), FEDAVG, Plan("chunk", 2))
+    state = start(params | {"temperature": 2.0})
+    state, _ = one_round(state, everybody(4), problem)
     first = len(traces)
     for _ in range(2):
-        state, _ = one_round(state, everybody(4), *fixed)
+        state, _ = one_round(state, everybody(4), problem)
     assert len(traces) == first
 
 
-def test_init_server_copies_so_that_a_round_cannot_take_the_callers_arrays(params, fixed):
+def test_init_server_copies_so_that_a_round_cannot_take_the_callers_arrays(params, problem):
     before = jax.tree.map(np.asarray, params)
-    full_batch_round()(init_server(params, FEDAVG), everybody(4), *fixed)
+    full_batch_round()(start(params), everybody(4), problem)
     assert_same(params, before, tolerance=0.0)

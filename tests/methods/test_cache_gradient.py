@@ -12,12 +12,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from cachefl_jax.federation import CLIENT_OPTIMIZERS, Clients, Hyper, LocalTraining, everybody, init_server, make_round
-from cachefl_jax.methods import METHODS, Cache, Examples, Frozen, cachefl, cross_entropy, zero_shot
-from cachefl_jax.methods.cache import affinities
+from cachefl_jax.federation import (
+    CLIENT_OPTIMIZERS,
+    SERVER_OPTIMIZERS,
+    Clients,
+    Hyper,
+    LocalTraining,
+    Plan,
+    Problem,
+    ServerHyper,
+    everybody,
+    init_server,
+    make_round,
+)
+from cachefl_jax.methods import (
+    METHODS,
+    Cache,
+    Examples,
+    Frozen,
+    cachefl,
+    cross_entropy,
+    cross_entropy_of_scores,
+    text_logits,
+    zero_shot,
+)
 
 # (logit scale, alpha, beta): mild, CLIP's scale, a sharp cache, and a cache whose votes count against their class.
 SETTINGS = [(10.0, 1.0, 1.0), (100.0, 3.0, 5.5), (20.0, 10.0, 12.0), (10.0, -2.0, 3.0)]
@@ -101,6 +121,24 @@ def test_loss_of_each_example_is_softmax_cross_entropy(float64, numbers):
 
 
 @pytest.mark.parametrize("numbers", SETTINGS)
+@pytest.mark.parametrize("known", [False, True], ids=["text_logits_computed", "text_logits_known"])
+def test_loss_meets_the_keys_in_their_products_with_the_features_alone(float64, numbers, known):
+    """What makes training on coefficients possible; text logits that are known once a run change nothing."""
+    setting = make_setting(*numbers)
+    cache, features = Cache(jnp.asarray(setting.keys)), jnp.asarray(setting.features)
+    examples = Examples(features, jnp.asarray(setting.labels), text_logits(setting.frozen, features) if known else None)
+    products = np.einsum("bd,nkd->bnk", setting.features, setting.keys)
+    assert cachefl.linear
+    np.testing.assert_allclose(cachefl.scores(cache, features), products, rtol=1e-12, atol=1e-15)
+    # The features themselves are gone where the text logits are known.
+    seen = examples._replace(features=jnp.zeros_like(features)) if known else examples
+    losses = cross_entropy_of_scores(cachefl)(jnp.asarray(products), setting.frozen, seen)
+    expected = -np.log(softmax(naive_logits(setting))[np.arange(5), setting.labels])
+    np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(cross_entropy(cachefl)(cache, setting.frozen, examples), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("numbers", SETTINGS)
 def test_gradient_equals_finite_differences_to_1e_6(float64, numbers):
     setting, step = make_setting(*numbers), 1e-5
     keys = jnp.asarray(setting.keys)
@@ -127,7 +165,9 @@ def test_affinity_is_1_on_a_key_and_falls_faster_the_larger_beta_is():
     features = jnp.asarray([[1.0, 0.0], [0.6, 0.8]])
     cache = Cache(features[:1, None])  # one class with one key, where the first feature lies
     for beta in (0.5, 5.0):
-        np.testing.assert_allclose(affinities(cache, beta, features)[:, 0, 0], [1, np.exp(-beta * 0.4)], rtol=1e-6)
+        frozen = Frozen(jnp.zeros((1, 2)), *map(jnp.float32, (0.0, 1.0, beta)))
+        affinities = cachefl.votes(cachefl.scores(cache, features), frozen)
+        np.testing.assert_allclose(affinities[:, 0], [1, np.exp(-beta * 0.4)], rtol=1e-6)
 
 
 def test_the_cache_at_round_0_is_the_synthetic_features_and_nothing_else():
@@ -149,14 +189,14 @@ def test_without_alpha_the_logits_are_zero_shot_clips():
 def one_sgd_step(setting: Setting, rows: int) -> np.ndarray:
     """How the server's keys change in a round whose only client makes one SGD step on `rows` rows, [NK, D]."""
     local = LocalTraining(cross_entropy(cachefl), CLIENT_OPTIMIZERS["sgd"], epochs=1, batch_size=rows, capacity=rows)
-    server = optax.sgd(1.0)
     data = Examples(jnp.asarray(setting.features[:rows], jnp.float32), jnp.asarray(setting.labels[:rows], jnp.int32))
     clients = Clients(jnp.asarray([0, rows]), jnp.arange(rows))
     keys = jnp.asarray(setting.keys, jnp.float32)
-    frozen, hyper = jax.tree.map(jnp.float32, (setting.frozen, Hyper(1.0, 0.0, 0.0, 1e-4)))
-    state, _ = make_round(local, server, client_chunk=1)(
-        init_server(Cache(keys), server), everybody(1), clients, data, frozen, hyper, jax.random.key(0)
-    )
+    frozen, hyper, server = jax.tree.map(jnp.float32, (setting.frozen, Hyper(1.0, 0.0, 0.0, 1e-4), ServerHyper()))
+    problem = Problem(clients, data, frozen, hyper, server, jax.random.key(0))
+    fedavg = SERVER_OPTIMIZERS["sgd"]
+    one_round = make_round(local, fedavg, Plan("scan"))
+    state, _ = one_round(init_server(Cache(keys), fedavg(server)), everybody(1), problem)
     return np.asarray(state.params.keys - keys, np.float64).reshape(-1, keys.shape[-1])
 
 

@@ -1,0 +1,86 @@
+"""Products and norms in parameter space, by the clients' Gram matrices: D occurs in none of them."""
+
+import jax
+import jax.numpy as jnp
+
+from cachefl_jax.federation.lanes import Block, Lanes, State
+from cachefl_jax.federation.local import LocalTraining
+from cachefl_jax.federation.problem import Clients, Problem
+
+TILE = 64  # a Gram matrix is multiplied in as many columns at a time, as far as a client's rows go
+
+
+def capacity_of(local: LocalTraining, width: int) -> int:
+    """Rows of the largest client that trains on coefficients, where features have `width` numbers."""
+    return min(local.capacity, width)
+
+
+def gram_matrices(local: LocalTraining, clients: Clients, data) -> jax.Array:
+    """Every client's F_c F_c^T: [n + capacity, tiles, TILE] float32.
+
+    Row i belongs to `clients.indices[i]`, the columns to its client's rows; columns past the client's last row are
+    zero. About as large as the features at most.
+    """
+    features = local.linear.features(data)
+    capacity = capacity_of(local, features.shape[1])
+    rows, columns = clients.indices.shape[0] + capacity, -(-capacity // TILE) * TILE
+
+    def one(client, grams):
+        start, end = clients.offsets[client], clients.offsets[client + 1]
+        where = clients.indices.at[start + jnp.arange(capacity)].get(mode="clip")
+        own = features.at[where].get(mode="clip")
+        gram = jnp.pad(own @ own.T, ((0, 0), (0, columns - capacity)))
+        gram = jnp.where((jnp.arange(columns) < end - start)[None], gram, 0)
+        # What is written past this client's end is overwritten by the next client's.
+        return jax.lax.dynamic_update_slice(grams, gram, (start, jnp.zeros_like(start)))
+
+    grams = jax.lax.fori_loop(0, clients.count, one, jnp.zeros((rows, columns), features.dtype))
+    return grams.reshape(rows, columns // TILE, TILE)
+
+
+def gram_product(block: Block, lanes: Lanes, problem: Problem, rows, state: State, learnt) -> jax.Array:
+    """G_c[rows] (scale U_c) of each lane, [L, X, J], over its first `learnt` rows; rows [L, X] in the block."""
+    position = block.position.at[rows].get(mode="clip")
+
+    def tile(number):
+        columns = lanes.starts[:, None] + number * TILE + jnp.arange(TILE)[None]
+        # Past a client's end the coefficients are another's, and the Gram matrix is zero.
+        theirs, scale = state.rows.at[columns].get(mode="clip"), state.scale.at[columns].get(mode="clip")
+        gram = problem.gram.at[position, number].get(mode="clip") * scale[:, None]
+        return jnp.einsum("lxt,ltj->lxj", gram, theirs)
+
+    nothing = jnp.zeros((*rows.shape, state.rows.shape[1]), state.rows.dtype)
+    if problem.gram.shape[1] == 1:
+        return jax.lax.cond(learnt > 0, lambda: tile(0), lambda: nothing)
+    return jax.lax.fori_loop(0, -(-learnt // TILE), lambda number, total: total + tile(number), nothing)
+
+
+def gradient_square(local, block, lanes, problem, state, rows, places, gradient, moved, learnt) -> jax.Array:
+    """|gradient of loss and proximal term|^2 by the parameters, [L]; `moved` is (W - W_0) f of the batch, [L, B, J]."""
+    position = block.position.at[rows].get(mode="clip")
+    columns = problem.gram.shape[1] * TILE
+    flat = problem.gram.reshape(-1, columns)
+    gram = flat.at[position[:, :, None], places[:, None, :]].get(mode="clip")  # of the batch with itself
+    square = (gradient * jnp.einsum("lbc,lcj->lbj", gram, gradient)).sum(axis=(1, 2))
+    if not local.proximal:
+        return square
+    pull = problem.hyper.proximal
+    distance = squared_distance(block, lanes, problem, state, learnt)
+    return square + 2 * pull * (gradient * moved).sum(axis=(1, 2)) + pull**2 * distance
+
+
+def squared_distance(block: Block, lanes: Lanes, problem: Problem, state: State, learnt) -> jax.Array:
+    """|W_c - W_0|^2 of each lane, [L]."""
+    away = (state.kept - 1)[:, None, None]
+
+    def tile(number, total):
+        places = number * TILE + jnp.arange(TILE)[None]
+        rows = lanes.starts[:, None] + places
+        scale = jnp.where(places < lanes.counts[:, None], state.scale.at[rows].get(mode="clip"), 0)
+        theirs = scale[..., None] * state.rows.at[rows].get(mode="clip")
+        own = gram_product(block, lanes, problem, rows, state, learnt)
+        twice = 2 * away * block.scores.at[rows].get(mode="clip") + own
+        return total + (theirs * twice).sum(axis=(1, 2))
+
+    tiles = -(-learnt // TILE)
+    return jax.lax.fori_loop(0, tiles, tile, away[:, 0, 0] ** 2 * block.square)

@@ -1,0 +1,57 @@
+"""What a federation is made of: the arrays that travel through the engine. All of them are traced: other values, in
+the same shapes, compile nothing anew.
+
+Axis letters: C clients of the population, M clients of a cohort, n rows of data.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from cachefl_jax.federation.local import Params
+from cachefl_jax.federation.optimizers import Hyper
+from cachefl_jax.federation.server import ServerHyper
+
+
+class Clients(NamedTuple):
+    """Who holds what, as index rows into the data."""
+
+    offsets: jax.Array  # [C + 1] int32
+    indices: jax.Array  # [n] int32
+
+    @property
+    def count(self) -> int:
+        """C."""
+        return self.offsets.shape[-1] - 1
+
+
+class Cohort(NamedTuple):
+    """Who takes part in a round; padded, so that its size may change from round to round."""
+
+    clients: jax.Array  # [M] int32 client numbers, the first `size` of them count
+    size: jax.Array  # [] int32
+
+
+class Problem(NamedTuple):
+    """What a federation takes besides the server's state."""
+
+    clients: Clients
+    data: Any  # a pytree of arrays [n, ...], the rows of all clients, stored once
+    frozen: Any  # what else the loss needs, any pytree
+    hyper: Hyper  # the clients' optimizer's numbers
+    server: ServerHyper  # the server's
+    key: jax.Array  # the run's; a client's is fold_in(fold_in(key, round), client)
+    gram: jax.Array | None = None  # what `cachefl_jax.federation.gram` computes once a run
+
+
+class ServerState(NamedTuple):
+    """What the server carries from round to round; a checkpoint holds exactly this."""
+
+    round: jax.Array  # [] int32, rounds done
+    params: Params
+    optimizer_state: Any
+
+
+class RoundMetrics(NamedTuple):
+    train_loss: jax.Array  # [] mean over the cohort's examples, before each local step
+    examples: jax.Array  # [] rows that the cohort holds

@@ -1,0 +1,133 @@
+"""Many whole runs as one program: seeds, rates, alpha, beta and partitions are leaves of the points' arrays.
+
+Points run one after another (`jax.lax.map`), each by the very loops of a run on its own, so that it ends in the same
+bits; or side by side (`jax.vmap`), up to rounding; and in both cases dealt to the devices along an axis `sweep`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+from cachefl_jax.federation.local import LocalTraining, Params
+from cachefl_jax.federation.plan import Plan
+from cachefl_jax.federation.problem import Problem
+from cachefl_jax.federation.round import ServerOptimizer, init_server, prepare
+from cachefl_jax.federation.run import train_rounds
+
+
+class Point(NamedTuple):
+    """One run of a sweep."""
+
+    params: Params  # the server's at round 0
+    problem: Problem
+    rounds: jax.Array  # []
+    eval_every: jax.Array  # [] rounds between two evaluations; the last round is evaluated in any case
+
+
+class Outcome(NamedTuple):
+    """What a point leaves. E is the most evaluations of any point; a point with fewer has zeros after them."""
+
+    params: Params
+    scores: object  # of each evaluation: what `evaluate` gives, with a leading [E]
+    train_loss: jax.Array  # [E] of the round before each evaluation
+
+
+def make_sweep(
+    local: LocalTraining,
+    server_optimizer: ServerOptimizer,
+    plan: Plan,
+    cohort: int,
+    evaluate: Callable,
+    evaluations: int,
+    *,
+    side_by_side: bool = False,
+    devices: int = 1,
+) -> Callable:
+    """The jitted sweep: (stacked leaves, shared leaves, structure, shared arrays for `evaluate`) -> Outcome [S, ...].
+
+    Args:
+        local: what a client does, with the capacity of the largest client of all points.
+        server_optimizer: the server's.
+        plan: how each round is run, on one device.
+        cohort: clients a round, 0 for all.
+        evaluate: (params, problem, data) -> scores, any pytree; traced.
+        evaluations: E.
+        side_by_side: vmap over the points of a device.
+        devices: over how many devices the points are dealt; S is a multiple of it.
+    """
+
+    def run_point(point: Point, data) -> Outcome:
+        problem = prepare(local, plan, point.problem)
+        state = init_server(point.params, server_optimizer(problem.server))
+        scores = jax.tree.map(
+            lambda one: jnp.zeros((evaluations, *one.shape), one.dtype),
+            jax.eval_shape(evaluate, state.params, problem, data),
+        )
+
+        def segment(number, carry):
+            state, scores, losses = carry
+            count = jnp.minimum(point.eval_every, point.rounds - number * point.eval_every)
+            state, metrics = train_rounds(local, server_optimizer, plan, cohort, 1, state, count, problem)
+            new = evaluate(state.params, problem, data)
+            scores = jax.tree.map(lambda all_of_them, one: all_of_them.at[number].set(one), scores, new)
+            return state, scores, losses.at[number].set(metrics.train_loss[0])
+
+        segments = -(-point.rounds // point.eval_every)
+        start = (state, scores, jnp.zeros(evaluations))
+        state, scores, losses = jax.lax.fori_loop(0, segments, segment, start)
+        return Outcome(state.params, scores, losses)
+
+    def run_points(varying, shared, data):
+        join = lambda leaves: combine(leaves, shared)  # noqa: E731
+        if side_by_side:
+            return jax.vmap(lambda leaves: run_point(join(leaves), data))(varying)
+        return jax.lax.map(lambda leaves: run_point(join(leaves), data), varying)
+
+    if devices == 1:
+        return jax.jit(run_points)
+    mesh = jax.make_mesh((devices,), ("sweep",), (AxisType.Auto,), devices=jax.devices()[:devices])
+    split, whole = PartitionSpec("sweep"), PartitionSpec()
+    # As in `round.sum_changes`: every device differentiates for itself.
+    return jax.jit(
+        jax.shard_map(run_points, mesh=mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)
+    )
+
+
+def stack(points: list[Point]) -> tuple[Point, Point]:
+    """(varying, shared): leaves that differ between the points, stacked to [S, ...], and those that do not.
+
+    Each has None where the other has the leaf.
+    """
+    structure = jax.tree.structure(points[0])
+    varying, shared = [], []
+    for leaves in zip(*(jax.tree.leaves(point) for point in points), strict=True):
+        alike = all(same(leaf, leaves[0]) for leaf in leaves)
+        shared.append(leaves[0] if alike else None)
+        varying.append(None if alike else pile(leaves))
+    varying, shared = jax.tree.unflatten(structure, varying), jax.tree.unflatten(structure, shared)
+    # Always one of the varying, so that there is a leaf to map over.
+    return varying._replace(rounds=pile([point.rounds for point in points])), shared._replace(rounds=None)
+
+
+def combine(varying, shared):
+    """What `stack` took apart, for one point."""
+    return jax.tree.map(
+        lambda one, other: other if one is None else one, varying, shared, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def same(leaf, other) -> bool:
+    if leaf is other:
+        return True
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf, other = jax.random.key_data(leaf), jax.random.key_data(other)
+    return leaf.shape == other.shape and np.array_equal(leaf, other)
+
+
+def pile(leaves):
+    """Host arrays stay on the host, typed keys on the device."""
+    return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)

@@ -1,0 +1,198 @@
+"""A sweep's points in groups, one compiled program a group, a line of results a point."""
+
+import hashlib
+import json
+import math
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cachefl_jax import costs
+from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Plan, Point, count_right, make_sweep, stack
+from cachefl_jax.files import read_json, write_json, write_whole
+from cachefl_jax.methods import METHODS
+from experiments.baselines import cache_init, result, round_flops, zero_shot
+from experiments.build import Learner, build, client_optimizer, server_optimizer
+from experiments.devices import use_devices
+from experiments.engine import plans_of
+from experiments.prepare import Inputs, prepare
+from experiments.workdir import resolved
+
+BATCH_BYTES = 2**28  # of params that one call gives back
+BATCH_POINTS = 8  # a device and call: the progress bar moves and a kill loses no more
+
+
+class Prepared(NamedTuple):
+    """A point before it runs."""
+
+    number: int
+    config: ConfigDict
+    inputs: Inputs
+    learner: Learner
+
+
+def run_points(
+    configs: list[ConfigDict], overrides: list[dict], workdir: pathlib.Path, given: list[str], side_by_side: bool
+) -> list[dict]:
+    """Runs what results.jsonl does not hold yet; returns all lines, in the points' order.
+
+    Raises:
+        UsageError: the folder holds another sweep, or a config asks for what is not there.
+    """
+    lines = claim(workdir, configs)
+    for config in configs:
+        use_devices(config.engine.devices)
+    left = [number for number in range(len(configs)) if number not in lines]
+    groups: dict[str, list[Prepared]] = {}
+    for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
+        inputs = prepare(configs[number])
+        point = Prepared(number, configs[number], inputs, build(configs[number], inputs))
+        groups.setdefault(group_of(point), []).append(point)
+    with tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
+        for group in groups.values():
+            plan = plan_of(group)
+            for batch, outcome, seconds in run_group(group, plan, side_by_side):
+                for place, point in enumerate(batch):
+                    told = line(point, jax.tree.map(lambda leaf, at=place: leaf[at], outcome), seconds / len(batch))
+                    changes = overrides[point.number]
+                    told |= {"overrides": changes, "command": again(point, plan, changes, workdir, given)}
+                    lines[point.number] = told
+                bar.update(len(batch))
+                write_lines(workdir / "results.jsonl", lines)
+    return [lines[number] for number in sorted(lines)]
+
+
+def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
+    """The lines that the folder holds of this very sweep; a new folder is marked as its own."""
+    ours, mark, results = [resolved(config) for config in configs], workdir / "sweep.json", workdir / "results.jsonl"
+    if not mark.is_file():
+        if workdir.is_dir() and any(not entry.name.startswith(".") for entry in workdir.iterdir()):
+            value = f"{workdir} with files but no sweep.json"
+            raise UsageError("--workdir", value, "a new or empty folder, or a sweep's", "name another folder")
+        write_json(mark, ours)
+    elif read_json(mark) != ours:
+        raise UsageError(
+            "--workdir", f"{workdir} with another sweep", "a new folder, or the same sweep", "name another"
+        )
+    if not results.is_file():
+        return {}
+    return {row["point"]: row for row in map(json.loads, results.read_text().splitlines())}
+
+
+def write_lines(path: pathlib.Path, lines: dict[int, dict]) -> None:
+    text = "".join(json.dumps(lines[number], allow_nan=False) + "\n" for number in sorted(lines))
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def group_of(point: Prepared) -> str:
+    """What points of one program have in common: shapes, and choices that are not numbers."""
+    config, learner, bank = point.config, point.learner, point.inputs.bank
+    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
+    local = learner.local
+    choices = [
+        client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
+        local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip,
+    ]  # fmt: skip
+    tested = hashlib.sha256(np.asarray(bank.test.features).tobytes()).hexdigest()
+    return json.dumps([shapes, choices, tested])
+
+
+def plan_of(group: list[Prepared]) -> Plan:
+    """How each point's rounds run: on one device, since the points themselves are dealt to the devices."""
+    plans = []
+    for point in group:
+        config = point.config.copy_and_resolve_references()
+        config.engine.devices = 1
+        plans.append(plans_of(config, point.learner)[0])
+    # Blocks that hold the largest client of any point.
+    return plans[0]._replace(block_rows=max(plan.block_rows for plan in plans))
+
+
+def run_group(group: list[Prepared], plan: Plan, side_by_side: bool):
+    """Yields (points, their outcome on the host, seconds) batch by batch."""
+    first = group[0]
+    capacity = max(point.learner.local.capacity for point in group)
+    payload = costs.tree_bytes(first.learner.params)
+    devices = min(first.config.engine.devices or jax.device_count(), len(group))
+    size = max(min(BATCH_POINTS, BATCH_BYTES // payload, math.ceil(len(group) / devices)), 1) * devices
+    every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in group]
+    evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(group, every, strict=True))
+    logits = METHODS[first.config.method].logits
+    bank = first.learner.bank
+    data = [(split.features, split.labels) for split in (bank.test, bank.validation) if split is not None]
+
+    def evaluate(params, problem, data):
+        return [count_right(logits, params, problem.frozen, *split) for split in data]
+
+    sweep = make_sweep(
+        first.learner.local._replace(capacity=capacity), first.learner.server_optimizer, plan,
+        first.config.cohort, evaluate, max(evaluations, 1), side_by_side=side_by_side, devices=devices,
+    )  # fmt: skip
+    points = [
+        Point(point.learner.params, point.learner.problem, np.int32(point.config.rounds), np.int32(each))
+        for point, each in zip(group, every, strict=True)
+    ]
+    varying, shared = stack(points)
+    shared = jax.device_put(shared) if devices == 1 else shared
+    for begin in range(0, len(group), size):
+        # The last batch is filled up with its last point, so that all are the same program.
+        chosen = np.minimum(np.arange(begin, begin + size), len(group) - 1)
+        began = time.perf_counter()
+        outcome = jax.device_get(sweep(jax.tree.map(lambda leaf, at=chosen: leaf[at], varying), shared, data))
+        yield group[begin : begin + size], outcome, time.perf_counter() - began
+
+
+def line(point: Prepared, outcome, seconds: float) -> dict:
+    """A point's line of results.jsonl."""
+    config, learner, inputs = point.config, point.learner, point.inputs
+    every = min(config.eval_every, max(config.rounds, 1))
+    count = math.ceil(config.rounds / every)
+    splits = [split for split in (inputs.bank.test, inputs.bank.validation) if split is not None]
+    test, *validation = (
+        [int(right) / len(split.labels) for right in rights[:count]]
+        for rights, split in zip(outcome.scores, splits, strict=True)
+    )
+    validation = validation[0] if validation else [None] * count
+    diverged = not np.isfinite(outcome.train_loss[:count]).all()
+    if diverged:
+        test, validation = [None] * count, [None] * count
+    payload = costs.tree_bytes(learner.params)
+    sent = payload * (config.cohort or config.partition.clients) * config.rounds
+    rows = len(inputs.bank.train.labels) / config.partition.clients
+    start = cache_init(config, inputs, learner)
+    methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
+    methods["cachefl"] = result(
+        test[-1] if count else start["test_accuracy"], validation[-1] if count else start["validation_accuracy"],
+        rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=round_flops(config, inputs, rows),
+        seconds=seconds / config.rounds if config.rounds else None,
+    )  # fmt: skip
+    return {
+        "point": point.number,
+        "diverged": diverged,
+        "methods": methods,
+        "curve": {"round": [min((at + 1) * every, config.rounds) for at in range(count)], "test": test,
+                  "validation": validation},
+        "keys_sha256": digest(outcome.params),
+    }  # fmt: skip
+
+
+def digest(params) -> str:
+    """SHA-256 of the params' bytes, leaf after leaf."""
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
+
+
+def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, given: list[str]) -> str:
+    """The command that runs this point alone, to the same bits."""
+    fields = {**changes, "engine.strategy": plan.strategy, "engine.devices": 1}
+    if plan.strategy in ("chunk", "dual"):
+        fields |= {"engine.client_chunk": plan.client_chunk, "engine.block_rows": plan.block_rows}
+    words = [f"--config.{name}={value!r}" if isinstance(value, tuple) else f"--config.{name}={value}"
+             for name, value in fields.items()]  # fmt: skip
+    folder = workdir / f"{point.number:03d}"
+    return " ".join(["python -m experiments.run", *given, *words, f"--workdir={folder}"])

@@ -1,0 +1,114 @@
+"""Many rounds as one program: cut anywhere it is the same run, and its memory does not grow with the clients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cachefl_jax.federation import (
+    SERVER_OPTIMIZERS,
+    Plan,
+    add_gram,
+    compile_run,
+    draw_cohort,
+    init_server,
+    make_round,
+    place,
+    plan_batches,
+    prepare,
+)
+from cachefl_jax.federation.memory import available, footprint, free_host_memory
+from cachefl_jax.federation.run import COHORT
+
+SIZES = [1, 7, 12, 3, 9, 12, 0, 5]
+SERVER = SERVER_OPTIMIZERS["momentum"]
+PLANS = [Plan("scan"), Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), Plan("dual", 2, 2, 40)]
+
+
+@pytest.fixture
+def federation(make_federation):
+    federation = make_federation(SIZES)
+    return federation.changed(server=federation.problem.server._replace(momentum=jnp.float32(0.5)))
+
+
+@pytest.fixture
+def local(make_local):
+    return make_local(*plan_batches(4, max(SIZES)), optimizer="sgd")
+
+
+def start(federation, problem=None):
+    return init_server(federation.params, SERVER((problem or federation.problem).server))
+
+
+@pytest.mark.parametrize("cohort", [0, 3])
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_a_run_cut_anywhere_is_the_same_run_to_the_bit(federation, local, plan, cohort):
+    ready = add_gram(local, plan, place(federation.problem, plan))
+    run = compile_run(local, SERVER, plan, cohort, 5, start(federation), ready)
+    ends, losses = [], []
+    for pieces in ([5], [2, 3], [1, 1, 1, 1, 1]):
+        state, told = place(start(federation), plan), []
+        for count in pieces:
+            state, metrics = run(state, np.int32(count), ready)
+            told += np.asarray(metrics.train_loss)[:count].tolist()
+        assert int(state.round) == 5
+        ends.append(np.asarray(state.params.keys))
+        losses.append(told)
+    assert np.abs(ends[0] - np.asarray(federation.params.keys)).max() > 1e-3
+    assert (ends[0] == ends[1]).all()
+    assert (ends[0] == ends[2]).all()
+    assert losses[0] == losses[1] == losses[2]
+    assert min(losses[0]) > 0
+
+
+def test_its_rounds_are_those_of_make_round_with_the_cohorts_that_the_key_draws(federation, local):
+    plan, problem = Plan("chunk", 3), federation.problem
+    run = compile_run(local, SERVER, plan, 3, 4, start(federation), problem)
+    state, metrics = run(start(federation), np.int32(4), problem)
+    one_round, by_hand = make_round(local, SERVER, plan), start(federation)
+    for number in range(4):
+        key = jax.random.fold_in(jax.random.fold_in(problem.key, number), COHORT)
+        by_hand, alone = one_round(by_hand, draw_cohort(key, len(SIZES), 3), problem)
+        assert int(metrics.examples[number]) == int(alone.examples)
+    np.testing.assert_allclose(state.params.keys, by_hand.params.keys, rtol=0, atol=1e-6)
+
+
+def test_the_states_buffers_are_given_away(federation, local):
+    state, problem = start(federation), federation.problem
+    run = compile_run(local, SERVER, Plan("scan"), 0, 2, state, problem)
+    run(state, np.int32(2), problem)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("plan", [Plan("scan"), Plan("chunk", 8), Plan("dual", 8, 1, 64)], ids=str)
+def test_memory_beyond_the_data_is_flat_in_the_number_of_clients(make_federation, local, plan):
+    """From 100 to 10,000 clients, read off the compiled programs: nothing is allocated."""
+
+    def temporaries(clients: int) -> int:
+        federation = make_federation([2] * clients)
+        problem = jax.eval_shape(functools.partial(prepare, local, plan), federation.problem)
+        state = jax.eval_shape(functools.partial(start, federation), problem)
+        needs = footprint(compile_run(local, SERVER, plan, 0, 1, state, problem), state, problem)
+        assert needs.total == sum(needs)
+        # Who takes part is a number or two a client: indices, not keys.
+        return needs.temporaries - 64 * clients
+
+    assert temporaries(10_000) <= 1.2 * max(temporaries(100), 2**16)
+
+
+def test_a_stacked_pytree_is_told_before_it_is_allocated(make_federation, local):
+    clients, federation = 200_000, make_federation([1] * 4)
+    problem = jax.eval_shape(lambda: federation.problem)
+    many = jax.ShapeDtypeStruct((clients + 1,), jnp.int32)
+    problem = problem._replace(clients=problem.clients._replace(offsets=many))
+    state = jax.eval_shape(functools.partial(start, federation), problem)
+    compiled = compile_run(local, SERVER, Plan("vmap", clients), 0, 1, state, problem)
+    assert footprint(compiled, state, problem).temporaries > clients * federation.params.keys.nbytes
+
+
+def test_free_memory_is_shared_by_cpu_devices():
+    free = free_host_memory()
+    assert 2**24 < free < 2**46
+    assert available(Plan(devices=4)) == pytest.approx(available(Plan()) / 4, rel=0.2)

@@ -1,0 +1,88 @@
+"""Our side of the comparison with PyTorch: the same case by `make_round`, and how close is the same."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from torch_reference import EPSILON, Case, Settings
+
+from cachefl_jax.federation import (
+    CLIENT_OPTIMIZERS,
+    SERVER_OPTIMIZERS,
+    Clients,
+    Cohort,
+    Hyper,
+    Linear,
+    LocalTraining,
+    Plan,
+    Problem,
+    ServerHyper,
+    init_server,
+    make_round,
+    plan_batches,
+    prepare,
+)
+from cachefl_jax.methods import Examples, Frozen, cachefl, cross_entropy, cross_entropy_of_scores
+
+TOLERANCE = 1e-5
+CHUNK = Plan("chunk", 2)
+LOSS = cross_entropy(cachefl)
+LINEAR = Linear(lambda examples: examples.features, cross_entropy_of_scores(cachefl))
+
+
+@functools.cache
+def compiled_round(local: LocalTraining, plan: Plan, server: str) -> tuple[Callable, Callable]:
+    """(preparation, round), built once for all tests that share them: learning rates and the like are traced."""
+    return jax.jit(functools.partial(prepare, local, plan)), make_round(local, SERVER_OPTIMIZERS[server], plan)
+
+
+def our_federation(
+    case: Case,
+    settings: Settings,
+    cohorts: list[list[int]],
+    server: tuple[str, float, float] = ("sgd", 1.0, 0.0),
+    plan: Plan = CHUNK,
+) -> tuple[np.ndarray, list[float]]:
+    """What `torch_federation` gives, by `make_round`; cohorts are padded to all clients."""
+    bank, division, (name, *numbers) = case.bank, case.division, server
+    local = LocalTraining(
+        LOSS,
+        CLIENT_OPTIMIZERS[settings.optimizer],
+        settings.epochs,
+        *plan_batches(settings.batch_size, int(division.sizes.max())),
+        linear=LINEAR,
+        proximal=settings.proximal > 0,
+        clip=settings.clip_norm < math.inf,
+    )
+    hyper = (settings.learning_rate, settings.weight_decay, settings.momentum, EPSILON)
+    problem = Problem(
+        Clients(jnp.asarray(division.offsets, jnp.int32), jnp.asarray(division.indices, jnp.int32)),
+        Examples(jnp.asarray(bank.train.features), jnp.asarray(bank.train.labels)),
+        Frozen(jnp.asarray(bank.text_features), *map(jnp.float32, (bank.logit_scale, case.alpha, case.beta))),
+        Hyper(*map(jnp.float32, (*hyper, settings.proximal, settings.clip_norm))),
+        ServerHyper(*map(jnp.float32, numbers)),
+        jax.random.key(0),
+    )
+    preparation, one_round = compiled_round(local, plan, name)
+    problem = preparation(problem)
+    state = init_server(cachefl.init(jnp.asarray(case.keys)), SERVER_OPTIMIZERS[name](problem.server))
+    losses = []
+    for cohort in cohorts:
+        padded = cohort + [0] * (division.clients - len(cohort))
+        state, metrics = one_round(state, Cohort(jnp.asarray(padded, jnp.int32), jnp.int32(len(cohort))), problem)
+        assert int(metrics.examples) == sum(division.sizes[client] for client in cohort)
+        losses.append(float(metrics.train_loss))
+    return np.asarray(state.params.keys), losses
+
+
+def assert_same(case: Case, ours: tuple[np.ndarray, list[float]], reference: tuple[np.ndarray, list[float]]) -> None:
+    """Keys and losses within 1e-5, the keys after having moved a thousand times as far."""
+    (keys, losses), (expected, expected_losses) = ours, reference
+    difference, moved = (float(np.abs(keys - other).max()) for other in (expected, case.keys))
+    print(f"largest difference of keys {difference:.1e}, after moving {moved:.1e}")
+    assert moved > 1e3 * TOLERANCE
+    assert difference < TOLERANCE
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=TOLERANCE)
