@@ -1,0 +1,206 @@
+"""A workload on this package, in a process of its own, so that its memory and CPU time are its own too.
+
+    python -m experiments.benchmarks.ours --workload=small --optimizer=sgd --strategy=auto
+
+Prints one JSON line: seconds and CPU-seconds of every round, memory, and what the final keys are compared by.
+"""
+
+import json
+import os
+from collections.abc import Callable
+
+import numpy as np
+from absl import flags
+
+from cachefl_jax.errors import UsageError
+from experiments import command
+from experiments.benchmarks import readings, workloads
+from experiments.benchmarks.workloads import Arrays, Workload
+
+STRATEGIES = ("auto", "scan", "chunk", "vmap", "dual")
+SPLITS = ("equal", "dirichlet")
+CONCENTRATION = 0.1  # of the Dirichlet split
+
+Prepared = tuple[Callable[[], None], Callable[[], np.ndarray]]
+
+
+def define_flags() -> None:
+    """This command's flags; only where it is the program, for other commands have some of the same names."""
+    flags.DEFINE_enum("workload", "small", list(workloads.WORKLOADS), "what is trained")
+    flags.DEFINE_enum("optimizer", "sgd", workloads.OPTIMIZERS, "the clients' optimizer")
+    flags.DEFINE_enum("split", "equal", SPLITS, "who holds what")
+    flags.DEFINE_multi_integer("key_sums", [], "also tell the key sum after so many rounds, the first one included")
+    flags.DEFINE_integer("cohort", 0, "clients a round; 0 = all", lower_bound=0)
+    for name in ("classes", "keys", "width", "clients", "samples", "batch", "epochs", "rounds"):
+        flags.DEFINE_integer(name, 0, f"replaces the workload's {name}; 0 = as it is", lower_bound=0)
+    define_engine_flags()
+
+
+def define_engine_flags() -> None:
+    """The flags that every command of the benchmark hands on to here."""
+    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "how the engine trains a cohort")
+    flags.DEFINE_integer("devices", 1, "over how many devices clients are spread; 0 = all", lower_bound=0)
+    flags.DEFINE_integer("client_chunk", 0, "clients side by side; 0 = the engine's choice", lower_bound=0)
+
+
+def engine_words() -> list[str]:
+    """This process's engine flags, as words for a child's command line."""
+    return [f"--{name}={flags.FLAGS[name].value}" for name in ("strategy", "devices", "client_chunk")]
+
+
+def prepare_ours(
+    workload: Workload, arrays: Arrays, optimizer: str, strategy: str, devices: int, client_chunk: int, cohort: int = 0
+) -> Prepared:
+    """(step, keys): one round, finished when it returns; the server's keys. All that the benchmark knows of the engine.
+
+    Args:
+        workload: the sizes and numbers.
+        arrays: its data, which are placed on the device here.
+        optimizer: 'sgd' or 'adamw'.
+        strategy: one of STRATEGIES; 'auto' takes coefficients where the optimizer has them, else a scan.
+        devices: over how many devices clients are spread.
+        client_chunk: clients side by side; 0 = the engine's choice.
+        cohort: clients a round; 0 = all.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from cachefl_jax import federation, methods
+
+    linear = federation.Linear(lambda rows: rows.features, methods.cross_entropy_of_scores(methods.cachefl))
+    sizes = federation.plan_batches(workload.batch, int(np.diff(arrays.offsets).max()))
+    local = federation.LocalTraining(
+        methods.cross_entropy(methods.cachefl),
+        federation.CLIENT_OPTIMIZERS[optimizer],
+        workload.epochs,
+        *sizes,
+        linear=linear,
+        shuffle=False,
+    )
+    if strategy == "dual" and not federation.fits_dual(local):
+        raise UsageError("--strategy", f"dual with {optimizer}", "another strategy, or sgd", "change one of them")
+    if strategy == "auto":
+        strategy = "dual" if federation.fits_dual(local) else "scan"
+    shapes = federation.Shapes(
+        np.diff(arrays.offsets), cohort or workload.clients, workload.classes * workload.keys, workload.width
+    )
+    plan = federation.make_plan(strategy, local, shapes, devices, client_chunk, backend=jax.default_backend())
+    server = federation.SERVER_OPTIMIZERS["sgd"]
+    problem = federation.place(make_problem(workload, arrays, optimizer), plan)
+    problem = federation.add_gram(local, plan, problem)
+    state = federation.init_server(methods.Cache(jnp.asarray(arrays.keys)), server(problem.server))
+    state, one = federation.place(state, plan), np.int32(1)
+    train = federation.compile_run(local, server, plan, cohort, 1, state, problem)
+    jax.block_until_ready((problem, state))
+
+    def step() -> None:
+        nonlocal state
+        state, _ = train(state, one, problem)
+        jax.block_until_ready(state.params)
+
+    return step, lambda: np.asarray(state.params.keys)
+
+
+def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
+    """The workload as the engine takes it, on the host; text logits once a run, as `experiments.build` has them."""
+    import jax
+
+    from cachefl_jax import federation, methods
+
+    constants = (workloads.LOGIT_SCALE, workloads.ALPHA, workloads.BETA)
+    frozen = methods.Frozen(arrays.text, *map(np.float32, constants))
+    data = methods.Examples(arrays.features, arrays.labels)
+    data = data._replace(text_logits=np.asarray(jax.jit(methods.text_logits)(frozen, data.features)))
+    decay = workloads.WEIGHT_DECAY if optimizer == "adamw" else 0.0
+    return federation.Problem(
+        federation.Clients(arrays.offsets.astype(np.int32), arrays.indices.astype(np.int32)),
+        data,
+        frozen,
+        federation.Hyper(*map(np.float32, (workload.learning_rate, decay, 0.0, workloads.EPSILON, 0.0, np.inf))),
+        federation.ServerHyper(np.float32(1.0), np.float32(0.0)),
+        jax.random.key(0),
+    )
+
+
+def deal(arrays: Arrays, clients: int) -> Arrays:
+    """The same rows dealt out by Dirichlet shares of each class: few clients with much, many with little."""
+    from ml_collections import ConfigDict
+
+    from cachefl_jax.data import partition
+
+    config = ConfigDict({"name": "dirichlet", "clients": clients, "concentration": CONCENTRATION})
+    division = partition(arrays.labels, config, seed=0)
+    return arrays._replace(offsets=division.offsets, indices=division.indices)
+
+
+def chosen_workload() -> Workload:
+    """The named workload with the flags' replacements."""
+    given = {name: flags.FLAGS[name].value for name in Workload._fields if name in flags.FLAGS}
+    return workloads.WORKLOADS[flags.FLAGS.workload]._replace(**{name: value for name, value in given.items() if value})
+
+
+def choose_devices(devices: int) -> int:
+    """How many devices, made ready; on a CPU every core can be one, if it is said before JAX starts.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", devices or cores)
+    if devices > jax.local_device_count():
+        allowed = f"0 to {jax.local_device_count()}, the devices there are"
+        raise UsageError("--devices", devices, allowed, "lower it")
+    return devices or jax.local_device_count()
+
+
+def measure(
+    workload: Workload, split: str, optimizer: str, strategy: str, devices: int, client_chunk: int, cohort: int
+) -> dict:
+    """Prepares and times the workload; the JSON line's fields.
+
+    `beyond_data_bytes` is the highest memory of the timed rounds less what was held before the first one, when data
+    and keys lay on the device: the working memory, and what the compiled program itself takes.
+    """
+    arrays = workloads.make(workload)
+    if split == "dirichlet":
+        arrays = deal(arrays, workload.clients)
+    sizes = np.diff(arrays.offsets)
+    step, keys = prepare_ours(workload, arrays, optimizer, strategy, devices, client_chunk, cohort)
+    start = arrays.keys.copy()
+    del arrays
+    held, sums, before = readings.memory("VmRSS"), {}, []
+
+    def after(done: int) -> None:
+        if done == 1:
+            before.append(readings.peak_bytes())
+            before.append(readings.forget_peak())
+        if done in flags.FLAGS.key_sums:
+            sums[done] = workloads.fingerprint(keys(), start)
+
+    timing = readings.timed_rounds(step, workload.rounds, after)
+    highest = readings.peak_bytes()
+    known = held is not None and before[1]
+    return timing | {
+        "largest_client": int(sizes.max()),
+        "peak_bytes": max(before[0], highest),
+        "beyond_data_bytes": highest - held if known else None,
+        "after": sums,
+        **workloads.fingerprint(keys(), start),
+    }
+
+
+def main() -> None:
+    workload, values = chosen_workload(), flags.FLAGS
+    devices = choose_devices(values.devices)
+    result = measure(
+        workload, values.split, values.optimizer, values.strategy, devices, values.client_chunk, values.cohort
+    )
+    told = {"tag": "cachefl_jax", "workload": values.workload, "optimizer": values.optimizer, "devices": devices}
+    print(json.dumps(told | {"strategy": values.strategy, "rounds": workload.rounds} | result))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)
