@@ -4,7 +4,9 @@ import contextlib
 import os
 
 import jax
+import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
@@ -20,7 +22,7 @@ def join_processes() -> None:
     """
     coordinator, processes, process = (flags.FLAGS[name].value for name in ("coordinator", "processes", "process"))
     if coordinator is None:
-        if processes != 1:
+        if processes != 1 or process is not None:
             raise UsageError("--processes", processes, "1, without --coordinator", "add --coordinator=HOST:PORT")
         return
     if coordinator != "auto" and (process is None or not 0 <= process < processes):
@@ -28,7 +30,7 @@ def join_processes() -> None:
     given = (None, None, None) if coordinator == "auto" else (coordinator, processes, process)
     try:
         jax.distributed.initialize(*given, initialization_timeout=START_TIMEOUT)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         value = f"{coordinator} ({str(error).splitlines()[0]})"
         raise UsageError("--coordinator", value, "HOST:PORT of process 0, reachable from all", "correct it") from error
 
@@ -43,7 +45,8 @@ def use_devices(count: int) -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(home() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    processes = jax.process_count() if jax.distributed.is_initialized() else 1
+    # Not jax.process_count(): it would start JAX, which then has its CPU devices.
+    processes = flags.FLAGS.processes if "processes" in flags.FLAGS and flags.FLAGS.is_parsed() else 1
     if count % processes:
         raise UsageError("engine.devices", count, f"a multiple of the {processes} processes", "round it, or 0 for all")
     wanted = count // processes or (os.cpu_count() or 1)
@@ -51,3 +54,17 @@ def use_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", max(wanted, jax.config.jax_num_cpu_devices))
     if jax.device_count() < count:
         raise UsageError("engine.devices", count, f"0 to {jax.device_count()}, the devices there are", "lower it")
+
+
+def as_process_0_has_it(value: float) -> float:
+    """The same number in every process, so that all of them do the same next."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def least(count: int) -> int:
+    """The smallest of all processes' numbers of bytes, to the KiB."""
+    if jax.process_count() == 1:
+        return count
+    return int(np.min(multihost_utils.process_allgather(np.int32(count // 1024)))) * 1024

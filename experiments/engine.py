@@ -31,6 +31,7 @@ from cachefl_jax.federation.memory import Footprint, available, footprint
 from cachefl_jax.files import home, read_json, write_json
 from cachefl_jax.report.units import readable_bytes, readable_seconds
 from experiments.build import Learner
+from experiments.devices import as_process_0_has_it, least
 
 WORTH_MEASURING = 10.0  # seconds of a whole run by the first plan; a shorter run would lose by trying others
 
@@ -57,7 +58,10 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
     """
     plans = plans_of(config, learner)
     store = home() / "plans" / f"{fingerprint(config, learner, plans)}.json"
-    known = agreed(next((stored(kept) for kept in (file, store) if kept.is_file()), None))
+    known = None
+    if jax.process_index() == 0:
+        known = stored_run(file) if file.is_file() else stored(store)
+    known = agreed(known)
     engine, measured = choose(config, learner, [known] if known else plans)
     record = {
         "plan": engine.plan._asdict(), "seconds_per_round": measured, "bytes": engine.footprint._asdict(),
@@ -76,8 +80,14 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
     shapes = Shapes(np.diff(learner.problem.clients.offsets), cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
     # One CPU device uses all cores already; whether several are faster depends on the shapes.
-    choose_spread = not engine.devices and backend == "cpu" and jax.process_count() == 1
-    spreads = sorted({min(spread, cohort) for spread in ((1, count) if choose_spread else (count,))})
+    if not engine.devices and backend == "cpu" and jax.process_count() == 1:
+        spreads = (1, count) if engine.strategy == "auto" else (1,)
+    else:
+        spreads = (count,)
+    if jax.process_count() > 1 and cohort < count:
+        allowed = f"at least {count}, the devices of all {jax.process_count()} processes"
+        raise UsageError("cohort", cohort, allowed, "raise it, or use fewer processes")
+    spreads = sorted({min(spread, cohort) for spread in spreads})
     names = [engine.strategy]
     if engine.strategy == "auto":
         names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "vmap", "scan"]
@@ -94,7 +104,7 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
     best, refusal, measured = None, None, {}
     for plan in plans:
         try:
-            engine = fill(config, learner, plan)
+            engine = fill(config, learner, plan, held=best.footprint if best else None)
         except UsageError as error:
             refusal = error
             continue
@@ -107,19 +117,25 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
             return best, measured
     if best is None:
         raise refusal
+    if len(measured) == 1:
+        return best, measured
     others = ", ".join(f"{name} {readable_seconds(seconds)}" for name, seconds in measured.items())
     print(f"engine: {describe(best.plan)}, measured against the others: {others} a round", file=sys.stderr)
     return best, measured
 
 
-def fill(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
+def fill(config: ConfigDict, learner: Learner, plan: Plan, held: Footprint | None = None) -> Engine:
     """Compiles a plan for these shapes, checks that it fits, and only then puts anything onto the devices.
+
+    `held` is what another plan keeps there until one is chosen: it does not count.
 
     Raises:
         UsageError: it would not fit.
     """
     run, need = compile_plan(config, learner, plan)
     free = available(plan)
+    if free is not None:
+        free = least(free + (held.data + held.gram if held else 0))
     if free is not None and need.total > free:
         told = ", ".join(f"{name.replace('_', ' ')} {readable_bytes(size)}" for name, size in need._asdict().items())
         value = f"{describe(plan)}, which needs {readable_bytes(need.total)} on a device ({told})"
@@ -161,7 +177,7 @@ def seconds_a_round(engine: Engine, learner: Learner) -> float:
         began = time.perf_counter()
         state, _ = jax.block_until_ready(engine.run(state, jnp.asarray(1, jnp.int32), engine.problem))
         seconds = time.perf_counter() - began
-    return float(multihost_utils.broadcast_one_to_all(np.float32(seconds)))
+    return as_process_0_has_it(seconds)
 
 
 def describe(plan: Plan) -> str:
@@ -172,9 +188,21 @@ def describe(plan: Plan) -> str:
 
 
 def stored(file: pathlib.Path) -> Plan | None:
-    """The plan of a record; None where there are no longer as many devices."""
-    plan = Plan(**read_json(file)["plan"])
-    return plan if plan.devices <= jax.device_count() else None
+    """The plan of a record; None where there is none, it is damaged, or there are no longer as many devices."""
+    try:
+        plan = Plan(**read_json(file)["plan"]) if file.is_file() else None
+    except (UsageError, KeyError, TypeError):
+        return None
+    return plan if plan and plan.devices <= jax.device_count() else None
+
+
+def stored_run(file: pathlib.Path) -> Plan | None:
+    """The plan that a run was begun with; says so where it cannot go on by it."""
+    plan = stored(file)
+    if plan is None:
+        told = "is damaged or names more devices than there are: another plan is chosen, equal up to rounding"
+        print(f"{file} {told}", file=sys.stderr)
+    return plan
 
 
 def agreed(plan: Plan | None) -> Plan | None:

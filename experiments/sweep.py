@@ -55,7 +55,11 @@ def configs(base: ConfigDict, overrides: list[dict]) -> Iterator[ConfigDict]:
                 lookup(config, field)
             except (KeyError, AttributeError, TypeError) as error:
                 raise UsageError(f"sweep: {field}", value, "a field of the config", "correct the name") from error
-            config.update_from_flattened_dict({field: value})
+            try:
+                config.update_from_flattened_dict({field: value})
+            except (TypeError, ValueError) as error:
+                allowed = f"a value of the field's type ({error})"
+                raise UsageError(f"sweep: {field}", value, allowed, "correct the value") from error
         yield resolve(config)
 
 
@@ -63,11 +67,21 @@ def main() -> None:
     base, workdir = command.required("config"), pathlib.Path(command.required("workdir"))
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     overrides = points(file)
-    given = [word for word in sys.argv[1:] if word.startswith("--config")]
+    given = config_words(sys.argv[1:])
     from experiments.sweep_points import run_points
 
     results = run_points(list(configs(base, overrides)), overrides, workdir, given, flags.FLAGS.side_by_side)
     print(ranking(results))
+
+
+def config_words(argv: list[str]) -> list[str]:
+    """The words of the command line that say which config it is, --config FILE as one."""
+    words = []
+    for place, word in enumerate(argv):
+        name = word.lstrip("-")
+        if word.startswith("-") and name.split("=")[0].split(".")[0] == "config":
+            words.append(f"--{name}" if "=" in name else f"--{name}={argv[place + 1]}")
+    return words
 
 
 def ranking(results: list[dict]) -> str:

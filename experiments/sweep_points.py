@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import pathlib
+import shlex
 import time
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ def run_points(
     """
     lines = claim(workdir, configs)
     for config in configs:
+        if "cachefl" not in config.methods:
+            raise UsageError("methods", config.methods, "a list with cachefl, which a sweep trains", "add it")
+    for config in configs:
         use_devices(config.engine.devices)
     left = [number for number in range(len(configs)) if number not in lines]
     groups: dict[str, list[Prepared]] = {}
@@ -54,9 +58,10 @@ def run_points(
         inputs = prepare(configs[number])
         point = Prepared(number, configs[number], inputs, build(configs[number], inputs))
         groups.setdefault(group_of(point), []).append(point)
+    plans = [plan_of(group) for group in groups.values()]
+    write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all that can be refused has been
     with tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
-        for group in groups.values():
-            plan = plan_of(group)
+        for group, plan in zip(groups.values(), plans, strict=True):
             for batch, outcome, seconds in run_group(group, plan, side_by_side):
                 for place, point in enumerate(batch):
                     told = line(point, jax.tree.map(lambda leaf, at=place: leaf[at], outcome), seconds / len(batch))
@@ -69,13 +74,18 @@ def run_points(
 
 
 def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
-    """The lines that the folder holds of this very sweep; a new folder is marked as its own."""
+    """The lines that the folder holds of this very sweep. Writes nothing.
+
+    Raises:
+        UsageError: it holds something else.
+    """
     ours, mark, results = [resolved(config) for config in configs], workdir / "sweep.json", workdir / "results.jsonl"
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError("--workdir", str(workdir), "a folder", "this is a file: name another")
     if not mark.is_file():
         if workdir.is_dir() and any(not entry.name.startswith(".") for entry in workdir.iterdir()):
             value = f"{workdir} with files but no sweep.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a sweep's", "name another folder")
-        write_json(mark, ours)
     elif read_json(mark) != ours:
         raise UsageError(
             "--workdir", f"{workdir} with another sweep", "a new folder, or the same sweep", "name another"
@@ -99,7 +109,7 @@ def group_of(point: Prepared) -> str:
         client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip,
     ]  # fmt: skip
-    tested = hashlib.sha256(np.asarray(bank.test.features).tobytes()).hexdigest()
+    tested = digest((bank.test, bank.validation))
     return json.dumps([shapes, choices, tested])
 
 
@@ -192,7 +202,7 @@ def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, giv
     fields = {**changes, "engine.strategy": plan.strategy, "engine.devices": 1}
     if plan.strategy in ("chunk", "dual"):
         fields |= {"engine.client_chunk": plan.client_chunk, "engine.block_rows": plan.block_rows}
-    words = [f"--config.{name}={value!r}" if isinstance(value, tuple) else f"--config.{name}={value}"
-             for name, value in fields.items()]  # fmt: skip
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    words = [f"--config.{name}={value}" for name, value in fields.items()]
     folder = workdir / f"{point.number:03d}"
-    return " ".join(["python -m experiments.run", *given, *words, f"--workdir={folder}"])
+    return shlex.join(["python", "-m", "experiments.run", *given, *words, f"--workdir={folder}"])

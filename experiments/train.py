@@ -20,8 +20,8 @@ from cachefl_jax.files import read_json
 from cachefl_jax.report import method_table, write_report
 from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
-from experiments.devices import use_devices
-from experiments.engine import Engine, needs_table, start_engine
+from experiments.devices import as_process_0_has_it, use_devices
+from experiments.engine import Engine, needs_table, start_engine, stored
 from experiments.prepare import Inputs, partition_arrays, prepare
 from experiments.workdir import Workdir
 
@@ -105,7 +105,7 @@ def run_rounds(
         workdir.append_metrics(records[-1:])
     if engine is None:
         return state, records
-    if not workdir.engine.is_file():
+    if stored(workdir.engine) != engine.plan:
         workdir.write_json(workdir.engine, engine.record)
     state = place(state, engine.plan)
     number, pace = start, 1
@@ -153,7 +153,7 @@ def some_rounds(
     began = time.perf_counter()
     state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
     losses = np.asarray(metrics.train_loss)[: stop - number]
-    seconds = (time.perf_counter() - began) / (stop - number)
+    seconds = as_process_0_has_it((time.perf_counter() - began) / (stop - number))
     if not np.isfinite(losses).all():
         first = number + 1 + int(np.argmin(np.isfinite(losses)))
         allowed = f"a rate at which training stays finite (round {first} did not)"

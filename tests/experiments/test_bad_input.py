@@ -53,6 +53,7 @@ def assert_refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         ("--config.local.nesterov=True", ("local.nesterov: got True", "local.momentum=0.9")),
         ("--config.local.clip_norm=-1.0", ("local.clip_norm: got -1.0",)),
         ("--processes=2", ("--processes: got 2", "--coordinator=HOST:PORT")),
+        ("--process=1", ("--processes: got 1", "--coordinator=HOST:PORT")),
         ("--unknown=1", ("command line: got Unknown command line flag 'unknown'",)),
         ("extra", ("command line: got extra",)),
     ],

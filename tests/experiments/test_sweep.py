@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
-from experiments.sweep import configs, points, ranking
+from experiments.sweep import config_words, configs, points, ranking
 
 CONFIG = """
 from experiments.configs import feature_bank
@@ -70,7 +71,7 @@ def test_a_line_that_is_missing_is_made_again_and_is_the_same(swept):
 @pytest.mark.parametrize("point", [1, 4, 6])
 def test_a_point_run_alone_by_its_own_command_ends_in_the_same_bits(swept, point):
     workdir, lines, _ = swept
-    _, *words = lines[point]["command"].split()
+    _, *words = shlex.split(lines[point]["command"])
     subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
     folder = workdir / f"{point:03d}"
     keys = load_file(folder / "cache.safetensors")["keys"]
@@ -84,6 +85,24 @@ def test_a_point_that_diverges_says_so_and_stops_no_other(swept):
     _, lines, _ = swept
     assert [line["diverged"] for line in lines] == [False] * 7 + [True]
     assert lines[7]["methods"]["cachefl"]["validation_accuracy"] is None
+
+
+def test_the_config_is_found_in_any_spelling():
+    words = ["-config", "a b.py", "--config.rounds=3", "--workdir=x", "--config.seed", "1", "--side_by_side"]
+    assert config_words(words) == ["--config=a b.py", "--config.rounds=3", "--config.seed=1"]
+
+
+def test_what_is_refused_leaves_nothing_behind(swept, tmp_path):
+    _, _, words = swept
+    words = [word for word in words if not word.startswith("--workdir")]
+    for extra, told in (
+        (["--config.data.path=none.npz", f"--workdir={tmp_path / 'new'}"], "none.npz"),
+        ([f"--workdir={words[3].removeprefix('--config=')}"], "this is a file"),
+    ):
+        done = subprocess.run([*words, *extra], capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_another_sweep_is_refused(swept):
