@@ -25,6 +25,8 @@ from cachefl_jax.federation.lanes import Block
 from cachefl_jax.federation.local import LocalTraining, Params
 from cachefl_jax.federation.problem import Problem
 
+FEW_CLIENTS = 512  # of so many, looking at each one's end is quicker than a binary search, a loop of small kernels
+
 
 def sum_changes(
     local: LocalTraining,
@@ -60,7 +62,7 @@ def sum_changes(
     def one_block(carry):
         first, total, pull, loss = carry
         block = cut_block(local, block_rows, start, first, chosen, counts, ends, problem)
-        after = jnp.minimum(jnp.searchsorted(ends, block.begin + block_rows, side="right"), present)
+        after = jnp.minimum((ends <= block.begin + block_rows).sum(), present)
         kept, scale, trained, losses = train(block, first, after, chosen, counts, ends, problem, round_key)
         inside = block.begin + jnp.arange(block_rows) < ends[after - 1]
         of_row = jnp.where(inside, weights[block.owner] * scale, 0)
@@ -83,7 +85,8 @@ def cut_block(local: LocalTraining, block_rows: int, start, first, chosen, count
     clients = problem.clients
     begin = ends[first] - counts[first]
     flat = begin + jnp.arange(block_rows)
-    owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right"), len(ends) - 1)
+    search = "compare_all" if len(ends) <= FEW_CLIENTS else "scan"
+    owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right", method=search), len(ends) - 1)
     position = clients.offsets[chosen[owner]] + flat - (ends[owner] - counts[owner])
     where = clients.indices.at[position].get(mode="clip")
     # Without it XLA works the row's number out anew for each of its D features.

@@ -13,7 +13,7 @@ CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 LANE_SCORES = {"cpu": 2**17, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
 BLOCK_NUMBERS = {"cpu": 2**21, "other": 2**27}  # scores and features of a block, for the same reasons
 FEWEST_ROWS = 512  # of a block: fewer make slow products
-IDLE = 1.15  # steps of all lanes, idle ones included, to the steps that are needed
+IDLE = 1.07  # steps of all lanes, idle ones included, to the steps that are needed
 TRIES = 64  # block sizes that are compared
 MANY_BLOCKS = 200  # with so many, what is left empty in each is small whatever their size
 
