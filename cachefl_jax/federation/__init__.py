@@ -5,7 +5,7 @@ from cachefl_jax.federation.evaluate import count_right, make_accuracy, make_alo
 from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
-from cachefl_jax.federation.problem import Clients, Cohort, Problem, RoundMetrics, ServerState
+from cachefl_jax.federation.problem import Clients, Cohort, Problem, RoundMetrics, ServerState, repeat_views
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
@@ -43,6 +43,7 @@ __all__ = [
     "place",
     "plan_batches",
     "prepare",
+    "repeat_views",
     "stack",
     "train_client",
     "train_rounds",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cachefl_jax.federation.local import LocalTraining, Params, Rows, train_client
+from cachefl_jax.federation.problem import in_view
 
 BATCH = 512
 
@@ -45,6 +46,7 @@ def make_alone(local: LocalTraining) -> Callable[..., Params]:
 
     @jax.jit
     def alone(key, number, client, params, clients, data, frozen, hyper):
+        clients = in_view(clients, local.views, number)
         start = clients.offsets[client]
         rows = Rows(start, clients.offsets[client + 1] - start)
         client_key = jax.random.fold_in(jax.random.fold_in(key, number), client)

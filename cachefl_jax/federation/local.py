@@ -47,6 +47,7 @@ class LocalTraining(NamedTuple):
         shuffle: a new order in every epoch; without it rows are taken as they lie.
         proximal: FedProx (arXiv 1812.06127): Hyper.proximal / 2 * |params - server's|^2 joins the loss.
         clip: a step's gradient (of the loss and the proximal term) has a norm of at most Hyper.clip_norm.
+        views: versions of every row that the data hold (`problem.repeat_views`); round r trains on number r modulo it.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -58,6 +59,7 @@ class LocalTraining(NamedTuple):
     shuffle: bool = True
     proximal: bool = False
     clip: bool = False
+    views: int = 1
 
 
 class Rows(NamedTuple):

@@ -7,6 +7,7 @@ Axis letters: C clients of the population, M clients of a cohort, n rows of data
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from cachefl_jax.federation.local import Params
 from cachefl_jax.federation.optimizers import Hyper
@@ -23,6 +24,24 @@ class Clients(NamedTuple):
     def count(self) -> int:
         """C."""
         return self.offsets.shape[-1] - 1
+
+
+def repeat_views(clients: Clients, views: int) -> Clients:
+    """Who holds what where the data hold `views` versions of all n rows, one version after the other: every client
+    once a version, [views C + 1] and [views n]. NumPy arrays."""
+    rows = len(clients.indices)
+    starts = np.arange(views, dtype=np.int32)[:, None] * np.int32(rows)
+    offsets = np.append((clients.offsets[:-1] + starts).reshape(-1), np.int32(views * rows))
+    return Clients(offsets, (clients.indices + starts).reshape(-1))
+
+
+def in_view(clients: Clients, views: int, number: jax.Array) -> Clients:
+    """The C clients of version `number` modulo `views`, out of `repeat_views`. Traced."""
+    if views == 1:
+        return clients
+    count = clients.count // views
+    offsets = jax.lax.dynamic_slice(clients.offsets, (number % views * count,), (count + 1,))
+    return Clients(offsets, clients.indices)
 
 
 class Cohort(NamedTuple):

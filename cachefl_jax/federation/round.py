@@ -14,7 +14,7 @@ from cachefl_jax.federation import dual, gram, primal
 from cachefl_jax.federation.cohort import by_size, deal
 from cachefl_jax.federation.local import LocalTraining, Params
 from cachefl_jax.federation.plan import Plan, check
-from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState
+from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.server import ServerHyper
 
 ServerOptimizer = Callable[[ServerHyper], optax.GradientTransformation]
@@ -50,7 +50,8 @@ def make_round(local: LocalTraining, server_optimizer: ServerOptimizer, plan: Pl
     """
 
     def one_round(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
-        return train_round(local, server_optimizer, plan, state, by_size(cohort, problem.clients), problem)
+        seated = by_size(cohort, in_view(problem.clients, local.views, 0))
+        return train_round(local, server_optimizer, plan, state, seated, problem)
 
     return on_devices(one_round, plan)
 
@@ -81,7 +82,8 @@ def train_round(
     problem: Problem,
 ) -> tuple[ServerState, RoundMetrics]:
     """A round, not jitted; `seated` is what `by_size` gives."""
-    chosen, counts = seated
+    chosen, counts = seated  # the same in all views of the data
+    problem = problem._replace(clients=in_view(problem.clients, local.views, state.round))
     # In full float32 everywhere: an accelerator's default rounds products to 10 bits.
     with jax.default_matmul_precision("highest"):
         examples = counts.sum()

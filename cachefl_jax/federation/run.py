@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cachefl_jax.federation.cohort import by_size, draw_cohort, everybody
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.plan import Plan
-from cachefl_jax.federation.problem import Problem, RoundMetrics, ServerState
+from cachefl_jax.federation.problem import Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.round import ServerOptimizer, client_mesh, prepare, train_round
 
 COHORT = np.uint32(2**32 - 1)  # folded into a round's key to draw its cohort; no client has this number
@@ -29,7 +29,7 @@ def train_rounds(
     Each round draws its own `cohort` clients (0: all) by the run's key and the round's number alone, so that a run cut
     into pieces anywhere is the same run.
     """
-    clients = problem.clients
+    clients = in_view(problem.clients, local.views, 0)
     everyone = by_size(everybody(clients.count), clients) if cohort in (0, clients.count) else None
 
     def one(number, carry):
