@@ -1,19 +1,15 @@
-"""Every field of a run's config with its default, and the ranges they must keep to.
+"""Every field of a run's config with its default, and the checks that every config goes through.
 
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them; `RULES` says in one place what each may be.
+contract with the scripts that set them; `cachefl_jax.rules` says what each may be.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
-
-STRATEGIES = ("scan", "chunk", "vmap", "dual")  # cachefl_jax.federation's; this file must not wait for JAX to load
-METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
+from cachefl_jax.rules import METHOD_NAMES, RULES, check_relations, lookup
 
 
 def default() -> ConfigDict:
@@ -21,17 +17,54 @@ def default() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
-            "data": {"name": "digits", "path": "", "shots": 0},
-            "clip": {"checkpoint": "pocket", "templates": ()},  # texts with one {}; none = the data set's own
+            "data": {
+                "name": "digits",
+                "path": "",  # a bank's file; the folder of image_folder and idx; a named data set's own local folder
+                "shots": 0,  # training rows a class; 0 = all
+                "hub": "",  # data.name=hub: OWNER/NAME on the Hugging Face hub
+                "hub_config": "",  # the hub data set's configuration, where it has several
+                "splits": ("train", "validation", "test"),  # what the source calls them; "" = it has none
+                "image_column": "image",
+                "label_column": "label",
+                "group_column": "",  # where a row came from, for partition.name=natural; image_folder: "folder"
+                "split_file": "",  # image_folder: which files are train, val and test
+                "validation_share": 0.1,  # of the training rows, where the source has no such split
+                "test_share": 0.2,
+                "class_names": (),  # none = the source's own
+                "broken": "stop",  # what a broken image does: stop | skip
+            },
+            "clip": {
+                "checkpoint": "pocket",
+                "templates": (),  # texts with one {}; none = the data set's own
+                "dtype": "float32",  # what the towers compute in
+                "batch_size": 0,  # images an encoding step; 0 = choose
+                "key_views": 0,  # random crops of a synthetic image, averaged into its key; 0 = the plain image
+                "train_views": 0,  # random crops of a training image, one a round in turn; 0 = the plain image
+                "views_seed": 0,
+            },
             "synthesis": {
                 "source": "pocket",
+                "path": "",  # synthesis.source=image_folder: class folders of images drawn elsewhere
                 "images_per_class": 16,
                 "pipeline": "",
                 "prompts": (),  # texts with one {}, taken in turn; none = the data set's own templates
                 "steps": 20,
                 "guidance": 2.0,
             },
-            "partition": {"name": "dirichlet", "clients": 20, "concentration": 0.1, "classes_per_client": 2},
+            "partition": {
+                "name": "dirichlet",
+                "clients": 20,
+                "concentration": 0.1,  # Dirichlet's, of labels or of quantities
+                "over": "classes",  # dirichlet: each class shared out among clients | clients: each client's own mix
+                "classes_per_client": 2,
+                "shards_per_client": 2,
+                "quantity": "log_normal",  # partition.name=quantity: log_normal | power_law | dirichlet
+                "spread": 1.0,  # log_normal's sigma, power_law's exponent
+                "least": 1,  # samples that every client gets
+                "path": "",  # partition.name=given: a partition.npz
+                "change": "none",  # feature skew: what each client's images go through
+                "change_strength": 0.5,  # the largest, 0 to 1; each client's own is drawn up to it
+            },
             "method": "cachefl",
             "methods": METHOD_NAMES,
             "cache": {"keys_per_class": 16, "alpha": 1.0, "beta": 5.0},
@@ -61,78 +94,6 @@ def default() -> ConfigDict:
             },
         }
     )
-
-
-class Rule(NamedTuple):
-    """What one field may be."""
-
-    field: str
-    holds: Callable[[Any], bool]
-    allowed: str
-    mend: str
-
-
-def one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in names, " | ".join(names)
-
-
-def at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value >= least, f"a whole number, {least} or more"
-
-
-def finite(low: float = -math.inf, *, open_end: bool = False) -> tuple[Callable[[Any], bool], str]:
-    """Finite numbers from `low` up; without `low` itself where `open_end`."""
-
-    def holds(value: float) -> bool:
-        return math.isfinite(value) and (value > low if open_end else value >= low)
-
-    bound = "" if low == -math.inf else f" above {low:g}" if open_end else f", {low:g} or more"
-    return holds, f"a finite number{bound}"
-
-
-def within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
-    """Numbers from `low` up to, not including, `high`."""
-    return lambda value: low <= value < high, f"a number from {low:g} up to (not including) {high:g}"
-
-
-CHOOSE, RAISE, FINITE = "choose one of these", "raise it", "give a finite value in range"
-RULES = (
-    Rule("seed", *at_least(0), RAISE),
-    Rule("data.name", *one_of("digits", "feature_bank"), CHOOSE),
-    Rule("data.shots", *at_least(0), "0 keeps all rows"),
-    Rule("synthesis.source", *one_of("pocket", "diffusers", "bank"), CHOOSE),
-    Rule("synthesis.images_per_class", *at_least(1), RAISE),
-    Rule("synthesis.steps", *at_least(1), RAISE),
-    Rule("synthesis.guidance", *finite(0), FINITE),
-    Rule("partition.name", *one_of("iid", "dirichlet", "pathological"), CHOOSE),
-    Rule("partition.clients", *at_least(1), RAISE),
-    Rule("partition.concentration", *finite(0, open_end=True), "0.1 is a strong label skew, 100 is nearly IID"),
-    Rule("partition.classes_per_client", *at_least(1), RAISE),
-    Rule("method", *one_of("cachefl"), CHOOSE),
-    Rule("cache.keys_per_class", *at_least(1), "raise it to 1 or more"),
-    Rule("cache.alpha", *finite(), FINITE),
-    Rule("cache.beta", *finite(), FINITE),
-    Rule("local.optimizer", *one_of("adamw", "sgd"), CHOOSE),
-    Rule("local.learning_rate", *finite(0), FINITE),
-    Rule("local.weight_decay", *finite(0), FINITE),
-    Rule("local.momentum", *within(0, 1), FINITE),
-    Rule("local.epsilon", *finite(0, open_end=True), FINITE),
-    Rule("local.proximal", *finite(0), FINITE),
-    Rule("local.clip_norm", *finite(0), "0 clips nothing"),
-    Rule("local.batch_size", *at_least(0), "0 trains on all rows of a client at once"),
-    Rule("local.epochs", *at_least(1), RAISE),
-    Rule("server.optimizer", *one_of("sgd", "adam"), CHOOSE),
-    Rule("server.learning_rate", *finite(0), FINITE),
-    Rule("server.momentum", *within(0, 1), FINITE),
-    Rule("rounds", *at_least(0), "0 evaluates the untuned cache"),
-    Rule("cohort", *at_least(0), "0 takes all clients"),
-    Rule("eval_every", *at_least(1), RAISE),
-    Rule("checkpoint_every", *at_least(1), RAISE),
-    Rule("engine.strategy", *one_of("auto", *STRATEGIES), CHOOSE),
-    Rule("engine.client_chunk", *at_least(0), "0 lets the engine choose"),
-    Rule("engine.block_rows", *at_least(0), "0 lets the engine choose"),
-    Rule("engine.devices", *at_least(0), "0 takes all there are"),
-)
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -166,32 +127,6 @@ def validate(config: ConfigDict) -> None:
     check_relations(config)
 
 
-def check_relations(config: ConfigDict) -> None:
-    """What one field demands of another."""
-    if config.cohort > config.partition.clients:
-        allowed = f"0 to partition.clients, {config.partition.clients}"
-        raise UsageError("cohort", config.cohort, allowed, "lower it, or 0 for all clients")
-    if config.local.nesterov and not (config.local.optimizer == "sgd" and config.local.momentum > 0):
-        mend = "local.optimizer=sgd and local.momentum=0.9, or local.nesterov=False"
-        raise UsageError("local.nesterov", True, "SGD with momentum", mend)
-    if config.engine.strategy == "dual" and config.local.optimizer != "sgd":
-        mend = "local.optimizer=sgd, or engine.strategy=auto"
-        raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
-    banked = config.data.name == "feature_bank"
-    if banked and not config.data.path:
-        raise UsageError("data.path", "", "the path of an .npz feature bank", "--config.data.path=X.npz")
-    if banked != (config.synthesis.source == "bank"):
-        allowed = "bank" if banked else "pocket | diffusers"
-        mend = f"data.name={config.data.name} takes its synthetic set from there"
-        raise UsageError("synthesis.source", config.synthesis.source, allowed, mend)
-    if config.synthesis.source == "diffusers" and not config.synthesis.pipeline:
-        mend = "--config.synthesis.pipeline=DIR, or synthesis.source=pocket"
-        raise UsageError("synthesis.pipeline", "", "a diffusers directory or hub name", mend)
-    if config.synthesis.source != "bank" and config.cache.keys_per_class > config.synthesis.images_per_class:
-        allowed = f"1 to synthesis.images_per_class, {config.synthesis.images_per_class}"
-        raise UsageError("cache.keys_per_class", config.cache.keys_per_class, allowed, "lower it, or draw more images")
-
-
 def check_types(config: ConfigDict, expected: ConfigDict, prefix: str = "") -> None:
     """Every field of `expected`, of its type, and no other."""
     for name in config:
@@ -219,10 +154,19 @@ def fits(value: Any, sample: Any) -> bool:
     return type(value) is type(sample)
 
 
-def lookup(config: ConfigDict, field: str) -> Any:
-    """The value at a dotted path."""
-    for name in field.split("."):
-        config = config[name]
+def from_json(fields: dict) -> ConfigDict:
+    """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
+    their defaults."""
+    return filled(default(), fields)
+
+
+def filled(config: ConfigDict, fields: dict) -> ConfigDict:
+    """`config` with these fields instead of its own."""
+    for name, value in fields.items():
+        if isinstance(value, dict) and isinstance(config.get(name), ConfigDict):
+            filled(config[name], value)
+        else:
+            config[name] = tuple(value) if isinstance(value, list) else value
     return config
 
 

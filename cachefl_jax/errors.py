@@ -15,6 +15,7 @@ class UsageError(ValueError):
 
     def __init__(self, field: str, value: object, allowed: str, mend: str):
         self.field, self.value, self.allowed, self.mend = field, value, allowed, mend
-        text = value if isinstance(value, str) else repr(value)
+        text = value if isinstance(value, str) and value else repr(value)  # nothing at all shows as ''
         line = f"{field}: got {text}; allowed: {allowed}; mend: {mend}"
-        super().__init__(" ".join(line.split()))
+        # Names of files come into it, and may hold what would steer a terminal.
+        super().__init__("".join(each if each.isprintable() else "?" for each in " ".join(line.split())))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cachefl_jax import costs
 from cachefl_jax.data import everything
-from cachefl_jax.federation import Clients
+from cachefl_jax.federation import Clients, repeat_views
 from cachefl_jax.files import read_json
 from experiments.build import Learner
 from experiments.prepare import Inputs
@@ -72,7 +72,9 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
 def centralized(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The same training on everybody's rows: a federation of one client that holds them all."""
     rows = len(inputs.bank.train.labels)
-    clients = Clients(*(np.asarray(array, np.int32) for array in everything(rows)))
+    whole = everything(rows)
+    clients = Clients(whole.offsets.astype(np.int32), whole.indices.astype(np.int32))
+    clients = repeat_views(clients, learner.local.views)
     params, seconds = train_alone(config, learner, learner.central, 0, clients)
     return result(
         *learner.score(learner.accuracy, params), rounds=config.rounds, up=None, down=None, total=None,

@@ -23,6 +23,7 @@ from cachefl_jax.federation import (
     make_accuracy,
     make_alone,
     plan_batches,
+    repeat_views,
 )
 from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy, cross_entropy_of_scores, text_logits
 from experiments.prepare import Inputs
@@ -41,6 +42,7 @@ class Learner(NamedTuple):
     zero_shot_accuracy: Callable
     params: object  # the server's at round 0
     problem: Problem
+    client_rows: np.ndarray  # [C]
     bank: FeatureBank
 
     def score(self, accuracy: Callable, params) -> tuple[float, float | None]:
@@ -73,6 +75,7 @@ def build(config: ConfigDict, inputs: Inputs) -> Learner:
         zero_shot_accuracy=make_accuracy(METHODS["zero_shot"].logits),
         params=method.init(inputs.keys),
         problem=problem(config, bank, division),
+        client_rows=division.sizes,
         bank=bank._replace(test=on_device(bank.test), validation=on_device(bank.validation)),
     )
 
@@ -90,6 +93,7 @@ def local_training(config: ConfigDict, largest: int) -> LocalTraining:
     return LocalTraining(
         cross_entropy(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
         shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
+        views=max(config.clip.train_views, 1),
     )  # fmt: skip
 
 
@@ -111,13 +115,18 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Probl
     """The federation's arrays."""
     frozen = freeze(config, bank)
     data = Examples(bank.train.features, bank.train.labels)
+    clients = Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32))
+    if bank.train_views is not None:
+        views = len(bank.train_views)
+        data = Examples(bank.train_views.reshape(-1, bank.width), np.tile(bank.train.labels, views))
+        clients = repeat_views(clients, views)
     size = len(data.labels) * bank.classes * 4
     if size <= max(TEXT_LOGITS_BYTES, data.features.nbytes):
         data = data._replace(text_logits=np.asarray(jax.jit(text_logits)(frozen, data.features)))
     numbers = {name: config.local[name] for name in Hyper._fields}
     numbers["clip_norm"] = numbers["clip_norm"] or np.inf
     return Problem(
-        clients=Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32)),
+        clients=clients,
         data=data,
         frozen=frozen,
         hyper=Hyper(**{name: np.float32(value) for name, value in numbers.items()}),

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -41,6 +42,7 @@ def run(main: Callable[[], None]) -> None:
     def guarded(_) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that it does not find
+        warnings.filterwarnings("ignore", module="PIL")  # it tells of every odd byte of EXIF in images it reads well
         try:
             main()
         except UsageError as error:

@@ -78,7 +78,7 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     engine, count = config.engine, config.engine.devices or jax.device_count()
     (leaf,) = jax.tree.leaves(learner.params)
     cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
-    shapes = Shapes(np.diff(learner.problem.clients.offsets), cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
+    shapes = Shapes(learner.client_rows, cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
     # One CPU device uses all cores already; whether several are faster depends on the shapes.
     if not engine.devices and backend == "cpu" and jax.process_count() == 1:
         spreads = (1, count) if engine.strategy == "auto" else (1,)
@@ -217,7 +217,7 @@ def agreed(plan: Plan | None) -> Plan | None:
 def fingerprint(config: ConfigDict, learner: Learner, plans: list[Plan]) -> str:
     """What a measurement holds for: shapes, local training, plans to choose from, machine and JAX."""
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
-    sizes = np.percentile(np.diff(learner.problem.clients.offsets), [0, 25, 50, 75, 100]).tolist()
+    sizes = np.percentile(learner.client_rows, [0, 25, 50, 75, 100]).tolist()
     machine = [jax.devices()[0].device_kind, os.cpu_count(), jax.device_count(), jax.__version__]
     local = {name: value for name, value in config.local.items() if isinstance(value, (int, str))}
     parts = [shapes, sizes, machine, local, plans, config.cohort, config.server.optimizer]

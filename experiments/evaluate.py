@@ -25,7 +25,7 @@ def stored_config(argv: list[str]) -> ConfigDict:
     Raises:
         UsageError: no --workdir, or a folder that holds no run.
     """
-    from cachefl_jax.config import default
+    from cachefl_jax.config import from_json
     from experiments.workdir import Workdir
 
     parser = flags.FlagValues()
@@ -38,18 +38,28 @@ def stored_config(argv: list[str]) -> ConfigDict:
         raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
     from cachefl_jax.files import read_json
 
-    return from_json(read_json(file), default())
+    return from_json(read_json(file))
 
 
-def from_json(fields: dict, sample: ConfigDict) -> ConfigDict:
-    """A config read back from config.json, where tuples had become lists."""
-    config = ConfigDict()
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            config[name] = from_json(value, sample[name])
-        else:
-            config[name] = tuple(value) if isinstance(value, list) else value
-    return config
+def check_classes(cache: pathlib.Path, class_names: tuple[str, ...]) -> None:
+    """Whether the run's keys are of these classes, in this order.
+
+    Raises:
+        UsageError: they are of others, or the run left no cache.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from cachefl_jax.data.images import listing
+
+    try:
+        with safe_open(cache, "numpy") as file:
+            known = tuple(json.loads(file.metadata()["class_names"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        found = f"{cache} ({type(error).__name__})"
+        raise UsageError("--workdir", found, "the cache that a run leaves", "repeat the run's command") from error
+    if known != class_names:
+        mend = "name data of the same classes in the same order"
+        raise UsageError("data", f"the classes {listing(class_names)}", f"the run's own, {listing(known)}", mend)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
@@ -61,11 +71,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.checkpoint import restore, rounds_saved
     from cachefl_jax.config import resolve
     from experiments.build import build
-    from experiments.prepare import prepare
+    from experiments.prepare import counted, prepare
     from experiments.workdir import Workdir
 
     config, folder = resolve(config), Workdir(workdir).checkpoints
-    learner = build(config, prepare(config))
+    inputs = prepare(config)
+    check_classes(Workdir(workdir).cache_init, inputs.bank.class_names)
+    learner = build(counted(config, inputs), inputs)
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)

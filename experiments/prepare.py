@@ -1,17 +1,22 @@
 """A config to what a run starts from: the feature bank, who holds what, and images to look at."""
 
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image, ImageOps
 
-from cachefl_jax.data import FeatureBank, Partition, Split, class_counts, class_grid, load_bank, partition
+from cachefl_jax.config import validate
+from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, partition
 from cachefl_jax.data.bank import take_shots
-from cachefl_jax.data.images import LabelledImages
-from cachefl_jax.synthesis import Request, request_of
+from cachefl_jax.data.card import count_arrays, partition_card
+from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 
 PICTURES = 8  # images a class on the report's contact sheets
+SIDE = 64  # pixels of one, where images are large or of several sizes
+MOST_PICTURED = 200  # classes; of more, one image each
 
 
 class Inputs(NamedTuple):
@@ -20,8 +25,8 @@ class Inputs(NamedTuple):
     bank: FeatureBank
     division: Partition
     keys: np.ndarray  # [N, K, D] float32, the cache at round 0
-    images: dict[str, np.ndarray] | None  # synthetic, real: [N, k, H, W, 3] uint8
-    whole_model: dict | None  # name and bytes of the encoder, where it is known
+    images: Callable[[], dict[str, np.ndarray]] | None  # () -> synthetic, real: [N, k, H, W, 3] uint8
+    whole_model: dict | None  # name, bytes and FLOPs of the encoder, where it is known
     notes: list[str]
 
 
@@ -31,80 +36,124 @@ def prepare(config: ConfigDict) -> Inputs:
     Raises:
         UsageError: a file, checkpoint or size that the config asks for is not to be had.
     """
-    bank, images, whole_model, notes = SOURCES[config.data.name](config)
-    bank = bank._replace(train=take_shots(bank.train, config.data.shots, config.seed))
-    division = partition(bank.train.labels, config.partition, config.seed)
-    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
-    if bank.text_features is None:
+    inputs = from_bank(config) if config.data.name == "feature_bank" else from_images(config)
+    notes = list(inputs.notes)
+    if inputs.bank.text_features is None:
         notes.append("The bank has no text features: the zero-shot term is zero, and zero_shot has no accuracy.")
-    if bank.validation is None:
-        notes.append(
-            "The bank has no validation rows: nothing was chosen on them, and no validation accuracy is given."
-        )
-    return Inputs(bank, division, keys, images, whole_model, notes)
+    if inputs.bank.validation is None:
+        notes.append("There are no validation rows: nothing was chosen on them, and no validation accuracy is given.")
+    return inputs._replace(notes=notes)
 
 
-def from_bank(config: ConfigDict):
+def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:
+    """The config with the number of clients that was found, where it leaves it to the data.
+
+    Raises:
+        UsageError: a cohort is larger.
+    """
+    if config.partition.clients:
+        return config
+    config = config.copy_and_resolve_references()
+    config.partition.clients = inputs.division.clients
+    validate(config)
+    return config
+
+
+def from_bank(config: ConfigDict) -> Inputs:
     """A user's own features."""
     notes = ["Features came from a bank: the encoder is not known here, so bytes are not set against a whole model."]
-    return load_bank(pathlib.Path(config.data.path)), None, None, notes
-
-
-def from_digits(config: ConfigDict):
-    """The embedded handwriting, encoded by a CLIP, beside a synthetic set drawn by a diffusion model."""
-    # Imported here: these bring transformers and scikit-learn, three seconds that a feature bank need not wait for.
-    from cachefl_jax.clip import encode_classes, encode_images, load_encoder
-    from cachefl_jax.data import digits
-    from cachefl_jax.synthesis import obtain
-
-    source = digits.load()
-    encoder = load_encoder(config.clip.checkpoint)
-    drawn = obtain(synthesis_request(config, source.class_names, source.templates))
-    text = encode_classes(encoder, source.class_names, tuple(config.clip.templates) or source.templates)
-    parts = {
-        "train": source.train,
-        "validation": source.validation,
-        "test": source.test,
-        "synthetic": LabelledImages(drawn.images, drawn.labels),
-    }
-    splits = {name: Split(encode_images(encoder, part.images, name), part.labels) for name, part in parts.items()}
-    metadata = {"encoder": config.clip.checkpoint, "synthetic": drawn.manifest}
-    bank = FeatureBank(**splits, text_features=text, class_names=source.class_names,
-                       logit_scale=encoder.logit_scale, metadata=metadata)  # fmt: skip
-    images = {
-        "synthetic": pictures(drawn.images, drawn.labels, len(source.class_names)),
-        "real": pictures(source.train.images, source.train.labels, len(source.class_names)),
-    }
-    name = "pocket CLIP" if config.clip.checkpoint == "pocket" else config.clip.checkpoint
-    return bank, images, {"name": name, "bytes": encoder.byte_count}, []
-
-
-SOURCES = {"digits": from_digits, "feature_bank": from_bank}
-
-
-def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Request:
-    """What the server's generator is asked for; `templates` where the config names no prompts."""
-    synthesis = config.synthesis
-    return request_of(
-        pipeline="pocket" if synthesis.source == "pocket" else synthesis.pipeline,
-        class_names=class_names,
-        templates=tuple(synthesis.prompts) or templates,
-        images_per_class=synthesis.images_per_class,
-        seed=config.seed,
-        steps=synthesis.steps,
-        guidance=synthesis.guidance,
+    bank = load_bank(pathlib.Path(config.data.path))
+    bank = bank._replace(train=take_shots(bank.train, config.data.shots, config.seed))
+    division = partition(bank.train.labels, config.partition, config.seed)
+    return Inputs(
+        bank, division, class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class), None, None, notes
     )
 
 
-def pictures(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def from_images(config: ConfigDict) -> Inputs:
+    """Images of any source, encoded by a CLIP, beside the server's set."""
+    # Imported here: a feature bank need not wait for what this brings.
+    from cachefl_jax.data.skew import change_images
+    from experiments.server_set import load_all
+
+    source, synthetic, manifest = load_all(config)
+    division = partition(source.train.labels, config.partition, config.seed, source.train.groups)
+    changed = source._replace(train=change_images(source.train, division, config.partition, config.seed))
+    bank, whole_model = encode(config, changed, synthetic, manifest)
+    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
+
+    def images() -> dict[str, np.ndarray]:
+        kinds = {"synthetic": synthetic, "real": changed.train}
+        return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
+
+    return Inputs(bank, division, keys, images, whole_model, list(source.notes))
+
+
+def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, manifest: dict) -> tuple[FeatureBank, dict]:
+    """(the bank, what is known of the whole model); `manifest` tells how the synthetic images were made."""
+    from cachefl_jax.clip.views import Views
+    from experiments.encoded import Checkpoint, class_weights, image_features
+
+    clip = config.clip
+    checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
+    name = config.data.name
+    templates = tuple(clip.templates) or source.templates
+    weights = class_weights(checkpoint, source.class_names, templates, f"{name}, class names")
+    averaged = Views(clip.key_views, clip.views_seed) if clip.key_views else None
+    turning = Views(clip.train_views, clip.views_seed) if clip.train_views else None
+    train = image_features(checkpoint, source.train, f"{name}, train", turning, "rotate")
+    keys = image_features(checkpoint, synthetic, f"{name}, synthetic", averaged, "average")
+    plain = {
+        role: Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
+        for role, split in (("validation", source.validation), ("test", source.test))
+        if split is not None
+    }
+    bank = FeatureBank(
+        train=Split(train if turning is None else train[0], source.train.labels),
+        validation=plain.get("validation"),
+        test=plain["test"],
+        synthetic=Split(keys, synthetic.labels),
+        text_features=weights.arrays["text_features"],
+        class_names=source.class_names,
+        logit_scale=weights.facts["logit_scale"],
+        metadata={
+            "encoder": clip.checkpoint,
+            "weights_sha256": checkpoint.weights,
+            "features": fingerprint_of(checkpoint.weights, source.train.fingerprint, synthetic.fingerprint),
+            "synthetic": manifest,
+        },
+        train_views=None if turning is None else train,
+    )
+    model = "pocket CLIP" if clip.checkpoint == "pocket" else clip.checkpoint
+    return bank, {"name": model, **weights.facts["whole_model"]}
+
+
+def pictures(images, labels: np.ndarray, classes: int) -> np.ndarray:
     """The first images of every class, [N, k, H, W, 3]; k is at most PICTURES and what the poorest class has."""
-    count = min(PICTURES, np.bincount(labels, minlength=classes).min())
-    chosen = np.stack([images[labels == label][:count] for label in range(classes)])
-    return chosen if chosen.ndim == 5 else np.repeat(chosen[..., None], 3, axis=-1)
+    most = PICTURES if classes <= MOST_PICTURED else 1
+    count = min(most, np.bincount(labels, minlength=classes).min())
+    rows = [np.flatnonzero(labels == label)[:count] for label in range(classes)]
+    if isinstance(images, np.ndarray) and max(images.shape[1:3]) <= SIDE:  # small ones of one size stay as they are
+        chosen = np.stack([images[row] for row in rows])
+        return chosen if chosen.ndim == 5 else np.repeat(chosen[..., None], 3, axis=-1)
+    return np.stack([np.stack([thumbnail(images[row]) for row in of_class]) for of_class in rows])
+
+
+def thumbnail(image: Image.Image | np.ndarray) -> np.ndarray:
+    """The middle of an image, SIDE pixels square, [H, W, 3] uint8."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.asarray(ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE)))
 
 
 def partition_arrays(inputs: Inputs) -> dict[str, np.ndarray]:
-    """partition.npz: offsets [C+1], indices [n], class_counts [C, N]."""
+    """partition.npz: offsets [C+1], indices [n], and the counts of `count_arrays`."""
     division, bank = inputs.division, inputs.bank
-    counts = class_counts(division, bank.train.labels, bank.classes)
-    return {"offsets": division.offsets, "indices": division.indices, "class_counts": counts}
+    counts = count_arrays(division, bank.train.labels, bank.classes)
+    return {"offsets": division.offsets, "indices": division.indices, **counts}
+
+
+def card(config: ConfigDict, inputs: Inputs) -> dict:
+    """partition.json: the card, and the digest of what the training features were made of (null for a bank)."""
+    bank = inputs.bank
+    told = partition_card(inputs.division, bank.train.labels, bank.class_names, config.partition, config.seed)
+    return told | {"features": bank.metadata.get("features")}

@@ -22,7 +22,7 @@ from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import Learner, build, client_optimizer, server_optimizer
 from experiments.devices import use_devices
 from experiments.engine import plans_of
-from experiments.prepare import Inputs, prepare
+from experiments.prepare import Inputs, counted, prepare
 from experiments.workdir import resolved
 
 BATCH_BYTES = 2**28  # of params that one call gives back
@@ -54,9 +54,11 @@ def run_points(
         use_devices(config.engine.devices)
     left = [number for number in range(len(configs)) if number not in lines]
     groups: dict[str, list[Prepared]] = {}
+    prepared: dict[str, Inputs] = {}
     for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
-        inputs = prepare(configs[number])
-        point = Prepared(number, configs[number], inputs, build(configs[number], inputs))
+        inputs = inputs_of(configs[number], prepared)
+        config = counted(configs[number], inputs)
+        point = Prepared(number, config, inputs, build(config, inputs))
         groups.setdefault(group_of(point), []).append(point)
     plans = [plan_of(group) for group in groups.values()]
     write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all that can be refused has been
@@ -71,6 +73,15 @@ def run_points(
                 bar.update(len(batch))
                 write_lines(workdir / "results.jsonl", lines)
     return [lines[number] for number in sorted(lines)]
+
+
+def inputs_of(config: ConfigDict, prepared: dict[str, Inputs]) -> Inputs:
+    """The point's inputs, out of `prepared` where another starts from the same; without images: none are shown."""
+    groups = [config[name].to_dict() for name in ("data", "clip", "synthesis", "partition")]
+    name = json.dumps([config.seed, config.cache.keys_per_class, *groups])
+    if name not in prepared:
+        prepared[name] = prepare(config)._replace(images=None)
+    return prepared[name]
 
 
 def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
@@ -107,7 +118,7 @@ def group_of(point: Prepared) -> str:
     local = learner.local
     choices = [
         client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
-        local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip,
+        local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
     ]  # fmt: skip
     tested = digest((bank.test, bank.validation))
     return json.dumps([shapes, choices, tested])

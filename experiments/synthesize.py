@@ -12,15 +12,14 @@ command.define("config")
 def main() -> None:
     config = command.required("config")
     from cachefl_jax.config import resolve
-    from cachefl_jax.data import digits
     from cachefl_jax.synthesis import obtain
-    from experiments.prepare import synthesis_request
+    from experiments.server_set import synthesis_request, texts_of
 
     config = resolve(config)
-    if config.synthesis.source == "bank":
-        mend = "data.name=digits draws one; a bank brings its own"
-        raise UsageError("synthesis.source", "bank", "pocket | diffusers", mend)
-    drawn = obtain(synthesis_request(config, digits.CLASS_NAMES, digits.TEMPLATES))
+    if config.synthesis.source not in ("pocket", "diffusers"):
+        mend = "--config.synthesis.source=diffusers; other sources need no drawing"
+        raise UsageError("synthesis.source", config.synthesis.source, "pocket | diffusers", mend)
+    drawn = obtain(synthesis_request(config, *texts_of(config.data)))
     print(f"{len(drawn.images)} images, digest {drawn.manifest['digest']}, sha256 {drawn.manifest['images_sha256']}")
 
 

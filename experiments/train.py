@@ -22,7 +22,7 @@ from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
 from experiments.devices import as_process_0_has_it, use_devices
 from experiments.engine import Engine, needs_table, start_engine, stored
-from experiments.prepare import Inputs, partition_arrays, prepare
+from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.workdir import Workdir
 
 SECONDS_A_CALL = 1.0  # the progress bar's patience
@@ -46,12 +46,16 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     use_devices(config.engine.devices)
     workdir.writes = jax.process_index() == 0
     inputs = prepare(config)
+    asked, config = config, counted(config, inputs)
+    told = card(config, inputs)
+    workdir.refuse_other_rows(told)
     learner = build(config, inputs)
     trained = max(rounds_saved(workdir.checkpoints), default=0)
     engine = None
     if "cachefl" in config.methods and trained < config.rounds:
         engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
-    workdir.write_inputs(config, partition_arrays(inputs), inputs.images)
+    workdir.write_inputs(asked, partition_arrays(inputs), told, inputs.images)
+    inputs = inputs._replace(images=None)  # what was drawn may be large
     workdir.write_cache(workdir.cache_init, inputs.keys, learner.problem.frozen, inputs.bank.class_names)
 
     results = compare(config, inputs, learner, workdir)
@@ -73,14 +77,18 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
 
 
 def rehearse(config: ConfigDict) -> None:
-    """Prints what a run would need on each device, plan by plan, with nothing allocated there and nothing written.
+    """Prints what a run would need on each device, plan by plan, with nothing allocated there.
+
+    The run's folder is left alone; what is drawn or encoded goes into the store, as a run's would.
 
     Raises:
         UsageError: as `train_and_evaluate`; a plan that does not fit is only told.
     """
     config = resolve(config)
     use_devices(config.engine.devices)
-    learner = build(config, prepare(config))
+    inputs = prepare(config)
+    config = counted(config, inputs)
+    learner = build(config, inputs)
     print(needs_table(config, learner))
 
 

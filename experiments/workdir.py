@@ -1,12 +1,14 @@
 """What a run leaves in its folder, and how a second start finds its way through it."""
 
 import json
+import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import differences
+from cachefl_jax.config import differences, from_json
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors, write_whole
 
@@ -18,6 +20,7 @@ class Workdir:
         self.path, self.writes = path, writes
         self.config = path / "config.json"
         self.partition = path / "partition.npz"
+        self.partition_card = path / "partition.json"
         self.images = path / "images.npz"
         self.metrics = path / "metrics.jsonl"
         self.engine = path / "engine.json"
@@ -31,12 +34,17 @@ class Workdir:
         """Stops unless the folder is new, empty, or holds this very config.
 
         Raises:
-            UsageError: it holds another config (the fields that differ are named), or files that are no run's.
+            UsageError: it holds another config (the fields that differ are named), or files that are no run's, or
+                cannot be written.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
+        above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            found = f"{self.path} ({above} is {'not to be written' if above.is_dir() else 'a file'})"
+            raise UsageError("--workdir", found, "a folder that can be written", "name another")
         if self.config.is_file():
-            theirs, ours = read_json(self.config), resolved(config)
+            theirs, ours = resolved(from_json(read_json(self.config))), resolved(config)
             fields = differences(theirs, ours)
             if fields:
                 shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
@@ -45,6 +53,22 @@ class Workdir:
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             value = f"{self.path} with files but no config.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
+
+    def refuse_other_rows(self, card: dict) -> None:
+        """Stops where the folder's run had other rows, or dealt them out otherwise, than `card` tells.
+
+        Raises:
+            UsageError: both hashes are named.
+        """
+        if not self.partition_card.is_file():
+            return
+        theirs = read_json(self.partition_card)
+        for name, what in (("hash", "partition"), ("features", "features")):
+            before, now = str(theirs.get(name))[:16], str(card[name])[:16]
+            if before != now:
+                value = f"{self.path} with a run on other training rows ({what} {before}, now {now})"
+                mend = "bring the data back as they were, or name another folder"
+                raise UsageError("--workdir", value, "the data that the run began with", mend)
 
     def append_metrics(self, records: list[dict]) -> None:
         """Adds a line for each; a line cut short by a kill is dropped by `keep_metrics`."""
@@ -71,14 +95,16 @@ class Workdir:
         if self.writes:
             write_json(path, value)
 
-    def write_inputs(self, config: ConfigDict, partition: dict, images: dict | None) -> None:
-        """The config first, which marks the folder as this run's; then who holds what, and images to look at."""
+    def write_inputs(self, config: ConfigDict, partition: dict, card: dict, images: Callable | None) -> None:
+        """The config first, which marks the folder as this run's; then who holds what, and images to look at, which
+        are decoded once."""
         if not self.writes:
             return
         write_json(self.config, resolved(config))
         write_arrays(self.partition, partition)
-        if images is not None:
-            write_arrays(self.images, images)
+        write_json(self.partition_card, card)
+        if images is not None and not self.images.is_file():
+            write_arrays(self.images, images())
 
     def write_cache(self, path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
         """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON

@@ -3,7 +3,9 @@
 Axis letters: B batch, N classes, D features, T tokens, H W image.
 """
 
-from collections.abc import Sequence
+import math
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,28 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from tqdm import tqdm
-from transformers import CLIPTokenizer
 
-from cachefl_jax.clip.images import Preparation, prepare_all, read_preparation
+from cachefl_jax.clip.architecture import read_config
+from cachefl_jax.clip.checkpoint import FIELD, find_checkpoint, is_open_clip
+from cachefl_jax.clip.encoding import unit_rows
+from cachefl_jax.clip.images import Preparation, read_preparation
 from cachefl_jax.clip.model import CLIP
-from cachefl_jax.clip.weights import find_checkpoint, load_clip
+from cachefl_jax.clip.siglip import SigLIP
+from cachefl_jax.clip.tokenizer import load_tokenizer
+from cachefl_jax.clip.weights import load_clip
+from cachefl_jax.errors import UsageError
 from cachefl_jax.templates import check_templates, fill
 
-BATCH = 128
+PROMPTS = 128  # a batch of texts
 
 
 class Encoder(NamedTuple):
     """A checkpoint's model, tokenizer and image preparation."""
 
     name: str
-    model: CLIP
-    tokenizer: CLIPTokenizer
+    model: CLIP | SigLIP
+    tokenizer: Callable[[Sequence[str]], np.ndarray]  # B texts to token ids [B, T]
     preparation: Preparation
+    image_size: int  # pixels a side of what the vision tower takes
 
     @property
     def logit_scale(self) -> float:
         """s: what cosines are multiplied by."""
-        return float(jnp.exp(self.model.logit_scale[...]))
+        return jnp.exp(self.model.logit_scale[...]).item()
 
     @property
     def byte_count(self) -> int:
@@ -40,45 +48,33 @@ class Encoder(NamedTuple):
         return sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(self.model)))
 
 
-def load_encoder(checkpoint: str) -> Encoder:
-    """Loads 'pocket', a directory in Hugging Face's format, or a hub name.
+def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
+    """Loads 'pocket', a directory in Hugging Face's or open_clip's format, or a hub name.
+
+    Args:
+        checkpoint: what to load.
+        dtype: 'float32' or 'bfloat16', what the towers keep their weights in and multiply in.
 
     Raises:
         UsageError: there is no such checkpoint, or it is incomplete.
     """
     directory = find_checkpoint(checkpoint)
-    model = load_clip(directory)
-    tokenizer = CLIPTokenizer.from_pretrained(str(directory))
-    return Encoder(checkpoint, model, tokenizer, read_preparation(directory))
+    model = load_clip(directory, dtype)
+    tokenizer = load_tokenizer(directory, model.text_model.embeddings.position_embedding.num_embeddings)
+    encoder = Encoder(checkpoint, model, tokenizer, read_preparation(directory), image_size(directory))
+    if not 0 < encoder.logit_scale < math.inf:
+        found = f"{directory} (a logit_scale of {encoder.logit_scale})"
+        raise UsageError(FIELD, found, "weights whose logit_scale is finite", "download them again")
+    return encoder
 
 
-@nnx.jit
-def unit_image_features(model: CLIP, pixels: jax.Array) -> jax.Array:
-    return unit(model.image_features(pixels))
+def image_size(directory: pathlib.Path) -> int:
+    """Pixels a side of the images that a checkpoint's vision tower takes, as its config says."""
+    if is_open_clip(directory):
+        from cachefl_jax.clip.open_clip_config import read_open_clip_config
 
-
-@nnx.jit
-def unit_text_features(model: CLIP, ids: jax.Array) -> jax.Array:
-    return unit(model.text_features(ids))
-
-
-def unit(features: jax.Array) -> jax.Array:
-    """Rows of length 1."""
-    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
-
-
-def encode_images(encoder: Encoder, images: Sequence, what: str = "images") -> np.ndarray:
-    """Features [n, D] float32, L2-normalised, of `images`: PIL images or uint8 arrays [H, W] or [H, W, 3].
-
-    Batches have one fixed shape (the last is filled up with its own last image), so one program serves all.
-    """
-    features = []
-    starts = range(0, len(images), BATCH)
-    for start in tqdm(starts, desc=f"encoding {what}", unit="batch", leave=False, disable=None):
-        pixels = prepare_all(images[start : start + BATCH], encoder.preparation)
-        filled = np.pad(pixels, ((0, BATCH - len(pixels)), (0, 0), (0, 0), (0, 0)), mode="edge")
-        features.append(np.asarray(unit_image_features(encoder.model, filled))[: len(pixels)])
-    return np.concatenate(features)
+        return read_open_clip_config(directory).vision.image_size
+    return read_config(directory).vision_config.image_size
 
 
 def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
@@ -87,19 +83,36 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
     Radford et al., arXiv 2103.00020, section 3.1.4.
 
     Raises:
-        UsageError: a template does not have exactly one {}.
+        UsageError: a template does not have exactly one {}, or a text's feature is zero or not finite.
     """
     check_templates("clip.templates", templates)
-    length = encoder.model.text_model.embeddings.position_embedding.num_embeddings
-    weights = []
-    for name in class_names:
-        ids = tokenize(encoder.tokenizer, [fill(template, name) for template in templates], length)
-        weights.append(unit(unit_text_features(encoder.model, ids).mean(axis=0)))
-    return np.stack(weights)
+    prompts = [fill(template, name) for name in class_names for template in templates]
+    graph, state = nnx.split(encoder.model)
+    count, features = min(PROMPTS, len(prompts)), []
+    for start in tqdm(range(0, len(prompts), count), desc="encoding prompts", leave=False, disable=None, delay=1):
+        batch = prompts[start : start + count]
+        ids = encoder.tokenizer(batch + batch[-1:] * (count - len(batch)))
+        check_vocabulary(encoder, ids)
+        raw = np.asarray(raw_text_features(graph, state, ids), np.float64)[: len(batch)]
+        features.append(unit_rows(raw, lambda row, batch=batch: f'the text "{batch[row]}"'))
+    each = np.concatenate(features).astype(np.float64).reshape(len(class_names), len(templates), -1)
+    return unit_rows(each.mean(axis=1), lambda row: f"class {class_names[row]}")
 
 
-def tokenize(tokenizer, prompts: Sequence[str], length: int) -> np.ndarray:
-    """Token ids [B, T], T = `length`, the tower's; longer prompts are cut as CLIP cuts them."""
-    return tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="np")[
-        "input_ids"
-    ].astype(np.int32)
+def check_vocabulary(encoder: Encoder, ids: np.ndarray) -> None:
+    """Whether the text tower has an embedding for every token.
+
+    Raises:
+        UsageError: it has not, so that the tokenizer is another model's.
+    """
+    count = encoder.model.text_model.embeddings.token_embedding.num_embeddings
+    if ids.max() >= count:
+        found = f"{encoder.name} (its tokenizer gives token {ids.max()})"
+        mend = "take weights and tokenizer of one model"
+        raise UsageError("clip.checkpoint", found, f"0 to {count - 1}, the text tower's tokens", mend)
+
+
+@jax.jit
+def raw_text_features(graph, state, ids: jax.Array) -> jax.Array:
+    """Raw features [B, D] of token ids [B, T]."""
+    return nnx.merge(graph, state).text_features(ids).astype(jnp.float32)

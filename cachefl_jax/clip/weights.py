@@ -1,100 +1,113 @@
-"""Hugging Face CLIP checkpoints, read and written: safetensors on one side, an NNX model on the other.
+"""CLIP and SigLIP checkpoints, read and written: safetensors on one side, an NNX model on the other.
 
-Only the numpy loader of ``safetensors`` is used, so no torch is needed to read a checkpoint and nothing is ever
-unpickled.
+Only the numpy loader of ``safetensors`` is used, so neither torch nor transformers is needed to read a checkpoint and
+nothing is ever unpickled.
 """
 
-import json
+import functools
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes  # noqa: F401 - gives NumPy its bfloat16, without which the numpy loader refuses such tensors
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from transformers import CLIPConfig
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from cachefl_jax.clip.model import ACTIVATIONS, CLIP
+from cachefl_jax.clip.architecture import read_config
+from cachefl_jax.clip.checkpoint import FIELD, is_open_clip, weight_files
+from cachefl_jax.clip.checkpoint import POCKET as POCKET
+from cachefl_jax.clip.checkpoint import find_checkpoint as find_checkpoint
+from cachefl_jax.clip.model import CLIP
+from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.errors import UsageError
 
-FIELD = "clip.checkpoint"
-POCKET = pathlib.Path(__file__).parent / "pocket"
-HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]
+if TYPE_CHECKING:
+    import transformers
+
+MODELS = {"clip": CLIP, "siglip": SigLIP}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # of safetensors' types
 # Buffers that old checkpoints carry and that hold nothing but 0, 1, 2, ...
 POSITION_IDS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
 
-def find_checkpoint(name: str) -> pathlib.Path:
-    """The directory of a checkpoint: 'pocket' (the embedded one), a directory, or a hub name.
+def load_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
+    """Builds the model that the directory's config describes and fills it with its weights.
 
-    Raises:
-        UsageError: the name is none of these, or the hub cannot be reached.
-    """
-    if name == "pocket":
-        return POCKET
-    if pathlib.Path(name).is_dir():
-        return pathlib.Path(name)
-    allowed = "'pocket', a directory in Hugging Face's format, or a hub name such as openai/clip-vit-base-patch32"
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UsageError(FIELD, name, allowed, "no such directory: correct the path")
-    from huggingface_hub import snapshot_download
+    Args:
+        directory: a checkpoint in Hugging Face's format, of CLIP or SigLIP, or in open_clip's.
+        dtype: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
 
-    try:
-        return pathlib.Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub client raises a dozen kinds; all of them mean "not to be had"
-        reason = f"{type(error).__name__} from the hub"
-        raise UsageError(FIELD, name, allowed, f"{reason}: download it once and name its directory") from error
-
-
-def read_config(directory: pathlib.Path) -> CLIPConfig:
-    """The checkpoint's ``config.json``; refuses what these towers do not compute."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise UsageError(FIELD, str(directory), "a directory with a config.json", "name a CLIP checkpoint's directory")
-    try:
-        fields = json.loads(path.read_text())
-    except ValueError as error:
-        raise UsageError(str(path), "no valid JSON", "Hugging Face's config.json", "download it again") from error
-    if fields.get("model_type") != "clip":
-        raise UsageError(f"{path}: model_type", fields.get("model_type"), "clip", "name a CLIP checkpoint")
-    config = CLIPConfig.from_dict(fields)
-    for tower in (config.vision_config, config.text_config):
-        if tower.hidden_act not in ACTIVATIONS:
-            raise UsageError(f"{path}: hidden_act", tower.hidden_act, ", ".join(ACTIVATIONS), "choose another model")
-    return config
-
-
-def load_clip(directory: pathlib.Path) -> CLIP:
-    """Builds the model that the directory's config describes and fills it with its weights, float32.
+    Returns:
+        A model with ``image_features(pixels [B, H, W, 3])``, ``text_features(ids [B, T])``, both float32 [B, D] and not
+        normalised, and ``logit_scale``, a logarithm.
 
     Raises:
         UsageError: no safetensors, or tensors missing, unexpected or of another shape: all are named.
     """
-    abstract = nnx.eval_shape(lambda: CLIP(read_config(directory), rngs=nnx.Rngs(0)))
+    directory = pathlib.Path(directory)
+    if dtype not in DTYPES:
+        raise UsageError("clip.dtype", dtype, " | ".join(DTYPES), "choose one of these")
+    if is_open_clip(directory):
+        from cachefl_jax.clip.open_clip import load_open_clip
+
+        return load_open_clip(directory, dtype)
+    return fill(abstract_clip(directory, dtype), read_tensors(directory), str(directory), tensor_name, POSITION_IDS)
+
+
+def abstract_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
+    """The model of a checkpoint in Hugging Face's format, with shapes in place of weights.
+
+    Raises:
+        UsageError: as `read_config`.
+    """
+    config = read_config(directory)
+    return nnx.eval_shape(lambda: MODELS[config.model_type](config, rngs=nnx.Rngs(0), dtype=DTYPES[dtype]))
+
+
+def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ignored: Sequence[str] = ()) -> nnx.Module:
+    """The module that `abstract` has the shape of, filled with what `readers` give, each in the module's own dtype.
+
+    Args:
+        abstract: from `nnx.eval_shape`.
+        readers: functions that give an array, by the checkpoint's names; emptied on the way.
+        where: what a refusal calls the checkpoint.
+        name_of: (path, number of axes) of a parameter to (the checkpoint's name, how its axes are turned or None).
+        ignored: names that the checkpoint may have beside the parameters.
+
+    Raises:
+        UsageError: tensors are missing, unexpected or of another shape: all are named.
+    """
     graph, state = nnx.split(abstract)
-    tensors = read_tensors(directory)
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
     faults, arrays = [], []
     for path, leaf in leaves:
-        name, axes = tensor_name(path, leaf.ndim)
-        if name not in tensors:
+        name, axes = name_of(path, leaf.ndim)
+        if name not in readers:
             faults.append(f"missing {name}")
             continue
-        array = np.asarray(tensors.pop(name), np.float32)
-        if axes is not None and array.ndim == len(axes):
-            array = array.transpose(axes)
-        if array.shape != leaf.shape:
-            faults.append(f"{name} has shape {array.shape} where {leaf.shape} is due")
-        arrays.append(array)
-    faults += [f"unexpected {name}" for name in tensors if name not in POSITION_IDS]
+        array, due = readers.pop(name)(), stored_shape(leaf.shape, axes)
+        if array.shape != due:
+            faults.append(f"{name} has shape {array.shape} where {due} is due")
+            continue
+        arrays.append(jnp.asarray(array if axes is None else array.transpose(axes), leaf.dtype))
+    faults += [f"unexpected {name}" for name in readers if name not in ignored]
     if faults:
-        wanted = "exactly the tensors that config.json describes"
-        raise UsageError(FIELD, f"{directory} ({'; '.join(faults)})", wanted, "use weights and config of one model")
-    return nnx.merge(graph, jax.tree.unflatten(structure, [jnp.asarray(array) for array in arrays]))
+        wanted = "exactly the tensors that its config describes"
+        raise UsageError(FIELD, f"{where} ({'; '.join(faults)})", wanted, "use weights and config of one model")
+    return nnx.merge(graph, jax.tree.unflatten(structure, arrays))
 
 
-def save_clip(model: CLIP, config: CLIPConfig, directory: pathlib.Path) -> None:
+def stored_shape(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape in the checkpoint of what has `shape` once its axes are turned."""
+    return shape if axes is None else tuple(shape[axes.index(axis)] for axis in range(len(shape)))
+
+
+def save_clip(model: CLIP, config: "transformers.CLIPConfig", directory: pathlib.Path) -> None:
     """Writes ``config.json`` and ``model.safetensors`` as Hugging Face's ``save_pretrained`` would."""
     tensors = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
@@ -108,25 +121,32 @@ def save_clip(model: CLIP, config: CLIPConfig, directory: pathlib.Path) -> None:
     config.save_pretrained(directory)
 
 
-def read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
-    """Every tensor of ``model.safetensors``, or of the shards that its index names."""
-    index = directory / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    elif not (directory / names[0]).is_file():
-        found = "pytorch_model.bin only" if (directory / "pytorch_model.bin").is_file() else "no weights"
-        mend = "convert once: CLIPModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
-        raise UsageError(FIELD, f"{directory} ({found})", "weights in model.safetensors", mend)
-    tensors = {}
-    for name in names:
+def read_tensors(directory: pathlib.Path) -> dict[str, Callable[[], np.ndarray]]:
+    """What reads each tensor of a checkpoint's safetensors, as it is stored: one at a time, so that memory holds the
+    weights once.
+
+    Raises:
+        UsageError: there are none, a shard is missing, or a file is broken or of a type that NumPy cannot hold.
+    """
+    readers = {}
+    for path in weight_files(directory):
         try:
-            tensors |= load_file(directory / name)
+            with safe_open(path, "numpy") as file:
+                types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UsageError(
-                FIELD, f"{directory / name} ({error})", "a whole safetensors file", "download it again"
-            ) from error
-    return tensors
+            raise UsageError(FIELD, f"{path} ({error})", "a whole safetensors file", "download it again") from error
+        others = sorted(set(types.values()) - READABLE)
+        if others:
+            wanted, mend = "float32, float16 or bfloat16 tensors", "take the checkpoint's unquantised weights"
+            raise UsageError(FIELD, f"{path} (tensors of {', '.join(others)})", wanted, mend)
+        readers |= {name: functools.partial(read_tensor, path, name) for name in types}
+    return readers
+
+
+def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
+    """One tensor. The file is opened for it alone: what is mapped of a file stays in memory until it is closed."""
+    with safe_open(path, "numpy") as file:
+        return file.get_tensor(name)
 
 
 def tensor_name(path, ndim: int) -> tuple[str, tuple[int, ...] | None]:

@@ -1,16 +1,18 @@
 """Where features come from, and who holds them."""
 
 from cachefl_jax.data.bank import FeatureBank, Split, class_grid, load_bank, take_shots
-from cachefl_jax.data.partition import Partition, class_counts, everything, partition
+from cachefl_jax.data.card import partition_card
+from cachefl_jax.data.partition import Partition, everything, partition, partition_hash
 
 __all__ = [
     "FeatureBank",
     "Partition",
     "Split",
-    "class_counts",
     "class_grid",
     "everything",
     "load_bank",
     "partition",
+    "partition_card",
+    "partition_hash",
     "take_shots",
 ]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import read_arrays
 
@@ -36,6 +37,7 @@ class FeatureBank(NamedTuple):
     class_names: tuple[str, ...]  # N of them
     logit_scale: float
     metadata: dict
+    train_views: np.ndarray | None = None  # [V, n, D], versions of the training rows, of which train holds the first
 
     @property
     def classes(self) -> int:
@@ -163,9 +165,7 @@ def take_shots(split: Split, shots: int, seed: int) -> Split:
     """At most `shots` rows of each class, drawn at random, in their old order; 0 keeps all."""
     if shots == 0:
         return split
-    order = np.random.default_rng((seed, 1)).permutation(len(split.labels))
-    kept = [order[split.labels[order] == label][:shots] for label in np.unique(split.labels)]
-    rows = np.sort(np.concatenate(kept))
+    rows = shot_rows(split.labels, shots, seed)
     return Split(split.features[rows], split.labels[rows])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from cachefl_jax.data.images import ImageSet, LabelledImages
+from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = ("a photo of the digit {}.", "a picture of the digit {}.", "an image of the digit {}.", "the digit {}.")
@@ -21,5 +21,9 @@ def load() -> ImageSet:
     labels = digits.target.astype(np.int32)
     rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=SPLIT_SEED)
     train, validation = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=SPLIT_SEED)
-    splits = [LabelledImages(images[rows], labels[rows]) for rows in map(np.sort, (train, validation, test))]
+    splits = [labelled(images[rows], labels[rows]) for rows in map(np.sort, (train, validation, test))]
     return ImageSet(*splits, CLASS_NAMES, TEMPLATES)
+
+
+def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+    return LabelledImages(images, labels, fingerprint_of(images, labels))

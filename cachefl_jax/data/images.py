@@ -1,22 +1,119 @@
-"""What an image source gives: three splits, the classes' names, and how to speak of them."""
+"""What an image source gives: splits of images that are decoded when asked for, and the classes' names.
 
-from typing import NamedTuple
+Axis letters: n rows, N classes, H W image.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cachefl_jax.errors import UsageError
+
+TEMPLATES = ("a photo of a {}.",)  # for sources that bring none
 
 
 class LabelledImages(NamedTuple):
-    """Images of one size and their labels."""
+    """One split. `images[i]` is decoded when asked for, from any thread."""
 
-    images: np.ndarray  # [n, H, W] or [n, H, W, 3] uint8
+    images: Sequence  # n of them: PIL images, or uint8 [H, W] or [H, W, 3]
     labels: np.ndarray  # [n] int32
+    fingerprint: str  # sha256 in hex: other images, other fingerprint
+    groups: np.ndarray | None = None  # [n] int32, the site that each row came from, where the source says
+    notes: tuple[str, ...] = ()  # what was left out of this split
 
 
 class ImageSet(NamedTuple):
-    """A data set of images."""
+    """A data set of images. A source without a test split gives None for it, until `hold_out` has made one."""
 
     train: LabelledImages
-    validation: LabelledImages
-    test: LabelledImages
-    class_names: tuple[str, ...]
+    validation: LabelledImages | None
+    test: LabelledImages | None
+    class_names: tuple[str, ...]  # N of them
     templates: tuple[str, ...]  # prompts with one {} for the class name
+    notes: tuple[str, ...] = ()  # what whoever reads the results should know of the source
+
+
+class Images(Sequence):
+    """n images, each decoded when asked for and not kept.
+
+    Args:
+        count: n.
+        decode: row -> image, from any thread; whatever it raises means that the image is broken.
+        name: row -> what a message calls the image, such as its file.
+    """
+
+    def __init__(self, count: int, decode: Callable[[int], object], name: Callable[[int], str]):
+        self.rows, self.decode, self.name = range(count), decode, name
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row):
+        """The image of a row, or a list of them for a slice.
+
+        Raises:
+            UsageError: the image cannot be decoded; it is named.
+        """
+        row = self.rows[row]
+        if isinstance(row, range):
+            return [self[each] for each in row]
+        try:
+            return self.decode(row)
+        except UsageError:
+            raise
+        except Exception as error:  # on damaged bytes a decoder may raise anything
+            # Pillow's own words for bytes that are no image name an object in memory: other words every time.
+            why = "no image" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
+            found = f"{self.name(row)} ({why})"
+            mend = "replace or delete it, or data.broken=skip"
+            raise UsageError("image", found, "an image that can be decoded", mend) from error
+
+
+def read_image(source: str | BinaryIO) -> Image.Image:
+    """An image file, whole and upright: turned as its EXIF orientation says. 16 bits of grey become 8.
+
+    Raises:
+        ValueError: numbers without a known range, of which Pillow would make black and white.
+    """
+    with Image.open(source) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        raise ValueError(f"mode {upright.mode} has no known range of grey: save it in 8 or 16 bits")
+    return upright
+
+
+def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
+    """These rows of a split, in this order; arrays are copied, other images still wait to be decoded."""
+    images = split.images
+    if isinstance(images, np.ndarray):
+        chosen = images[rows]
+    else:
+        name = getattr(images, "name", "image {}".format)
+        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]))
+    groups = None if split.groups is None else split.groups[rows]
+    fingerprint = fingerprint_of(split.fingerprint, np.asarray(rows, np.int64))
+    return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)
+
+
+def fingerprint_of(*parts: str | np.ndarray) -> str:
+    """The sha256, in hex, of texts and arrays; where one ends and the next begins counts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        kind = "text" if isinstance(part, str) else f"{part.dtype.str}{part.shape}"
+        digest.update(f"{kind} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def listing(names: Iterable[object], shown: int = 3) -> str:
+    """The first few names, and how many more there are; names that are no text become so."""
+    texts = [os.fsencode(str(name)).decode(errors="replace") for name in names]
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more

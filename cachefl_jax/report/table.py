@@ -15,7 +15,7 @@ LABELS = {
 }
 EXPLANATIONS = {
     "zero_shot": "class names only, nothing trained",
-    "cache_init": "synthetic images only, nothing tuned",
+    "cache_init": "the server's images only, nothing tuned",
     "local_only": "tuned at each client, never averaged; mean over clients",
     "cachefl": "tuned at the clients, averaged by the server",
     "centralized": "the same training with all data in one place",

@@ -146,6 +146,50 @@ def saving(run: Run) -> str | None:
     return f"{units.three_digits(max(ratio, 1 / ratio))} times {'less' if ratio >= 1 else 'more'}"
 
 
+class ServerImages(NamedTuple):
+    """What the cache was made of."""
+
+    heading: str
+    images: str
+
+
+DRAWN = ServerImages("What the generator drew", "synthetic images, drawn on the server from words alone")
+OTHER_IMAGES = {
+    "held_out": ServerImages(
+        "What the server held back", "real images set apart for the server, which no client holds"
+    ),
+    "image_folder": ServerImages("What the server was given", "images that the server was given, drawn elsewhere"),
+}
+
+
+def server_images(run: Run) -> ServerImages:
+    """By synthesis.source of the run's config."""
+    return OTHER_IMAGES.get((run.config.get("synthesis") or {}).get("source"), DRAWN)
+
+
+class SiteWork(NamedTuple):
+    """Arithmetic at a client of average size, as readable FLOPs."""
+
+    encoding: str  # its images, and their views, once by the frozen image tower
+    training: str  # a round's epochs through the image tower, forward and backward, were that trained instead
+    ratio: str | None  # of that to the method's own round; None where the method has none
+
+
+def site_work(run: Run) -> SiteWork | None:
+    """What encoding costs, and what training the encoder would; None where the run does not know its encoder."""
+    model, dataset = run.summary.get("whole_model") or {}, run.summary["dataset"]
+    forward, backward = (units.number(model, f"image_{way}_flops") for way in ("forward", "backward"))
+    rows, clients = units.number(dataset, "train"), units.number(dataset, "clients")
+    if None in (forward, backward, rows, clients) or not clients:
+        return None
+    epochs = units.number(run.config.get("local") or {}, "epochs") or 1
+    views = units.number(run.config.get("clip") or {}, "train_views") or 1
+    encoding, training = forward * rows / clients * views, (forward + backward) * rows / clients * epochs
+    own = main_row(run).flops
+    ratio = units.three_digits(training / own) if own else None
+    return SiteWork(units.readable_flops(encoding), units.readable_flops(training), ratio)
+
+
 def doubt(run: Run) -> str | None:
     """The standard error of the test accuracy, in words; None where it cannot be told."""
     share, rows = main_row(run).test_accuracy, units.number(run.summary["dataset"], "test")

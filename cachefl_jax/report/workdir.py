@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax import files
+from cachefl_jax.data.card import Cells, cells_of
+from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import units
 
 METHOD = "cachefl"  # what the rounds train unless the config says otherwise
+CARD_FIELDS = {
+    "scheme": str, "settings": dict, "seed": (int, type(None)), "least": int, "repairs": int, "change": str,
+    "change_strength": (int, float, type(None)), "hash": str,
+}  # fmt: skip
 RERUN = "repeat the run's own command with this --workdir; it finishes what is missing"
 NUMBERS_OF_A_ROUND = (
     "test_accuracy", "validation_accuracy", "train_loss", "bytes_up", "bytes_down", "seconds", "cohort",
@@ -25,7 +31,8 @@ class Run(NamedTuple):
     config: dict[str, Any]
     rounds: list[dict[str, Any]]  # in the order of their "round"
     summary: dict[str, Any]
-    class_counts: np.ndarray  # [C, N] int64, samples of a class at a client
+    cells: Cells  # samples of a class at a client
+    card: dict[str, Any] | None  # partition.json; None for a run that wrote none
     synthetic: np.ndarray | None  # [N, k, H, W, 3] uint8
     real: np.ndarray | None  # [N, k, H, W, 3] uint8, of another size than the synthetic ones
 
@@ -65,6 +72,8 @@ def read_run(workdir: pathlib.Path) -> Run:
     check_summary(workdir / "summary.json", summary)
     classes = len(summary["dataset"]["class_names"])
     synthetic, real = read_images(workdir / "images.npz", classes)
+    arrays, cells = read_partition(workdir / "partition.npz", classes)
+    card = read_card(workdir / "partition.json", arrays)
     # A run that compares only methods without rounds leaves no metrics.
     has_rounds = config.get("method", METHOD) in summary["methods"]
     return Run(
@@ -72,7 +81,8 @@ def read_run(workdir: pathlib.Path) -> Run:
         config=config,
         rounds=read_rounds(workdir / "metrics.jsonl") if has_rounds else [],
         summary=summary,
-        class_counts=read_class_counts(workdir / "partition.npz", classes),
+        cells=cells,
+        card=card,
         synthetic=synthetic,
         real=real,
     )
@@ -123,16 +133,38 @@ def read_line(place: pathlib.Path, line: bytes) -> dict[str, Any]:
     return row | {name: units.number(row, name) for name in NUMBERS_OF_A_ROUND}
 
 
-def read_class_counts(path: pathlib.Path, classes: int) -> np.ndarray:
-    """Who holds what, [C, N], checked against the offsets beside it."""
-    arrays = read_arrays(path, ("offsets", "class_counts"))
-    offsets, counts = arrays["offsets"], arrays["class_counts"]
-    shaped = counts.ndim == 2 and len(counts) > 0 and counts.shape[1] == classes
-    integral = counts.dtype.kind in "iu" and offsets.dtype.kind in "iu"
-    require(shaped and integral, path, f"class_counts {counts.dtype}{list(counts.shape)}", f"int [clients, {classes}]")
-    agree = offsets.shape == (len(counts) + 1,) and np.array_equal(np.diff(offsets), counts.sum(axis=1))
-    require(agree and bool(counts.min() >= 0), path, "offsets that do not add up to class_counts", "one and the same")
-    return counts
+def read_partition(path: pathlib.Path, classes: int) -> tuple[dict[str, np.ndarray], Cells]:
+    """partition.npz, and who holds what by it, checked against the offsets beside it."""
+    arrays = read_arrays(path, ("offsets",))
+    offsets, counts = arrays["offsets"], arrays.get("class_counts")
+    held = [counts] if counts is not None else [arrays.get("cells"), arrays.get("cell_counts")]
+    whole = all(array is not None and array.dtype.kind in "iu" for array in (offsets, *held))
+    require(whole and offsets.ndim == 1, path, "not whole numbers", "int offsets, and class_counts or cells")
+    if counts is not None:
+        shaped = counts.ndim == 2 and len(counts) > 0 and counts.shape[1] == classes and counts.min() >= 0
+    else:
+        shaped = held[0].ndim == 1 and held[0].shape == held[1].shape and held[0].size > 0
+        shaped = shaped and held[0].min() >= 0 and held[0].max() < (len(offsets) - 1) * classes
+    shapes = " and ".join(str(list(array.shape)) for array in held)
+    require(bool(shaped), path, f"counts {shapes}", f"[clients, {classes}], or as many cells as counts of them")
+    cells = cells_of(arrays, len(offsets) - 1 if counts is None else len(counts), classes)
+    agree = len(offsets) == cells.clients + 1 and np.array_equal(np.diff(offsets), cells.sizes)
+    require(agree, path, "offsets that do not add up to the counts", "one and the same")
+    return arrays, cells
+
+
+def read_card(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """partition.json, checked against partition.npz; None where the run wrote none."""
+    if not path.exists():
+        return None
+    card = read_json(path)
+    for name, kinds in CARD_FIELDS.items():
+        value = card.get(name)
+        require(name in card and isinstance(value, kinds), path, f"{name} = {value!r}", "the card that a run writes")
+    if "indices" in arrays:
+        found = partition_hash(Partition(arrays["offsets"], arrays["indices"]))
+        require(card["hash"] == found, path, f"hash {card['hash']}", f"{found}, that of partition.npz beside it")
+    return card
 
 
 def read_images(path: pathlib.Path, classes: int) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -140,7 +172,8 @@ def read_images(path: pathlib.Path, classes: int) -> tuple[np.ndarray | None, np
     if not path.exists():
         return None, None
     arrays = read_arrays(path, ("synthetic", "real"))
-    for name, images in arrays.items():
+    for name in ("synthetic", "real"):
+        images = arrays[name]
         shaped = images.ndim == 5 and len(images) == classes and images.shape[-1] == 3 and images.dtype == np.uint8
         found = f"{name} {images.dtype}{list(images.shape)}"
         require(shaped, path, found, f"uint8 [{classes} classes, images, height, width, 3]")
@@ -148,8 +181,9 @@ def read_images(path: pathlib.Path, classes: int) -> tuple[np.ndarray | None, np
 
 
 def read_arrays(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """All arrays of an .npz, in which ``names`` must be."""
     require(path.is_file(), path, "missing", "a file that a run wrote")
     arrays = files.read_arrays("workdir", path)
     missing = [name for name in names if name not in arrays]
     require(not missing, path, f"no {' and no '.join(missing)}", f"an .npz with {' and '.join(names)}")
-    return {name: arrays[name] for name in names}
+    return arrays

@@ -124,11 +124,11 @@ def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
 
 def deal(arrays: Arrays, clients: int) -> Arrays:
     """The same rows dealt out by Dirichlet shares of each class: few clients with much, many with little."""
-    from ml_collections import ConfigDict
-
+    from cachefl_jax.config import default
     from cachefl_jax.data import partition
 
-    config = ConfigDict({"name": "dirichlet", "clients": clients, "concentration": CONCENTRATION})
+    config = default().partition
+    config.update({"name": "dirichlet", "clients": clients, "concentration": CONCENTRATION})
     division = partition(arrays.labels, config, seed=0)
     return arrays._replace(offsets=division.offsets, indices=division.indices)
 

@@ -46,3 +46,9 @@ def test_underscores_of_folder_names_read_as_spaces(encoder):
 def test_a_template_without_exactly_one_place_is_refused(encoder, template):
     with pytest.raises(UsageError, match=r"clip.templates: got .*exactly one \{\}"):
         encode_classes(encoder, ("three",), (template,))
+
+
+def test_a_tokenizer_of_another_model_is_refused(encoder):
+    foreign = encoder._replace(tokenizer=lambda texts: np.full((len(texts), 8), 10**6, np.int32))
+    with pytest.raises(UsageError, match="its tokenizer gives token 1000000"):
+        encode_classes(foreign, ["three"], ["{}"])

@@ -1,25 +1,10 @@
 """Bad input on the command line: one line on stderr, exit status 2, nothing written."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from commands import assert_refused, run
 
 DIGITS, BANK = "experiments/configs/digits.py", "experiments/configs/feature_bank.py"
-
-
-def run(*arguments: str, command: str = "run") -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", f"experiments.{command}", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-
-
-def assert_refused(done: subprocess.CompletedProcess, *parts: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    for part in (*parts, "allowed:", "mend:"):
-        assert part in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -28,6 +13,7 @@ def assert_refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         ("--config.roundz=3", ("config.roundz: got no such field", "did you mean rounds?")),
         ("--config.cache.gamma=3", ("config.cache.gamma: got no such field",)),
         ("--config.cache.alpha.x=3", ("--config",)),
+        ("--config.seed=4294967296", ("seed: got 4294967296", "0 to 4294967295")),
         ("--config.rounds=ten", ("config.rounds: got ten",)),
         ("--config.rounds=1.5", ("config.rounds: got 1.5",)),
         ("--config.rounds=-1", ("rounds: got -1", "0 or more")),
@@ -112,6 +98,7 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}"), "files but no config.json")
     assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt"), "this is a file")
+    assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt/below"), "letter.txt is a file")
     assert [entry.name for entry in tmp_path.iterdir()] == ["letter.txt"]
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cachefl_jax.config import STRATEGIES, default
+from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import plan as plans
+from cachefl_jax.rules import STRATEGIES
 from experiments import engine
 from experiments.train import rehearse, train_and_evaluate
 

@@ -12,9 +12,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from cachefl_jax.config import METHOD_NAMES, default
+from cachefl_jax.config import METHOD_NAMES, default, from_json
 from cachefl_jax.errors import UsageError
-from experiments.evaluate import evaluate, from_json
+from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate
 
 
@@ -51,7 +51,7 @@ def test_a_run_leaves_what_the_contract_lists(make_bank, tmp_path):
     summary = train_and_evaluate(config_for(make_bank()), workdir)
     names = {entry.name for entry in workdir.iterdir()}
     assert names == {
-        "config.json", "partition.npz", "metrics.jsonl", "summary.json", "cache_init.safetensors",
+        "config.json", "partition.json", "partition.npz", "metrics.jsonl", "summary.json", "cache_init.safetensors",
         "cache.safetensors", "checkpoints", "report.html", "baselines.json", "engine.json",
     }  # fmt: skip
     assert summary == json.loads((workdir / "summary.json").read_text())
@@ -191,7 +191,7 @@ def test_a_saved_round_evaluates_to_its_metrics_and_one_that_is_missing_or_does_
 def test_a_config_survives_its_json(make_bank, tmp_path):
     config = config_for(make_bank(), rounds=0)
     train_and_evaluate(config, tmp_path / "run")
-    back = from_json(json.loads((tmp_path / "run" / "config.json").read_text()), default())
+    back = from_json(json.loads((tmp_path / "run" / "config.json").read_text()))
     assert back.methods == METHOD_NAMES
     assert back.cache.alpha == config.cache.alpha
 

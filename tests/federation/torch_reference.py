@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 
+from cachefl_jax.config import default
 from cachefl_jax.data import FeatureBank, Partition, class_grid, load_bank, partition
 from cachefl_jax.federation import plan_batches
 from cachefl_jax.federation.local import shuffled
@@ -52,9 +52,9 @@ class Settings(NamedTuple):
 def make_case(path, clients: int, keys_per_class: int, alpha: float, beta: float) -> Case:
     """A Dirichlet(0.3) partition of the bank at `path`."""
     bank = load_bank(path)
-    division = partition(
-        bank.train.labels, ConfigDict({"name": "dirichlet", "clients": clients, "concentration": 0.3}), seed=0
-    )
+    config = default().partition
+    config.update({"name": "dirichlet", "clients": clients, "concentration": 0.3})
+    division = partition(bank.train.labels, config, seed=0)
     assert len(set(division.sizes)) > 2, "clients of several sizes, or the weights would not be tested"
     return Case(bank, division, class_grid(bank.synthetic, bank.classes, keys_per_class), alpha, beta)
 

@@ -256,6 +256,15 @@ def test_figure_that_is_none_is_named(make_workdir):
         {"offsets": np.arange(3), "class_counts": np.ones((2, 3), int)},
         {"offsets": np.array([0, 3, 6.0]), "class_counts": np.ones((2, 3), int)},
         {"offsets": np.array([0, 3], object), "class_counts": np.ones((1, 3), int)},
+        {"offsets": np.array([[0, 3]]), "class_counts": np.ones((1, 3), int)},
+        {"offsets": np.zeros(0, int), "class_counts": np.ones((1, 3), int)},
+        {"offsets": np.array([0, 3]), "class_counts": np.ones((1, 3))},
+        {"offsets": np.array([0, 0]), "class_counts": np.array([[3, -3, 0]])},
+        {"offsets": np.array([0, 3])},
+        {"offsets": np.array([0, 3]), "cells": np.array([1])},
+        {"offsets": np.array([0, 3]), "cells": np.array([3]), "cell_counts": np.array([3])},
+        {"offsets": np.array([0, 3]), "cells": np.array([0, 2]), "cell_counts": np.array([3])},
+        {"offsets": np.array([0, 3]), "cells": np.array([0, 2]), "cell_counts": np.array([1, 1])},
     ],
 )
 def test_partition_at_odds_with_itself_is_refused(make_workdir, arrays):
@@ -277,3 +286,31 @@ def test_no_workdir_is_refused(tmp_path):
         write_report([])
     with pytest.raises(UsageError, match="a directory that a run wrote"):
         write_report([tmp_path / "nowhere"])
+
+
+def test_the_work_of_encoding_and_of_training_the_encoder_is_told(make_workdir):
+    workdir = make_workdir("a")
+    path = workdir / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["whole_model"] |= {"image_forward_flops": 4e9, "image_backward_flops": 8e9}
+    summary["dataset"] |= {"train": 60, "clients": 6}
+    path.write_text(json.dumps(summary))
+    text = " ".join(write_report([workdir]).read_text().split())
+    assert "Encoding its images before the first round takes <strong>40 GFLOP</strong>" in text
+    assert "would take 120 GFLOP a round, 48.0 times as much" in text  # 12e9 x 10 rows against 2.5e9
+
+
+def test_without_the_encoders_arithmetic_nothing_is_said_of_it(make_workdir):
+    assert "Encoding its images" not in write_report([make_workdir("a")]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("diffusers", "What the generator drew"),
+        ("held_out", "real images set apart for the server, which no client holds"),
+        ("image_folder", "What the server was given"),
+    ],
+)
+def test_where_the_servers_images_come_from_is_said(make_workdir, source, said):
+    assert said in write_report([make_workdir("a", synthesis={"source": source})]).read_text()

@@ -1,4 +1,4 @@
-"""The parts below the page: table, units, labels that keep apart, partition facts, colours."""
+"""The parts below the page: table, units, labels that keep apart, colours."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import holdings, method_table, palette, units
+from cachefl_jax.report import method_table, palette, units
 from cachefl_jax.report.curve import spread
 
 SUMMARY = {
@@ -66,21 +66,6 @@ def test_labels_keep_apart_and_stay_inside():
     assert moved.max() <= 100
     np.testing.assert_allclose(moved[[0, 4]], [5, 50])
     np.testing.assert_allclose(spread(np.array([40.0, 40.0]), 10, 0, 100), [35, 45])
-
-
-def test_effective_classes():
-    counts = np.array([[4, 4, 4, 4], [9, 0, 0, 0], [5, 5, 0, 0]])
-    np.testing.assert_allclose(holdings.effective_classes(counts), [4, 1, 2])
-
-
-def test_no_cell_is_lost_in_a_large_picture():
-    counts = np.zeros((700, 1003), int)
-    counts[699, 1002] = counts[0, 0] = counts[350, 500] = 3
-    small = holdings.pooled(counts)
-    assert small.shape == holdings.MOST_DOTS
-    assert (small == 3).sum() == 3
-    assert holdings.is_pooled(counts)
-    np.testing.assert_array_equal(holdings.pooled(counts[:20, :30]), counts[:20, :30])
 
 
 def luminance(colour: str) -> float:

@@ -1,0 +1,67 @@
+"""A checkpoint's name by what it holds: the sha256 of its weights, settings and vocabulary.
+
+Gigabytes are hashed once: a file of the same size, time and inode as before has the sha256 that it had. A file changed
+within two seconds of being hashed is hashed again the next time, as its time may not tell.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import time
+
+from tqdm import tqdm
+
+from cachefl_jax.clip.checkpoint import counted_files
+from cachefl_jax.errors import UsageError
+from cachefl_jax.files import home, write_json
+
+SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
+
+
+def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) -> str:
+    """The sha256 of the checkpoint's files that count; neither its place nor other files beside them change it.
+
+    Args:
+        directory: of the checkpoint.
+        root: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
+
+    Raises:
+        UsageError: there are no weights, shards of them are missing, or a file cannot be read.
+    """
+    paths = counted_files(directory)
+    place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    memory = (root or home()) / "digests" / f"{place}.json"
+    remembered, now, digest = read_memory(memory), {}, hashlib.sha256()
+    # The bar waits two seconds: a pocket's weights need no bar, a large model's do.
+    for path in tqdm(paths, desc="hashing the checkpoint", leave=False, disable=None, delay=2):
+        try:
+            now[path.name] = file_line(path, remembered.get(path.name))
+        except OSError as error:
+            mend = "make it readable, or download it again"
+            raise UsageError("clip.checkpoint", f"{path} ({error.strerror})", "readable files", mend) from error
+        digest.update(f"{path.name} {now[path.name]['sha256']}\n".encode())
+    settled = {name: line for name, line in now.items() if line["time"] < time.time_ns() - SETTLED}
+    if settled != remembered:
+        with contextlib.suppress(OSError):  # nothing is lost but the time to hash again
+            write_json(memory, settled)
+    return digest.hexdigest()
+
+
+def read_memory(memory: pathlib.Path) -> dict:
+    try:
+        lines = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return lines if isinstance(lines, dict) else {}
+
+
+def file_line(path: pathlib.Path, before: dict | None) -> dict:
+    """What tells this file from another, and its sha256: the one of before where all else is the same."""
+    stat = path.stat()
+    line = {"size": stat.st_size, "time": max(stat.st_mtime_ns, stat.st_ctime_ns), "inode": stat.st_ino}
+    if isinstance(before, dict) and before.get("sha256") and {**before, **line} == before:
+        return before
+    with path.open("rb") as file:
+        return {**line, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

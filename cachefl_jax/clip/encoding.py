@@ -1,0 +1,217 @@
+"""Images to L2-normalised features, as fast as the devices compute them.
+
+Threads decode and prepare the next batches while the devices work on one. Pixels travel as bytes and are rescaled and
+normalised where they are used. Every batch has one shape (the last is filled up), so one program serves all, and no
+more than a few batches are held at a time, whatever the number of images.
+
+Axis letters: B batch, V views, D features, H W image, n images.
+"""
+
+import contextlib
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from cachefl_jax.clip.images import Preparation, shaped
+from cachefl_jax.clip.prefetch import prepared_batches
+from cachefl_jax.clip.views import Views, view_pixels
+from cachefl_jax.errors import UsageError
+
+PIXELS = {"cpu": 16 * 224 * 224}  # in a batch, a device: what keeps its arithmetic busy without spilling its caches
+PIXELS_OF_OTHERS = 256 * 224 * 224
+MOST = 512  # images a batch, a device: with small images more only makes the last batch emptier
+
+
+class Options(NamedTuple):
+    """What encoding computes with."""
+
+    batch_size: int = 0  # images a step, over all devices together; 0 = choose
+    devices: tuple[jax.Device, ...] = ()  # none = all local ones; of a CPU the first, which uses every core
+    dtype: str = "float32"  # what pixels are handed to the vision tower in
+
+
+CHOSEN = Options()
+
+
+def encode_images(encoder, images: Sequence, what: str = "images", options: Options = CHOSEN) -> np.ndarray:
+    """Features [n, D] float32, L2-normalised, of `images`: PIL images or uint8 arrays [H, W] or [H, W, 3].
+
+    Args:
+        encoder: a `cachefl_jax.clip.Encoder`.
+        images: decoded by ``images[i]``, from several threads.
+        what: what the progress bar and a refusal call them.
+        options: batch size, devices and data type.
+
+    Raises:
+        UsageError: as `image_blocks`.
+    """
+    return gathered(image_blocks(encoder, images, what, options=options), len(images))
+
+
+def gathered(blocks: Iterator[np.ndarray], rows: int) -> np.ndarray:
+    """Successive blocks [b, D] as one array [rows, D], held once."""
+    first = next(blocks)
+    features = np.empty((rows, first.shape[1]), first.dtype)
+    row = 0
+    for block in itertools.chain([first], blocks):
+        features[row : row + len(block)] = block
+        row += len(block)
+    return features
+
+
+def image_blocks(
+    encoder, images: Sequence, what: str = "images", start: int = 0, options: Options = CHOSEN
+) -> Iterator[np.ndarray]:
+    """The features of images `start`, `start` + 1, ... in successive blocks [b, D] float32, L2-normalised.
+
+    Raises:
+        UsageError: an image has another size than the others, or than the vision tower takes, once prepared, or its
+            feature is zero or not finite.
+    """
+    expected = prepared_size(encoder.preparation, images)
+
+    def pixels_of(row: int) -> np.ndarray:
+        pixels = shaped(images[row], encoder.preparation)
+        if pixels.shape[:2] != expected:
+            found = f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
+            mend = "the checkpoint's preparation neither resizes to one size nor crops: bring images of one size"
+            raise UsageError(name_of(images, row, what), found, f"{expected[0]} x {expected[1]}, as the first", mend)
+        return pixels[None]
+
+    return blocks_of(encoder, images, start, pixels_of, 1, expected, what, options)
+
+
+def averaged_blocks(
+    encoder, images: Sequence, views: Views, what: str = "images", start: int = 0, options: Options = CHOSEN
+) -> Iterator[np.ndarray]:
+    """As `image_blocks`, the mean of every image's raw features over its random `views`, then L2-normalised.
+
+    Each image is decoded once. Source: the public code of Tip-Adapter, arXiv 2111.03930.
+
+    Raises:
+        UsageError: a feature is zero or not finite.
+    """
+    size = encoder.preparation.size or prepared_size(encoder.preparation, images)
+
+    def pixels_of(row: int) -> np.ndarray:
+        return view_pixels(images[row], row, views, size, encoder.preparation.resample)
+
+    return blocks_of(encoder, images, start, pixels_of, views.count, size, what, options)
+
+
+def name_of(images: Sequence, row: int, what: str) -> str:
+    """What a refusal calls an image: its number, and its file where the source names it."""
+    name = getattr(images, "name", None)
+    return f"{what}, image {row}" + (f" ({name(row)})" if callable(name) else "")
+
+
+def prepared_size(preparation: Preparation, images: Sequence) -> tuple[int, int]:
+    """(height, width) of the images once prepared: the preparation's, or the first image's where it leaves them be."""
+    return preparation.size or shaped(images[0], preparation).shape[:2]
+
+
+def blocks_of(
+    encoder,
+    images: Sequence,
+    start: int,
+    pixels_of: Callable[[int], np.ndarray],
+    views: int,
+    size: tuple[int, int],
+    what: str,
+    options: Options,
+) -> Iterator[np.ndarray]:
+    """The features of `images` from `start` on, [b, D]; `pixels_of` a row are [V, H, W, 3] uint8 of V `views`.
+
+    One batch is computed while the one before it is handed on.
+    """
+    check_size(encoder, size)
+    rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)
+    devices = options.devices or default_devices()
+    count = per_batch(options.batch_size, size, devices, views)
+    compute = image_program(encoder, devices, jnp.dtype(options.dtype))
+    bar = tqdm(total=rows.stop, initial=rows.start, desc=f"encoding {what}", unit="image", leave=False, disable=None)
+    with bar, contextlib.closing(prepared_batches(pixels_of, rows, count, (views, *size, 3))) as batches:
+        before = None
+        for chunk, pixels in batches:
+            now = chunk, compute(pixels.reshape(-1, *size, 3))
+            if before is not None:
+                yield finished(*before, views, named)
+                bar.update(len(before[0]))
+            before = now
+        if before is not None:
+            yield finished(*before, views, named)
+            bar.update(len(before[0]))
+
+
+def check_size(encoder, size: tuple[int, int]) -> None:
+    """Refuses images, (height, width) once prepared, that the vision tower has no positions for."""
+    due = encoder.image_size
+    if due is not None and size != (due, due):
+        found = f"a preparation that gives {size[0]} x {size[1]} pixels"
+        mend = "take preprocessor_config.json and config.json from one checkpoint"
+        raise UsageError("clip.checkpoint", found, f"{due} x {due}, which its vision tower takes", mend)
+
+
+def finished(chunk: range, raw: jax.Array, views: int, named: Callable[[int], str]) -> np.ndarray:
+    """Unit features [b, D] of the rows in `chunk` from raw ones [B * V, D], the filling left away."""
+    features = np.asarray(raw, np.float64).reshape(-1, views, raw.shape[-1])[: len(chunk)].mean(axis=1)
+    return unit_rows(features, lambda row: named(chunk[row]))
+
+
+def unit_rows(features: np.ndarray, named: Callable[[int], str]) -> np.ndarray:
+    """Rows of length 1, float32.
+
+    Raises:
+        UsageError: a row has no direction; the row is called what `named` says.
+    """
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    faulty = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(faulty):
+        found = "a feature of zeros" if lengths[faulty[0]] == 0 else "a feature with NaN or infinity"
+        mend = "look at this one; if all are so, at the checkpoint's weights and clip.dtype"
+        raise UsageError(named(int(faulty[0])), found, "a finite feature that has a direction", mend)
+    return (features / lengths).astype(np.float32)
+
+
+def default_devices() -> tuple[jax.Device, ...]:
+    devices = tuple(jax.local_devices())
+    return devices[:1] if devices[0].platform == "cpu" else devices
+
+
+def per_batch(batch_size: int, size: tuple[int, int], devices: Sequence[jax.Device], views: int) -> int:
+    """Images a batch: `batch_size`, or chosen so that each device has enough pixels; a multiple of the devices."""
+    if not batch_size:
+        enough = PIXELS.get(devices[0].platform, PIXELS_OF_OTHERS)
+        batch_size = min(MOST, max(1, enough // (math.prod(size) * views))) * len(devices)
+    return -(-batch_size // len(devices)) * len(devices)
+
+
+def image_program(encoder, devices: Sequence[jax.Device], dtype: np.dtype) -> Callable[[np.ndarray], jax.Array]:
+    """Pixels [B, H, W, 3] uint8, spread over the devices by B, to raw features [B, D] float32."""
+    mesh = jax.make_mesh((len(devices),), ("images",), (AxisType.Auto,), devices=devices)
+    spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
+    preparation = encoder.preparation
+    numbers = [np.float32(preparation.scale)]
+    numbers += [np.asarray(value, np.float32).reshape(1, 1, 1, 3) for value in (preparation.mean, preparation.std)]
+    graph, state = nnx.split(encoder.model)
+    state, numbers = jax.device_put((state, numbers), everywhere)
+    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), *numbers, dtype=dtype)
+
+
+@jax.jit(static_argnames="dtype")
+def raw_image_features(graph, state, pixels, scale, mean, std, *, dtype) -> jax.Array:
+    """Raw features [B, D] of pixels [B, H, W, 3] uint8.
+
+    Scale, mean and deviation are arguments: XLA turns a division by a constant into a product, which rounds otherwise.
+    """
+    normalised = (pixels.astype(jnp.float32) * scale - mean) / std
+    return nnx.merge(graph, state).image_features(normalised.astype(dtype)).astype(jnp.float32)

@@ -1,0 +1,98 @@
+"""Broken images: found before anything is encoded, once for each set of images."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+
+import numpy as np
+from tqdm import tqdm
+
+from cachefl_jax.data.disk import locked, writing
+from cachefl_jax.data.images import LabelledImages, listing, select
+from cachefl_jax.errors import UsageError
+from cachefl_jax.files import home, write_json
+
+BLOCK = 64  # images a thread decodes at a time
+
+
+def check_images(split: LabelledImages, what: str, broken: str) -> LabelledImages:
+    """The split without images that cannot be decoded.
+
+    Every image is decoded once, whole: a file cut short has a sound header. The verdict is kept under the split's
+    fingerprint in the user's store, so that later runs need not; images once found broken are tried again, because
+    what was wrong may have been mended without a trace in the fingerprint (say, who may read the file).
+
+    Args:
+        split: images; arrays cannot be broken.
+        what: the split's name, for messages.
+        broken: "stop", or "skip" to leave broken images out and say so in the notes.
+
+    Raises:
+        UsageError: images are broken and `broken` is "stop", or all are; the first few are named.
+    """
+    if isinstance(split.images, np.ndarray):
+        return split
+    faults = find_broken(split, what)
+    if not faults:
+        return split
+    found = f"{len(faults)} of {len(split.labels)} that cannot be decoded: {listing(faults.values())}"
+    if broken == "stop" or len(faults) == len(split.labels):
+        mend = "replace or delete them, or data.broken=skip" if broken == "stop" else "bring these images again"
+        raise UsageError(f"{what} images", found, "images that can be decoded", mend)
+    rows = np.setdiff1d(np.arange(len(split.labels)), list(faults))
+    sound = select(split, rows)
+    return sound._replace(notes=(*split.notes, f"Left out of the {what} images: {found}."))
+
+
+def find_broken(split: LabelledImages, what: str) -> dict[int, str]:
+    """What is wrong with which row, from the store's verdict or by decoding all."""
+    path = home() / "checked" / f"{split.fingerprint}.json"
+    with locked(path, f"{what}: another run looks through these images; waiting for it"):
+        known = read_verdict(path, len(split.labels))
+        faults = decode_all(split, range(len(split.labels)) if known is None else sorted(known), what)
+        if faults != known:
+            broken = {str(row): why for row, why in faults.items()}
+            with writing(path.parent):
+                write_json(path, {"images": len(split.labels), "broken": broken})
+    return faults
+
+
+def read_verdict(path: pathlib.Path, count: int) -> dict[int, str] | None:
+    """What was found before for `count` images; None where there is no such verdict or it cannot be read."""
+    try:
+        verdict = json.loads(path.read_text())
+        faults = {int(row): str(why) for row, why in verdict["broken"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    sound = verdict.get("images") == count and all(0 <= row < count for row in faults)
+    return faults if sound else None
+
+
+def decode_all(split: LabelledImages, rows: range | list[int], what: str) -> dict[int, str]:
+    """Decodes these rows in threads; what is wrong with those that cannot be."""
+
+    def faults_of(start: int) -> dict[int, str]:
+        return {row: why for row in rows[start : start + BLOCK] if (why := fault(split, row))}
+
+    starts, faults = range(0, len(rows), BLOCK), {}
+    # The bar waits two seconds: a few images need none.
+    bar = tqdm(total=len(rows), desc=f"checking {what}", unit="image", leave=False, disable=None, delay=2)
+    with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for start, found in zip(starts, pool.map(faults_of, starts), strict=True):
+                faults |= found
+                bar.update(len(rows[start : start + BLOCK]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the images still to come
+            raise
+    return faults
+
+
+def fault(split: LabelledImages, row: int) -> str:
+    """What is wrong with an image; empty if nothing is."""
+    try:
+        split.images[row]
+    except UsageError as error:
+        return str(error.value)
+    return ""

@@ -1,0 +1,164 @@
+"""Data sets of the Hugging Face hub, or in its formats on disk: parquet or image folders, and what `save_to_disk` left.
+
+Axis letter: n rows.
+"""
+
+import io
+import logging
+import pathlib
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from cachefl_jax.data.classes import Classes, in_order, name_classes
+from cachefl_jax.data.images import (
+    TEMPLATES,
+    Images,
+    ImageSet,
+    LabelledImages,
+    fingerprint_of,
+    listing,
+    read_image,
+    select,
+)
+from cachefl_jax.data.splits import ROLES, find_splits
+from cachefl_jax.errors import UsageError
+
+FIELD = "data.hub"
+
+
+def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLATES) -> ImageSet:
+    """The data set data.hub; validation and test are None where it has none.
+
+    Rows stay in the Arrow files, images encoded, until they are asked for. Labels are class labels (their names in
+    their order), whole numbers (data.class_names says what they mean) or texts (sorted).
+
+    Args:
+        data: the config's data group (hub, hub_config, splits, image_column, label_column, group_column, class_names).
+        name: (the classes' names in order, whether labels are texts) -> classes; `name_classes` if not given.
+        templates: prompts of the data set.
+
+    Raises:
+        UsageError: the package `datasets` is missing, or the data set, a split or a column is.
+    """
+    name = name or (lambda found, texts: name_classes(found, tuple(data.class_names)))
+    there = open_all(data.hub, data.hub_config)
+    splits = find_splits(data.splits, list(there), data.hub)
+    tables = {role: there[split] for role, split in splits.items() if split}
+    for role, table in tables.items():
+        check_columns(table, splits[role], data, role == "train")
+    values = {role: column_values(table, "label_column", data.label_column) for role, table in tables.items()}
+    names = label_names(tables["train"].features[data.label_column], values["train"], data)
+    classes = name(names, np.issubdtype(values["train"].dtype, np.str_))
+    parts = dict.fromkeys(ROLES)
+    for role, table in tables.items():
+        labels = numbers(splits[role], values[role], names, classes)
+        column = data.group_column if role == "train" else ""
+        parts[role] = kept(labelled(table, splits[role], labels, data, column))
+    return ImageSet(**parts, class_names=classes.names, templates=templates)
+
+
+def kept(split: LabelledImages) -> LabelledImages:
+    """The split without the rows of classes that are left out."""
+    return split if split.labels.min(initial=0) >= 0 else select(split, np.flatnonzero(split.labels >= 0))
+
+
+def open_all(hub: str, configuration: str) -> dict:
+    """Every split of a data set by name, from the hub or from a local folder."""
+    allowed = "OWNER/NAME of a public data set, or a folder in one of its formats"
+    if not hub:
+        raise UsageError(FIELD, "nothing", allowed, "--config.data.hub=OWNER/NAME")
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError(FIELD, hub, "with the package datasets installed", "pip install datasets") from error
+    for name in ("datasets", "huggingface_hub"):  # what is wrong is said below, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    folder = pathlib.Path(hub).expanduser()
+    saved = any((folder / index).is_file() for index in ("dataset_dict.json", "state.json"))
+    try:
+        if saved:
+            found = datasets.load_from_disk(str(folder))
+        else:
+            found = datasets.load_dataset(str(folder) if folder.is_dir() else hub, configuration or None)
+    except Exception as error:  # of no common type: not found, gated, no network, several configurations, broken files
+        reason = f"{hub} ({type(error).__name__}: {error.__cause__ or error})"
+        mend = "correct the name, give data.hub_config if it has several, or save it to disk where there is a network"
+        raise UsageError(FIELD, reason, allowed, mend) from error
+    return found if isinstance(found, dict) else {str(found.split or "train"): found}
+
+
+def check_columns(table, split: str, data, grouped: bool) -> None:
+    for field in ("image_column", "label_column", *(["group_column"] if grouped else [])):
+        if data[field] not in ("", *table.column_names):
+            allowed = f"the columns of the split {split}: {', '.join(table.column_names)}"
+            raise UsageError(f"data.{field}", data[field], allowed, "name one of these")
+
+
+def column_values(table, field: str, column: str) -> np.ndarray:
+    """A column's [n] whole numbers or texts."""
+    values = table.select_columns([column]).with_format("arrow")[:].column(column)
+    array = values.to_numpy() if not values.null_count else np.array([None])
+    if array.dtype == object and all(isinstance(value, str) for value in array):
+        array = array.astype(str)
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.str_)):
+        kind = f"{column} ({values.type}, {values.null_count} empty)"
+        raise UsageError(f"data.{field}", kind, "a column of whole numbers or texts, none empty", "name another")
+    return array
+
+
+def label_names(feature, values: np.ndarray, data) -> list[str]:
+    """What the data set calls its classes: in the order of their numbers, or sorted where labels are texts."""
+    if np.issubdtype(values.dtype, np.str_):
+        return in_order(set(values.tolist()))
+    names = getattr(feature, "names", None)
+    if names is None and not data.class_names:
+        allowed = "labels with names, or data.class_names"
+        raise UsageError("data.label_column", f"{data.label_column} (numbers only)", allowed, "name the classes there")
+    return list(names if names is not None else data.class_names)
+
+
+def numbers(split: str, values: np.ndarray, names: list[str], classes: Classes) -> np.ndarray:
+    """Labels [n] int32 of one split's values."""
+    if np.issubdtype(values.dtype, np.str_):
+        unknown = sorted(set(values.tolist()) - classes.numbers.keys())
+        if unknown:
+            found = f"classes of {split} that training lacks: {listing(unknown)}"
+            raise UsageError("data.label_column", found, f"the {len(names)} classes of training", "name other splits")
+        kinds, which = np.unique(values, return_inverse=True)
+        return np.array([classes.numbers[kind] for kind in kinds.tolist()], np.int32)[which]
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high >= len(names):
+        found = f"labels from {low} to {high} in {split}"
+        mend = "name another split: this one keeps its labels to itself" if low < 0 else "name all classes"
+        raise UsageError("data.label_column", found, f"0 to {len(names) - 1}, one per class", mend)
+    return np.array([classes.numbers[name] for name in names], np.int32)[values]
+
+
+def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> LabelledImages:
+    """One split; the images are decoded here, not by the package, so that all sources treat them alike."""
+    import datasets
+
+    feature = table.features[data.image_column]
+    if isinstance(feature, datasets.Image):
+        table = table.cast_column(data.image_column, datasets.Image(decode=False))
+    elif getattr(feature, "dtype", None) not in ("binary", "large_binary"):
+        allowed = "a column of images or of image files' bytes"
+        raise UsageError("data.image_column", f"{data.image_column} ({feature})", allowed, "name another")
+    encoded = table.select_columns([data.image_column])
+
+    def decode(row: int):
+        value = encoded[row][data.image_column]
+        value = {"bytes": value} if isinstance(value, bytes) else value
+        return read_image(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"]))
+
+    groups = None
+    if group_column:
+        groups = np.unique(column_values(table, "group_column", group_column), return_inverse=True)[1]
+        groups = groups.astype(np.int32)
+    fingerprint = fingerprint_of(table._fingerprint, str(table.version), data.image_column, labels)
+    images = Images(len(labels), decode, lambda row: f"row {row} of the {split} split of {data.hub}")
+    return LabelledImages(images, labels, fingerprint, groups)

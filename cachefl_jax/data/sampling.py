@@ -1,0 +1,74 @@
+"""Which rows: a few of each class, or shares of each class held out for validation and test.
+
+Axis letters: n rows, N classes.
+"""
+
+import numpy as np
+
+from cachefl_jax.data.images import ImageSet, LabelledImages, listing, select
+
+SPLIT_SEED = (0, 2)  # part of the data set, not of a run: all runs share one test set
+
+
+def class_ranks(labels: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
+    """[n]: the place, from 0, that each row has among those of its class when all rows are shuffled."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled within
+    grouped = labels[order]
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
+    return ranks
+
+
+def shot_rows(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """At most `shots` rows of each class, drawn at random, in ascending order; 0 gives all rows."""
+    if shots == 0:
+        return np.arange(len(labels))
+    return np.flatnonzero(class_ranks(labels, (seed, 1)) < shots)
+
+
+def take_image_shots(source: ImageSet, shots: int, seed: int) -> ImageSet:
+    """At most `shots` training images of each class, chosen before anything is decoded; 0 keeps all.
+
+    `bank.take_shots` chooses the same rows of the same labels. Classes that have fewer give what they have, and a
+    note says so. Validation and test stay whole: we do not cut validation to 4 shots, as CoOp's code does.
+    """
+    if shots == 0:
+        return source
+    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    poor = [f"{source.class_names[label]} ({counts[label]})" for label in np.flatnonzero(counts < shots)]
+    note = f"Classes with fewer than {shots} training images ({len(poor)} of {len(counts)}): {listing(poor)}."
+    train = select(source.train, shot_rows(source.train.labels, shots, seed))
+    return source._replace(train=train, notes=(*source.notes, note) if poor else source.notes)
+
+
+def hold_out(source: ImageSet, validation_share: float, test_share: float) -> ImageSet:
+    """Fills in the splits that the source lacks with shares of every class's training rows, drawn at random.
+
+    Both are shares of all rows that training had before. Each class gives at least one row to each, as long as one is
+    left to train on. A validation share of 0 makes no validation split.
+    """
+    lacking = {}
+    if source.test is None:
+        lacking["test"] = test_share
+    if source.validation is None and validation_share > 0:
+        lacking["validation"] = validation_share
+    labels, notes = source.train.labels, list(source.notes)
+    ranks, sizes = class_ranks(labels, SPLIT_SEED), np.bincount(labels, minlength=len(source.class_names))
+    splits, taken = {}, np.zeros_like(sizes)
+    for name, share in lacking.items():
+        counts = np.clip(np.round(sizes * share).astype(np.int64), 1, np.maximum(sizes - taken - 1, 0))
+        rows = np.flatnonzero((ranks >= taken[labels]) & (ranks < (taken + counts)[labels]))
+        splits[name], taken = select(source.train, rows), taken + counts
+        notes.append(
+            f"No {name} split in the source: {share:g} of every class, {len(rows)} images, was held out for it."
+        )
+    if splits:
+        splits["train"] = select(source.train, np.flatnonzero(ranks >= taken[labels]))
+    return source._replace(**splits, notes=tuple(notes))
+
+
+def splits_of(source: ImageSet) -> dict[str, LabelledImages]:
+    """The splits that there are, by name."""
+    splits = {"train": source.train, "validation": source.validation, "test": source.test}
+    return {name: split for name, split in splits.items() if split is not None}

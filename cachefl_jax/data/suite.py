@@ -1,0 +1,149 @@
+"""Named data sets: where each lies on the hub, what its classes are called, and its prompts (``suite/NAME.json``)."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cachefl_jax.data import folder, hub, idx
+from cachefl_jax.data.classes import LEFT_OUT, Classes, check_order, match_classes, name_classes, plain
+from cachefl_jax.data.images import ImageSet
+from cachefl_jax.data.splits import ROLES, find_split
+from cachefl_jax.errors import UsageError
+from cachefl_jax.files import read_json
+
+SUITE = pathlib.Path(__file__).parent / "suite"
+# Fields of the data group that what is known fills in, with what they say where nobody has set them.
+UNSET = {
+    "hub": "",
+    "hub_config": "",
+    "splits": ROLES,
+    "image_column": "image",
+    "label_column": "label",
+    "class_names": (),
+}
+
+
+class NamedSet(NamedTuple):
+    """What is known of a data set. Axis letter: N classes."""
+
+    title: str
+    hub: str  # OWNER/NAME; "" = no hub has it
+    hub_config: str
+    splits: tuple[str, str, str]  # what the hub calls train, validation and test; "" = it has none
+    image_column: str
+    label_column: str
+    class_names: tuple[str, ...]  # [N], in the order of the hub's labels
+    folder_names: tuple[str, ...]  # [N], what the usual download calls the classes
+    templates: tuple[str, ...]
+    left_out: tuple[str, ...] = ()  # classes that a copy may have and that are none of these
+
+
+def names(directory: pathlib.Path = SUITE) -> tuple[str, ...]:
+    """The names that `named` knows."""
+    return tuple(sorted(path.stem for path in directory.glob("*.json")))
+
+
+@functools.cache
+def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
+    """What is known of the data set of this name."""
+    fields = read_json(directory / f"{name}.json")
+    return NamedSet(
+        title=fields["title"],
+        hub=fields["hub"],
+        hub_config=fields["hub_config"],
+        splits=tuple(fields["splits"][role] or "" for role in ROLES),
+        image_column=fields["image_column"],
+        label_column=fields["label_column"],
+        class_names=tuple(fields["class_names"]),
+        folder_names=tuple(fields["folder_names"] or fields["class_names"]),
+        templates=tuple(fields["templates"]),
+        left_out=tuple(fields.get("left_out", ())),
+    )
+
+
+def load(name: str, data, directory: pathlib.Path = SUITE) -> ImageSet:
+    """The named data set from data.path, if that is given, or from the hub.
+
+    data.path holds class folders (called as the usual download, the class names or the hub's numbers call them), IDX
+    files, or the images that data.split_file lists; a split file's own class names hold, since published ones differ
+    in classes from the hub. Fields of the data group that are not at their default override what is known.
+
+    Raises:
+        UsageError: as `folder.load`, `idx.load` and `hub.load`; or the classes are not the data set's.
+    """
+    known = named(name, directory)
+    data = with_known(data, known)
+    if not data.path and not data.hub:
+        raise UsageError(folder.FIELD, "nothing", f"the folder that holds {known.title}", "no hub has it: download it")
+    if not data.path:
+        return hub.load(data, functools.partial(hub_classes, known=known, data=data), known.templates)
+    root = folder.find_root(data.path)
+    if any(idx.PATTERN.fullmatch(path.name) for path in root.iterdir()):
+        data.splits = ROLES
+        return idx.load(data, known.templates)
+    if data.split_file:
+        own = () if tuple(data.class_names) == known.class_names else tuple(data.class_names)
+        return folder.load(data, functools.partial(name_classes, given=own), known.templates)
+    there = folder.folders_in(root)
+    as_the_hub = all(find_split(split, there) for split in data.splits if split)
+    if tuple(data.splits) == known.splits and (find_split("test", there) or not as_the_hub):
+        data.splits = ROLES  # the download is not divided as the hub's copy is
+
+    def match(found: Sequence[str]) -> Classes:
+        kept, without = apart(found, known.left_out)
+        classes = match_classes(kept, tuple(data.class_names), known.folder_names, folder.FIELD)
+        return Classes(classes.names, classes.numbers | without)
+
+    return folder.load(data, match, known.templates)
+
+
+def apart(found: Sequence[str], left_out: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """(the classes that stay, in their order; those that are left out, numbered so)."""
+    out = {plain(name) for name in left_out}
+    kept = [name for name in found if plain(name) not in out]
+    return kept, {name: LEFT_OUT for name in found if plain(name) in out}
+
+
+def with_known(data, known: NamedSet):
+    """A copy of the data group in which fields that nobody has set say what is known; a data.hub of the user's own has
+    its own columns and splits."""
+    data = data.copy_and_resolve_references()
+    fields = ("class_names",) if data.hub else UNSET
+    for field in fields:
+        if data[field] in (UNSET[field], list(UNSET[field])):
+            data[field] = getattr(known, field)
+    count = len(known.class_names)
+    if len(data.class_names) != count and not data.split_file:
+        allowed = f"{count}, one for each class of {known.title}"
+        raise UsageError("data.class_names", f"{len(data.class_names)} names", allowed, "name all, or none")
+    if not data.split_file:
+        check_order(tuple(data.class_names), known.class_names, known.folder_names, "data.class_names")
+    return data
+
+
+def hub_classes(found: Sequence[str], texts: bool, known: NamedSet, data) -> Classes:
+    """Numbers the hub's classes: by name where all are known by name, or else by the numbers of the hub's labels.
+
+    Args:
+        found: the hub's own names, in the order of its labels; sorted where the labels are `texts` without numbers.
+        texts: see there.
+        known: what is known of the data set.
+        data: the config's data group.
+
+    Raises:
+        UsageError: the hub's copy has other classes.
+    """
+    names = tuple(data.class_names)
+    found, without = apart(found, known.left_out)
+    if len(found) != len(names):
+        mend = "name another data.hub, or load it by data.name=hub"
+        raise UsageError(hub.FIELD, f"{data.hub} ({len(found)} classes)", f"{known.title}'s {len(names)}", mend)
+    try:
+        numbers = match_classes(found, names, known.folder_names, hub.FIELD).numbers
+    except UsageError:
+        if texts:
+            raise
+        check_order(found, known.class_names, known.folder_names, hub.FIELD)
+        numbers = {name: number for number, name in enumerate(found)}
+    return Classes(names, numbers | without)

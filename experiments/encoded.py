@@ -1,0 +1,118 @@
+"""Features by way of the store: computed by the first run that needs them, opened by every other.
+
+Only a missing entry loads the towers: a run that finds all it asks for needs no model at all.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from cachefl_jax.clip import find_checkpoint, weights_digest
+from cachefl_jax.clip.images import read_preparation
+from cachefl_jax.clip.views import RATIO, SCALE, EveryView, Views
+from cachefl_jax.data.feature_store import Record, obtain, obtain_record
+from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.errors import UsageError
+
+
+class Checkpoint:
+    """A checkpoint as the store knows it; its towers are loaded when they are first needed, and once.
+
+    Args:
+        name: 'pocket', a directory in Hugging Face's format, or a hub name.
+        dtype: what the towers compute in.
+        batch_size: images an encoding step; 0 = choose.
+
+    Raises:
+        UsageError: there is no such checkpoint, or its preparation cannot be followed.
+    """
+
+    def __init__(self, name: str, dtype: str = "float32", batch_size: int = 0):
+        self.name, self.dtype, self.batch_size = name, dtype, batch_size
+        self.directory = find_checkpoint(name)
+        self.preparation, self.weights = read_preparation(self.directory), weights_digest(self.directory)
+
+    @functools.cached_property
+    def encoder(self):
+        from cachefl_jax.clip import load_encoder
+
+        return load_encoder(self.name, self.dtype)
+
+    @property
+    def options(self):
+        from cachefl_jax.clip.encoding import Options
+
+        return Options(self.batch_size, dtype=self.dtype)
+
+
+def image_features(
+    checkpoint: Checkpoint, split: LabelledImages, what: str, views: Views | None = None, use: str = "average"
+) -> np.ndarray:
+    """Features [n, D] float32, L2-normalised, of a split; of several `views` averaged, or [V, n, D] to be rotated.
+
+    The batch size and the kind of device are no part of an entry's name: they change features by rounding alone.
+
+    Raises:
+        UsageError: the store cannot be written or is damaged, an image is broken, or has no feature.
+    """
+    made_of = {
+        "kind": "image features",
+        "weights": checkpoint.weights,
+        "dtype": checkpoint.dtype,
+        "preparation": checkpoint.preparation._asdict(),
+        "images": split.fingerprint,
+        "views": views and {**views._asdict(), "use": use, "scale": SCALE, "ratio": RATIO},
+    }
+    size = checkpoint.preparation.size
+    if views and size is None:
+        field = "clip.key_views" if use == "average" else "clip.train_views"
+        mend = f"{field}=0, or a checkpoint whose preparation crops"
+        raise UsageError(field, views.count, "0, as the checkpoint's images keep their own sizes", mend)
+
+    def blocks(start: int):
+        from cachefl_jax.clip.encoding import averaged_blocks, image_blocks
+
+        encoder, options = checkpoint.encoder, checkpoint.options
+        if views and use == "average":
+            return averaged_blocks(encoder, split.images, views, what, start, options)
+        if not views:
+            return image_blocks(encoder, split.images, what, start, options)
+        pictures = EveryView(split.images, size, checkpoint.preparation.resample, views)
+        ready = encoder._replace(preparation=encoder.preparation._replace(resize=None, crop=None))
+        return image_blocks(ready, pictures, what, start, options)
+
+    count = len(split.images)
+    leading = (views.count, count) if views and use == "rotate" else (count,)
+    return obtain(made_of, leading, blocks, what, {"encoder": checkpoint.name})
+
+
+def class_weights(checkpoint: Checkpoint, class_names: Sequence[str], templates: Sequence[str], what: str) -> Record:
+    """The texts' side: arrays {"text_features": [N, D] float32}, facts {"logit_scale", "whole_model": {...}}.
+
+    The whole model is told in bytes, parameters, and FLOPs of an image forward and backward.
+
+    Raises:
+        UsageError: as `cachefl_jax.clip.encode_classes`, or the store cannot be written or is damaged.
+    """
+    made_of = {
+        "kind": "class weights",
+        "weights": checkpoint.weights,
+        "dtype": checkpoint.dtype,
+        "class_names": list(class_names),
+        "templates": list(templates),
+    }
+
+    def compute() -> Record:
+        from cachefl_jax.clip import encode_classes, tower_costs
+
+        encoder = checkpoint.encoder
+        image, _, whole = tower_costs(checkpoint.directory)
+        model = {
+            "bytes": encoder.byte_count, "parameters": whole.parameters, "image_parameters": image.parameters,
+            "image_forward_flops": image.forward_flops, "image_backward_flops": image.backward_flops,
+        }  # fmt: skip
+        facts = {"logit_scale": encoder.logit_scale, "whole_model": model}
+        return Record({"text_features": encode_classes(encoder, class_names, templates)}, facts)
+
+    return obtain_record(made_of, compute, what, {"encoder": checkpoint.name})

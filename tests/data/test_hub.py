@@ -1,0 +1,196 @@
+"""The hub's formats, from disk: parquet folders and saved data sets. What needs a network is not tested."""
+
+import concurrent.futures
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cachefl_jax.data import hub
+from cachefl_jax.data.classes import Classes
+from cachefl_jax.data.sources import load_images
+from cachefl_jax.errors import UsageError
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test finds what another left, or leaves anything with the user."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def picture(number: int) -> bytes:
+    """A PNG that is `number` wide."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((2, number + 1), 7, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+KINDS = datasets.ClassLabel(names=["cat", "dog", "eel"])
+
+
+def table_of(rows: int, kind=KINDS, **columns) -> "datasets.Dataset":
+    """Rows of an image, a label 0, 1, 2, 0, ... and a site."""
+    content = {
+        "image": [{"bytes": picture(row), "path": None} for row in range(rows)],
+        "label": [row % 3 for row in range(rows)],
+        "site": [f"hospital {row % 2}" for row in range(rows)],
+    } | columns
+    features = {"image": datasets.Image(), "label": kind, "site": datasets.Value("string")}
+    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes splits as parquet files that the hub would serve; gives the folder."""
+
+    def write(**splits):
+        for name, table in splits.items():
+            (tmp_path / "hub/data").mkdir(parents=True, exist_ok=True)
+            table.to_parquet(tmp_path / f"hub/data/{name}-00000-of-00001.parquet")
+        return tmp_path / "hub"
+
+    return write
+
+
+@pytest.fixture
+def load(config_of):
+    return lambda root, **fields: hub.load(config_of("hub", hub=root, **fields).data)
+
+
+def test_a_parquet_folder_gives_splits_names_and_sites(save, load):
+    source = load(save(train=table_of(12), test=table_of(6)), group_column="site")
+    assert source.class_names == ("cat", "dog", "eel")
+    assert source.train.labels.tolist() == [0, 1, 2] * 4
+    assert source.train.labels.dtype == np.int32
+    assert source.train.groups.tolist() == [0, 1] * 6
+    assert source.validation is None
+    assert [image.size for image in source.test.images] == [(row + 1, 2) for row in range(6)]
+
+
+def test_a_saved_data_set_and_a_single_table_are_read_as_well(tmp_path, load, config_of):
+    datasets.DatasetDict({"train": table_of(12), "valid": table_of(3)}).save_to_disk(tmp_path / "both")
+    source = load(tmp_path / "both")
+    assert len(source.validation.labels) == 3
+    table_of(30).save_to_disk(tmp_path / "one")
+    whole = load_images(config_of("hub", hub=tmp_path / "one"))
+    assert [len(split.labels) for split in whole[:3]] == [21, 3, 6]
+
+
+def test_images_are_decoded_when_asked_for_from_many_threads(save, load):
+    images = load(save(train=table_of(200))).train.images
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        widths = list(pool.map(lambda row: images[row].size[0], list(range(200)) * 3))
+    assert widths == list(range(1, 201)) * 3
+
+
+def test_images_stand_upright(save, load):
+    tall, file = Image.new("L", (3, 7)), io.BytesIO()
+    exif = tall.getexif()
+    exif[0x0112] = 6
+    tall.save(file, "JPEG", exif=exif)
+    table = table_of(3, image=[{"bytes": file.getvalue(), "path": None}] * 3)
+    assert load(save(train=table)).train.images[0].size == (7, 3)
+
+
+def test_bytes_of_image_files_do_as_well(save, load):
+    content = {"image": [picture(row) for row in range(6)], "label": [row % 3 for row in range(6)]}
+    features = datasets.Features({"image": datasets.Value("binary"), "label": KINDS})
+    source = load(save(train=datasets.Dataset.from_dict(content, features=features)))
+    assert source.train.images[4].size == (5, 2)
+
+
+def test_texts_are_sorted_and_numbers_need_names(save, load):
+    texts = table_of(6, datasets.Value("string"), label=["dog", "Eel", "cat"] * 2)
+    source = load(save(train=texts, test=texts))
+    assert source.class_names == ("Eel", "cat", "dog")
+    assert source.test.labels.tolist() == [2, 0, 1] * 2
+    bare = save(train=table_of(6, datasets.Value("int64")), test=table_of(3, datasets.Value("int64")))
+    with pytest.raises(UsageError, match=r"data.label_column: got label \(numbers only\); .*data.class_names"):
+        load(bare)
+    assert load(bare, class_names=("a", "b", "c")).train.labels.tolist() == [0, 1, 2] * 2
+
+
+def test_the_configs_names_are_matched_or_go_in_turn(save, load):
+    root = save(train=table_of(6))
+    assert load(root, class_names=("Dog", "Eel", "Cat")).train.labels.tolist() == [2, 0, 1] * 2
+    assert load(root, class_names=("a", "b", "c")).class_names == ("a", "b", "c")
+    with pytest.raises(UsageError, match=r"data.class_names: got 2 names; allowed: 3, one for each class"):
+        load(root, class_names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("table", "fields", "match"),
+    [
+        ({}, {"image_column": "img"}, r"data.image_column: got img; allowed: the columns of the split train: image,"),
+        ({}, {"label_column": "y"}, r"data.label_column: got y; allowed: the columns of the split train"),
+        ({}, {"group_column": "who"}, r"data.group_column: got who; allowed: the columns of the split train"),
+        ({}, {"image_column": "site"}, r"data.image_column: got site .*allowed: a column of images"),
+        ({}, {"label_column": "image"}, r"data.label_column: got image .*allowed: a column of whole numbers or texts"),
+        ({}, {"splits": ("trian", "", "")}, r"data.splits: got trian; allowed: the splits of .*hub: train;"),
+        ({}, {"splits": ("train", "", "eval")}, r"data.splits: got eval; allowed: the splits of"),
+        ({}, {"hub_config": "large"}, r"data.hub: got .*large"),
+        ({"label": [None, 1, 2]}, {}, r"data.label_column: got label \(int64, 1 empty\)"),
+        ({"label": [-1, -1, -1]}, {}, r"data.label_column: got labels from -1 to 0 in train; .*keeps its labels"),
+    ],
+)  # fmt: skip
+def test_every_fault_is_told_in_one_line(save, load, table, fields, match):
+    with pytest.raises(UsageError, match=match) as caught:
+        load(save(train=table_of(3, **table)), **fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_with_classes_of_its_own_is_refused(save, load):
+    texts = [table_of(3, datasets.Value("string"), label=labels) for labels in (["a", "b", "b"], ["a", "b", "c"])]
+    with pytest.raises(UsageError, match=r"data.label_column: got classes of test that training lacks: c"):
+        load(save(train=texts[0], test=texts[1]))
+
+
+def test_a_data_set_that_is_not_there_is_named(load, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"data.hub: got .*empty \(.*allowed: OWNER/NAME of a public data set"):
+        load(tmp_path / "empty")
+
+
+def test_a_broken_row_is_named(save, config_of):
+    table = table_of(30)
+    images = [{"bytes": picture(row)[: 40 if row == 7 else None], "path": None} for row in range(30)]
+    root = save(train=table_of(30, image=images), test=table)
+    with pytest.raises(UsageError, match=r"train images: got 1 of .*row 7 of the train split of .*hub"):
+        load_images(config_of("hub", hub=root, validation_share=0.0))
+    rest = load_images(config_of("hub", hub=root, validation_share=0.0, broken="skip", group_column="site"))
+    assert len(rest.train.labels) == len(rest.train.groups) == 29
+
+
+def test_the_fingerprint_is_of_the_content_and_the_same_in_another_process(save, load, tmp_path):
+    root = save(train=table_of(6))
+    first = load(root).train.fingerprint
+    assert load(root).train.fingerprint == first
+    assert load(root, class_names=("dog", "cat", "eel")).train.fingerprint != first
+    code = (
+        f"import datasets; datasets.config.HF_DATASETS_CACHE = {str(tmp_path / 'cache')!r};"
+        "from cachefl_jax.config import default; from cachefl_jax.data import hub; config = default();"
+        f"config.data.hub = {str(root)!r}; print(hub.load(config.data).train.fingerprint)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == first
+    save(train=table_of(6, image=[{"bytes": picture(9), "path": None}] * 6))
+    assert load(root).train.fingerprint != first
+
+
+def test_rows_of_classes_that_are_left_out_are_dropped(save, config_of):
+    root = save(train=table_of(6), test=table_of(3))
+    match = lambda found, texts: Classes(("cat", "eel"), {"cat": 0, "dog": -1, "eel": 1})  # noqa: E731
+    found = hub.load(config_of("hub", hub=root).data, match)
+    assert found.train.labels.tolist() == [0, 1, 0, 1]
+    assert [image.width for image in found.train.images] == [1, 3, 4, 6]
+
+
+def test_sites_are_asked_of_training_rows_alone(save, load):
+    root = save(train=table_of(4), test=table_of(3).remove_columns("site"))
+    assert load(root, group_column="site").train.groups.tolist() == [0, 1, 0, 1]

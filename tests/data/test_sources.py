@@ -1,0 +1,55 @@
+"""The dispatch by data.name, and the embedded digits."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from cachefl_jax.data import digits
+from cachefl_jax.data.images import fingerprint_of
+from cachefl_jax.data.sources import load_images
+from cachefl_jax.errors import UsageError
+
+RECORDED = ["754041bc5e67", "562674792ecd", "830829da54e9"]
+
+
+def test_the_digits_are_split_as_ever(config_of):
+    source = load_images(config_of("digits"))
+    assert [len(split.labels) for split in source[:3]] == [1077, 270, 450]
+    # Recorded before digits took on fingerprints: results of older runs stay comparable.
+    assert [fingerprint_of(split.images, split.labels)[:12] for split in source[:3]] == RECORDED
+    assert source.notes == ()
+    assert source.class_names == digits.CLASS_NAMES
+    pixels = np.sort(np.concatenate([split.images for split in source[:3]]).reshape(-1, 64), axis=0)
+    assert np.array_equal(pixels, np.sort(np.round(load_digits().data * (255 / 16)).astype(np.uint8), axis=0))
+
+
+def test_few_shot_digits_keep_validation_and_test_whole(config_of):
+    config = config_of("digits", shots=3)
+    source = load_images(config)
+    assert np.bincount(source.train.labels).tolist() == [3] * 10
+    assert [len(split.labels) for split in source[1:3]] == [270, 450]
+    config.seed = 1
+    assert load_images(config).train.fingerprint != source.train.fingerprint
+
+
+def test_an_unknown_name_is_refused_with_all_there_are(config_of):
+    with pytest.raises(UsageError, match=r"data.name: got mnits; allowed: digits \| image_folder \| hub \| idx"):
+        load_images(config_of("mnits"))
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(config_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"data.hub: got a/b; .*mend: pip install datasets"):
+        load_images(config_of("hub", hub="a/b"))
+    with pytest.raises(UsageError, match=r"data.hub: got nothing; allowed: OWNER/NAME"):
+        load_images(config_of("hub"))
+
+
+def test_importing_the_sources_loads_nothing_heavy():
+    heavy = ("sklearn", "datasets", "transformers", "torch", "jax", "pandas", "pyarrow")
+    code = f"import sys, cachefl_jax.data.sources; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,162 @@
+"""The server's images: set apart from training, brought along, or asked of a generator."""
+
+import numpy as np
+import pytest
+
+from cachefl_jax.config import default
+from cachefl_jax.data import folder, suite
+from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.errors import UsageError
+from cachefl_jax.synthesis import SyntheticSet
+from experiments import server_set
+from experiments.server_set import load_all, texts_of
+
+COUNTS = {"red square": 20, "green disc": 16, "blue bar": 12}
+NAMES = ("blue bar", "green disc", "red square")  # as folders are sorted
+
+
+@pytest.fixture(scope="module")
+def pictures(make_pictures, tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("pictures"), COUNTS)
+
+
+def files_of(split: LabelledImages) -> list[str]:
+    return [split.images.name(row) for row in range(len(split.labels))]
+
+
+def per_class(split: LabelledImages) -> list[int]:
+    return np.bincount(split.labels, minlength=len(NAMES)).tolist()
+
+
+def test_the_server_holds_images_that_no_client_and_no_other_split_has(pictures, config_for_images):
+    source, images, manifest = load_all(config_for_images(pictures))
+    assert source.class_names == NAMES
+    assert per_class(images) == [3, 3, 3]
+    # Of 12, 16 and 20 a fifth goes to the test split, a tenth to validation, and three to the server.
+    assert per_class(source.train) == [12 - 2 - 1 - 3, 16 - 3 - 2 - 3, 20 - 4 - 2 - 3]
+    splits = [set(files_of(split)) for split in (images, *source[:3])]
+    assert sum(map(len, splits)) == len(set().union(*splits)) == sum(COUNTS.values())
+    assert len({split.fingerprint for split in (images, *source[:3])}) == 4
+    assert manifest["source"] == "held_out"
+    assert source.notes[-1].startswith("The server's images are not generated: 3 real training images of every class")
+
+
+def test_few_shots_are_the_clients_own(pictures, config_for_images):
+    source, images, _ = load_all(config_for_images(pictures, **{"data.shots": 4}))
+    assert (per_class(source.train), per_class(images)) == ([4, 4, 4], [3, 3, 3])
+    assert not set(files_of(source.train)) & set(files_of(images))
+
+
+def test_the_seed_chooses_the_servers_images(pictures, config_for_images):
+    first, again, other = (files_of(load_all(config_for_images(pictures, seed=seed))[1]) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_every_class_keeps_an_image_to_train_on(pictures, config_for_images):
+    source, images, _ = load_all(config_for_images(pictures, **{"synthesis.images_per_class": 8}))
+    assert (per_class(source.train)[0], per_class(images)) == (1, [8, 8, 8])
+    with pytest.raises(UsageError, match=r"synthesis.images_per_class: got 9; allowed: fewer than 9, what blue bar"):
+        load_all(config_for_images(pictures, **{"synthesis.images_per_class": 9}))
+
+
+@pytest.fixture
+def bring(make_pictures, tmp_path, pictures, config_for_images):
+    """(counts, **changes) -> what `load_all` gives for a folder of these images, in tmp_path."""
+
+    def load(counts: dict[str, int], **changes):
+        make_pictures(tmp_path, counts, seed=1)
+        fields = {"synthesis.source": "image_folder", "synthesis.path": str(tmp_path)}
+        return load_all(config_for_images(pictures, **(fields | changes)))
+
+    return load
+
+
+def test_brought_images_go_to_the_classes_of_their_names_whatever_the_spelling(bring):
+    source, images, manifest = bring({"Red_Square": 5, "GREEN_disc": 4, "Blue bar": 3})
+    assert per_class(images) == [3, 3, 3]
+    assert len(source.train.labels) == 12 + 16 + 20 - 9 - 5  # as many as if nothing had been brought
+    for row, file in enumerate(files_of(images)):
+        assert NAMES[images.labels[row]].replace(" ", "_") in file.lower().replace(" ", "_")
+        # Its own colour is the strongest: the picture is the one that the label says.
+        middle = np.asarray(images.images[row])[10:14, 11:13].mean(axis=(0, 1))
+        assert ("blue", "green", "red")[images.labels[row]] == ("red", "green", "blue")[int(middle.argmax())]
+    assert manifest == {"source": "image_folder", "path": manifest["path"], "fingerprint": images.fingerprint}
+
+
+def test_classes_are_matched_by_name_where_the_source_has_another_order(bring):
+    order = ("red square", "blue bar", "green disc")
+    source, images, _ = bring(dict.fromkeys(NAMES, 3), **{"data.class_names": order})
+    assert source.class_names == order
+    for row, file in enumerate(files_of(images)):
+        assert order[images.labels[row]] in file
+
+
+def test_classes_called_by_numbers_keep_their_names_whatever_their_order(make_pictures, tmp_path, config_for_images):
+    for place in ("data", "brought"):
+        make_pictures(tmp_path / place, {"red square": 10, "blue bar": 10})
+        for number, name in enumerate(("red square", "blue bar")):
+            (tmp_path / place / name).rename(tmp_path / place / str(number))
+    fields = {"synthesis.source": "image_folder", "synthesis.path": str(tmp_path / "brought")}
+    source, images, _ = load_all(config_for_images(tmp_path / "data", **fields, **{"data.class_names": ("1", "0")}))
+    assert source.class_names == ("1", "0")
+    for split in (images, source.train):
+        for row, file in enumerate(files_of(split)):
+            assert f"/{source.class_names[split.labels[row]]}/" in file
+
+
+def test_broken_images_among_those_brought_stop_or_are_left_out_and_told(bring, tmp_path):
+    (tmp_path / "blue bar").mkdir()
+    (tmp_path / "blue bar" / "broken.png").write_bytes(b"no image")
+    counts = {"red square": 3, "green disc": 3, "blue bar": 2}
+    with pytest.raises(UsageError, match=r"synthetic images: got 1 of 9 that cannot be decoded: .*broken.png"):
+        bring(counts)
+    source, images, _ = bring(counts, **{"data.broken": "skip"})
+    assert per_class(images) == [2, 3, 3]
+    assert [note for note in source.notes if "synthetic" in note and "broken.png" in note]
+
+
+def test_what_is_wrong_with_the_brought_folder_is_told_of_synthesis_path(bring, tmp_path):
+    with pytest.raises(UsageError, match=r"synthesis.path: got classes missing \(1\): red square"):
+        bring({"green disc": 1, "blue bar": 1})
+    with pytest.raises(UsageError, match=r"synthesis.path: got .*nowhere \(not there\)"):
+        bring({"red square": 1}, **{"synthesis.path": str(tmp_path / "nowhere")})
+
+
+def test_a_generator_is_asked_for_the_sources_classes_and_its_images_come_with_their_digest(monkeypatch):
+    config, asked = default(), []
+    config.synthesis.images_per_class = 4
+    made = SyntheticSet(np.zeros((10, 8, 8, 3), np.uint8), np.arange(10), {"images_sha256": "of the pixels"})
+    monkeypatch.setattr(server_set, "obtain", lambda request: asked.append(request) or made)
+    source, images, manifest = load_all(config)
+    assert (asked[0].pipeline, asked[0].class_names) == ("pocket", source.class_names)
+    assert asked[0].prompts[3] == tuple(template.format("three") for template in source.templates)
+    assert images.images is made.images
+    assert (images.fingerprint, manifest) == ("of the pixels", made.manifest)
+
+
+@pytest.fixture
+def no_images(monkeypatch):
+    """Whoever asks for a source's images fails."""
+
+    def refuse(*_, **__):
+        raise AssertionError("images were looked for")
+
+    for module in (suite, folder):
+        monkeypatch.setattr(module, "load", refuse)
+    monkeypatch.setattr(server_set, "read_source", refuse)
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_the_texts_of_a_named_data_set_need_no_image(name, no_images):
+    data = default().data
+    data.name = name
+    known = suite.named(name)
+    assert texts_of(data) == (known.class_names, known.templates)
+    data.class_names = ("mine", "yours")
+    assert texts_of(data) == (("mine", "yours"), known.templates)
+
+
+def test_the_texts_of_other_sources_are_what_a_run_gets(pictures, config_for_images):
+    config = config_for_images(pictures)
+    source, _, _ = load_all(config)
+    assert texts_of(config.data) == (source.class_names, source.templates)
