@@ -39,6 +39,15 @@ class Checkpoint:
 
         return load_encoder(self.name, self.dtype)
 
+    @functools.cached_property
+    def image_encoder(self):
+        """For images alone. The whole encoder is let go of: class names, if any, are to be encoded before."""
+        from cachefl_jax.clip import image_part
+
+        part = image_part(self.encoder)
+        del self.encoder
+        return part
+
     @property
     def options(self):
         from cachefl_jax.clip.encoding import Options
@@ -73,7 +82,7 @@ def image_features(
     def blocks(start: int):
         from cachefl_jax.clip.encoding import averaged_blocks, image_blocks
 
-        encoder, options = checkpoint.encoder, checkpoint.options
+        encoder, options = checkpoint.image_encoder, checkpoint.options
         if views and use == "average":
             return averaged_blocks(encoder, split.images, views, what, start, options)
         if not views:

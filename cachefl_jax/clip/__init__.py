@@ -18,6 +18,7 @@ LATER = {
     "encode_classes": "encoder",
     "encode_images": "encoding",
     "image_blocks": "encoding",
+    "image_part": "encoder",
     "load_clip": "weights",
     "load_encoder": "encoder",
     "save_clip": "weights",

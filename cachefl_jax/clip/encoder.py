@@ -68,6 +68,16 @@ def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
     return encoder
 
 
+def image_part(encoder: Encoder) -> Encoder:
+    """The encoder without its text tower, for images alone: less than two thirds of a ViT-B/32's memory, once nobody
+    holds the whole."""
+    model = nnx.merge(*nnx.split(encoder.model))  # another module of the same arrays
+    for name in ("text_model", "text_projection"):
+        if hasattr(model, name):
+            delattr(model, name)
+    return encoder._replace(model=model)
+
+
 def image_size(directory: pathlib.Path) -> int:
     """Pixels a side of the images that a checkpoint's vision tower takes, as its config says."""
     if is_open_clip(directory):

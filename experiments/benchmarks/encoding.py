@@ -78,7 +78,7 @@ def write_inputs(folder: pathlib.Path, images: int, config=None) -> None:
 
 def ours(folder: pathlib.Path, batch_size: int, pixels: np.ndarray | None = None) -> Side:
     """Ours on the folder's files, and on `pixels` [n, H, W, 3] uint8 that are resized and cropped already."""
-    from cachefl_jax.clip.encoder import image_size
+    from cachefl_jax.clip.encoder import image_part, image_size
     from cachefl_jax.clip.encoding import Options, encode_images
     from cachefl_jax.clip.images import Preparation, read_preparation
     from cachefl_jax.clip.weights import load_clip
@@ -89,7 +89,7 @@ def ours(folder: pathlib.Path, batch_size: int, pixels: np.ndarray | None = None
         image_size: int
 
     clip = folder / "clip"
-    towers = Towers(load_clip(clip), read_preparation(clip), image_size(clip))
+    towers = image_part(Towers(load_clip(clip), read_preparation(clip), image_size(clip)))  # as a run has it
     ready = towers._replace(preparation=towers.preparation._replace(resize=None, crop=None))
     pictures, options = Pictures(folder / "images"), Options(batch_size)
     return Side(

@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
-from cachefl_jax.clip import encode_classes, encode_images, load_encoder
+from cachefl_jax.clip import encode_classes, encode_images, image_part, load_encoder
+from cachefl_jax.clip.architecture import CLIPConfig, TextConfig, VisionConfig
+from cachefl_jax.clip.open_clip import ResNetCLIP
+from cachefl_jax.clip.resnet import ResNetShape
+from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.errors import UsageError
 from experiments.pretrain import rendered_type
 
@@ -52,3 +57,32 @@ def test_a_tokenizer_of_another_model_is_refused(encoder):
     foreign = encoder._replace(tokenizer=lambda texts: np.full((len(texts), 8), 10**6, np.int32))
     with pytest.raises(UsageError, match="its tokenizer gives token 1000000"):
         encode_classes(foreign, ["three"], ["{}"])
+
+
+def test_images_are_encoded_alike_without_the_text_tower(encoder):
+    images = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8)
+    part = image_part(encoder)
+    np.testing.assert_array_equal(encode_images(part, images), encode_images(encoder, images))
+    assert part.byte_count < 0.8 * encoder.byte_count
+    assert encode_classes(encoder, ["three"], ["{}"]).shape == (1, 128)  # the whole one still has it
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = VisionConfig(image_size=64, patch_size=16, **SMALL)
+TEXT = TextConfig(vocab_size=50, max_position_embeddings=16, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda rngs: SigLIP(CLIPConfig("siglip", VISION, TEXT, 32), rngs=rngs),
+        lambda rngs: ResNetCLIP(ResNetShape((1, 1, 1, 1), 8, 4, 64, 16), TEXT, rngs=rngs),
+    ],
+    ids=["SigLIP", "ResNet"],
+)
+def test_every_kind_of_model_does_without_its_text_tower(encoder, model):
+    whole = encoder._replace(model=model(nnx.Rngs(0)))
+    part, pixels = image_part(whole).model, np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_array_equal(part.image_features(pixels), whole.model.image_features(pixels))
+    assert hasattr(whole.model, "text_model")
+    assert not hasattr(part, "text_model")

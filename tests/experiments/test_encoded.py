@@ -40,8 +40,8 @@ def split(seed: int = 0) -> LabelledImages:
 def test_the_second_run_loads_no_model(loads, encoder):
     for _ in range(2):
         checkpoint = encoded.Checkpoint("pocket")
-        features = encoded.image_features(checkpoint, split(), "digits, train")
         record = encoded.class_weights(checkpoint, NAMES, TEMPLATES, "digits, texts")
+        features = encoded.image_features(checkpoint, split(), "digits, train")
         np.testing.assert_allclose(features, encode_images(encoder, split().images), atol=1e-6)
         np.testing.assert_array_equal(record.arrays["text_features"], encode_classes(encoder, NAMES, TEMPLATES))
         assert record.facts["logit_scale"] == encoder.logit_scale
