@@ -2,7 +2,13 @@
 
 import pytest
 
+from cachefl_jax import rules
 from cachefl_jax.config import RULES, default, differences, lookup, resolve
+from cachefl_jax.data.partition import FOUND, NAMES
+from cachefl_jax.data.schemes import OVER, QUANTITIES
+from cachefl_jax.data.skew import CHANGE_NAMES
+from cachefl_jax.data.sources import SOURCES
+from cachefl_jax.data.suite import names
 from cachefl_jax.errors import UsageError
 from experiments.configs import digits, feature_bank
 
@@ -59,3 +65,17 @@ def test_differences_are_dotted_and_sorted():
 def test_an_error_is_one_line_whatever_is_put_in():
     error = UsageError("field", "two\nlines", "one", "mend it")
     assert str(error) == "field: got two lines; allowed: one; mend: mend it"
+
+
+def test_names_that_a_config_may_give_are_those_that_the_code_knows():
+    """The rules repeat them, so that checking a config imports nothing of the data layer."""
+    assert ("none", *rules.CHANGES, "mixed") == CHANGE_NAMES
+    assert tuple(FOUND) == rules.FOUND
+    for field, known in (
+        ("data.name", ("feature_bank", *SOURCES, *names())),
+        ("partition.name", NAMES),
+        ("partition.over", OVER),
+        ("partition.quantity", QUANTITIES),
+    ):
+        (rule,) = (rule for rule in rules.RULES if rule.field == field)
+        assert set(rule.allowed.split(" | ")) == set(known)

@@ -18,7 +18,7 @@ from cachefl_jax.clip.architecture import read_config
 from cachefl_jax.clip.checkpoint import FIELD, find_checkpoint, is_open_clip
 from cachefl_jax.clip.encoding import unit_rows
 from cachefl_jax.clip.images import Preparation, read_preparation
-from cachefl_jax.clip.model import CLIP
+from cachefl_jax.clip.model import CLIP, compiled_features
 from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.clip.weights import load_clip
@@ -97,13 +97,13 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
     """
     check_templates("clip.templates", templates)
     prompts = [fill(template, name) for name in class_names for template in templates]
-    graph, state = nnx.split(encoder.model)
+    _, compute = compiled_features(encoder.model)
     count, features = min(PROMPTS, len(prompts)), []
     for start in tqdm(range(0, len(prompts), count), desc="encoding prompts", leave=False, disable=None, delay=1):
         batch = prompts[start : start + count]
         ids = encoder.tokenizer(batch + batch[-1:] * (count - len(batch)))
         check_vocabulary(encoder, ids)
-        raw = np.asarray(raw_text_features(graph, state, ids), np.float64)[: len(batch)]
+        raw = np.asarray(compute(ids), np.float64)[: len(batch)]
         features.append(unit_rows(raw, lambda row, batch=batch: f'the text "{batch[row]}"'))
     each = np.concatenate(features).astype(np.float64).reshape(len(class_names), len(templates), -1)
     return unit_rows(each.mean(axis=1), lambda row: f"class {class_names[row]}")
@@ -120,9 +120,3 @@ def check_vocabulary(encoder: Encoder, ids: np.ndarray) -> None:
         found = f"{encoder.name} (its tokenizer gives token {ids.max()})"
         mend = "take weights and tokenizer of one model"
         raise UsageError("clip.checkpoint", found, f"0 to {count - 1}, the text tower's tokens", mend)
-
-
-@jax.jit
-def raw_text_features(graph, state, ids: jax.Array) -> jax.Array:
-    """Raw features [B, D] of token ids [B, T]."""
-    return nnx.merge(graph, state).text_features(ids).astype(jnp.float32)
