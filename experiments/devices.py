@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
 
+CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 START_TIMEOUT = 120  # seconds to wait for the other processes
 
 
@@ -49,11 +51,21 @@ def use_devices(count: int) -> None:
     processes = flags.FLAGS.processes if "processes" in flags.FLAGS and flags.FLAGS.is_parsed() else 1
     if count % processes:
         raise UsageError("engine.devices", count, f"a multiple of the {processes} processes", "round it, or 0 for all")
-    wanted = count // processes or (os.cpu_count() or 1)
+    wanted = count // processes or cores()
     with contextlib.suppress(RuntimeError):  # JAX is already running: what it has is counted below
         jax.config.update("jax_num_cpu_devices", max(wanted, jax.config.jax_num_cpu_devices))
     if jax.device_count() < count:
         raise UsageError("engine.devices", count, f"0 to {jax.device_count()}, the devices there are", "lower it")
+
+
+def cores() -> int:
+    """The CPU cores that this process may keep busy, by its affinity and its control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if CPU_QUOTA.is_file():
+        quota, period = CPU_QUOTA.read_text().split()
+        if quota != "max":
+            count = min(count, max(round(int(quota) / int(period)), 1))
+    return count
 
 
 def as_process_0_has_it(value: float) -> float:

@@ -73,21 +73,19 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
 
 
 def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
-    """The plans that the config allows, the one that is best by experience first: on a CPU the caches reward one
-    client at a time, on an accelerator many side by side fill it."""
+    """The plans that the config allows, the one that is best by experience first: on a CPU, whose every core is a
+    device, the caches reward one client at a time; on an accelerator many side by side fill it."""
     engine, count = config.engine, config.engine.devices or jax.device_count()
     (leaf,) = jax.tree.leaves(learner.params)
     cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
     shapes = Shapes(learner.client_rows, cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
-    # One CPU device uses all cores already; whether several are faster depends on the shapes.
-    if not engine.devices and backend == "cpu" and jax.process_count() == 1:
-        spreads = (1, count) if engine.strategy == "auto" else (1,)
-    else:
-        spreads = (count,)
+    spreads = [count]
+    if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
+        spreads.append(1)  # one CPU device uses all cores too, by splitting every product
     if jax.process_count() > 1 and cohort < count:
         allowed = f"at least {count}, the devices of all {jax.process_count()} processes"
         raise UsageError("cohort", cohort, allowed, "raise it, or use fewer processes")
-    spreads = sorted({min(spread, cohort) for spread in spreads})
+    spreads = sorted({min(spread, cohort) for spread in spreads}, reverse=True)
     names = [engine.strategy]
     if engine.strategy == "auto":
         names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "vmap", "scan"]
@@ -125,17 +123,16 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
 
 
 def fill(config: ConfigDict, learner: Learner, plan: Plan, held: Footprint | None = None) -> Engine:
-    """Compiles a plan for these shapes, checks that it fits, and only then puts anything onto the devices.
-
-    `held` is what another plan keeps there until one is chosen: it does not count.
+    """Compiles a plan for these shapes, checks that it fits beside what is `held` until one is chosen, and only then
+    puts anything onto the devices.
 
     Raises:
         UsageError: it would not fit.
     """
     run, need = compile_plan(config, learner, plan)
-    free = available(plan)
+    free = available(plan, need, held)
     if free is not None:
-        free = least(free + (held.data + held.gram if held else 0))
+        free = least(free)
     if free is not None and need.total > free:
         told = ", ".join(f"{name.replace('_', ' ')} {readable_bytes(size)}" for name, size in need._asdict().items())
         value = f"{describe(plan)}, which needs {readable_bytes(need.total)} on a device ({told})"
@@ -163,7 +160,8 @@ def needs_table(config: ConfigDict, learner: Learner) -> str:
     """Bytes on a device of every plan that the config allows."""
     rows = [("plan", *Footprint._fields, "total", "free", "")]
     for plan in plans_of(config, learner):
-        need, free = compile_plan(config, learner, plan)[1], available(plan)
+        need = compile_plan(config, learner, plan)[1]
+        free = available(plan, need)
         fits = "" if free is None or need.total <= free else "does not fit"
         rows.append((describe(plan), *map(readable_bytes, (*need, need.total, free)), fits))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Point, count_right, make_sweep, stack
+from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, stack
 from cachefl_jax.files import read_json, write_json, write_whole
 from cachefl_jax.methods import METHODS
 from experiments.baselines import cache_init, result, round_flops, zero_shot
@@ -65,8 +65,8 @@ def run_points(
     with tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
         for group, plan in zip(groups.values(), plans, strict=True):
             for batch, outcome, seconds in run_group(group, plan, side_by_side):
-                for place, point in enumerate(batch):
-                    told = line(point, jax.tree.map(lambda leaf, at=place: leaf[at], outcome), seconds / len(batch))
+                for number, point in enumerate(batch):
+                    told = line(point, jax.tree.map(lambda leaf, at=number: leaf[at], outcome), seconds / len(batch))
                     changes = overrides[point.number]
                     told |= {"overrides": changes, "command": again(point, plan, changes, workdir, given)}
                     lines[point.number] = told
@@ -160,7 +160,7 @@ def run_group(group: list[Prepared], plan: Plan, side_by_side: bool):
         for point, each in zip(group, every, strict=True)
     ]
     varying, shared = stack(points)
-    shared = jax.device_put(shared) if devices == 1 else shared
+    shared, data = place((shared, data), Plan(devices=devices))
     for begin in range(0, len(group), size):
         # The last batch is filled up with its last point, so that all are the same program.
         chosen = np.minimum(np.arange(begin, begin + size), len(group) - 1)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cachefl_jax.federation.problem import Clients, Cohort
 
@@ -53,6 +54,10 @@ def by_size(cohort: Cohort, clients: Clients) -> tuple[jax.Array, jax.Array]:
 
 
 def deal(sorted_rows: jax.Array, devices: int) -> jax.Array:
-    """[M] -> [devices, M / devices], padded with zeros: like cards, so that every device gets large and small ones."""
-    padded = jnp.pad(sorted_rows, (0, -sorted_rows.shape[0] % devices))
-    return padded.reshape(-1, devices).T
+    """[M] -> [devices, M / devices], padded with zeros: forth and back, so that no device gets the larger one of every
+    few clients; still sorted on each. JAX's or NumPy's arrays."""
+    rounds = -(-len(sorted_rows) // devices)
+    places = np.arange(rounds * devices).reshape(rounds, devices)
+    places[1::2] = places[1::2, ::-1]
+    padded = jnp.pad if isinstance(sorted_rows, jax.Array) else np.pad
+    return padded(sorted_rows, (0, rounds * devices - len(sorted_rows)))[places.T]

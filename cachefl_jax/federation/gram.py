@@ -1,5 +1,7 @@
 """Products and norms in parameter space, by the clients' Gram matrices: D occurs in none of them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -7,7 +9,7 @@ from cachefl_jax.federation.lanes import Block, Lanes, State
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.problem import Clients, Problem
 
-TILE = 64  # a Gram matrix is multiplied in as many columns at a time, as far as a client's rows go
+TILE = 64  # columns of a Gram matrix come in multiples of so many
 
 
 def capacity_of(local: LocalTraining, width: int) -> int:
@@ -16,7 +18,7 @@ def capacity_of(local: LocalTraining, width: int) -> int:
 
 
 def gram_matrices(local: LocalTraining, clients: Clients, data) -> jax.Array:
-    """Every client's F_c F_c^T: [n + capacity, tiles, TILE] float32.
+    """Every client's F_c F_c^T: [n + capacity, columns] float32, with whole tiles of columns.
 
     Row i belongs to `clients.indices[i]`, the columns to its client's rows; columns past the client's last row are
     zero. About as large as the features at most.
@@ -34,33 +36,36 @@ def gram_matrices(local: LocalTraining, clients: Clients, data) -> jax.Array:
         # What is written past this client's end is overwritten by the next client's.
         return jax.lax.dynamic_update_slice(grams, gram, (start, jnp.zeros_like(start)))
 
-    grams = jax.lax.fori_loop(0, clients.count, one, jnp.zeros((rows, columns), features.dtype))
-    return grams.reshape(rows, columns // TILE, TILE)
+    return jax.lax.fori_loop(0, clients.count, one, jnp.zeros((rows, columns), features.dtype))
 
 
 def gram_product(block: Block, lanes: Lanes, problem: Problem, rows, state: State, learnt) -> jax.Array:
     """G_c[rows] (scale U_c) of each lane, [L, X, J], over its first `learnt` rows; rows [L, X] in the block."""
+    columns = problem.gram.shape[1]
     position = block.position.at[rows].get(mode="clip")
 
-    def tile(number):
-        columns = lanes.starts[:, None] + number * TILE + jnp.arange(TILE)[None]
+    def product(width: int) -> jax.Array:
+        own = lanes.starts[:, None] + jnp.arange(width)[None]
         # Past a client's end the coefficients are another's, and the Gram matrix is zero.
-        theirs, scale = state.rows.at[columns].get(mode="clip"), state.scale.at[columns].get(mode="clip")
-        gram = problem.gram.at[position, number].get(mode="clip") * scale[:, None]
+        theirs, scale = state.rows.at[own].get(mode="clip"), state.scale.at[own].get(mode="clip")
+        gram = problem.gram[:, :width].at[position].get(mode="clip") * scale[:, None]
         return jnp.einsum("lxt,ltj->lxj", gram, theirs)
 
-    nothing = jnp.zeros((*rows.shape, state.rows.shape[1]), state.rows.dtype)
-    if problem.gram.shape[1] == 1:
-        return jax.lax.cond(learnt > 0, lambda: tile(0), lambda: nothing)
-    return jax.lax.fori_loop(0, -(-learnt // TILE), lambda number, total: total + tile(number), nothing)
+    def nothing() -> jax.Array:
+        return jnp.zeros((*rows.shape, state.rows.shape[1]), state.rows.dtype)
+
+    # One product of a width that is at most twice too large is quicker than a loop over tiles that fit.
+    widths = [columns]
+    while widths[0] > TILE:
+        widths.insert(0, -(-widths[0] // (2 * TILE)) * TILE)
+    enough = (jnp.asarray([0, *widths]) < learnt).sum()
+    return jax.lax.switch(enough, [nothing, *(functools.partial(product, width) for width in widths)])
 
 
 def gradient_square(local, block, lanes, problem, state, rows, places, gradient, moved, learnt) -> jax.Array:
     """|gradient of loss and proximal term|^2 by the parameters, [L]; `moved` is (W - W_0) f of the batch, [L, B, J]."""
     position = block.position.at[rows].get(mode="clip")
-    columns = problem.gram.shape[1] * TILE
-    flat = problem.gram.reshape(-1, columns)
-    gram = flat.at[position[:, :, None], places[:, None, :]].get(mode="clip")  # of the batch with itself
+    gram = problem.gram.at[position[:, :, None], places[:, None, :]].get(mode="clip")  # of the batch with itself
     square = (gradient * jnp.einsum("lbc,lcj->lbj", gram, gradient)).sum(axis=(1, 2))
     if not local.proximal:
         return square

@@ -42,19 +42,22 @@ def size(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def available(plan: Plan) -> int | None:
-    """Bytes that each of the plan's devices can still give; None where the backend does not tell.
+def available(plan: Plan, need: Footprint, held: Footprint | None = None) -> int | None:
+    """Bytes that each of the plan's devices can still give to such a need; None where the backend does not tell.
 
-    CPU devices share the machine's memory, and each holds its own copy of everything.
+    CPU devices share the machine's memory, and one copy of data and Gram matrices. `held` is what another plan keeps
+    there until one is chosen: its data and Gram matrices do not count.
     """
-    device = jax.local_devices()[0]
+    device, regained = jax.local_devices()[0], held.data + held.gram if held else 0
     if device.platform == "cpu":
-        free = free_host_memory()
-        return None if free is None else free // min(plan.devices, jax.local_device_count())
+        free, shared = free_host_memory(), need.data + need.gram
+        if free is None:
+            return None
+        return shared + (free + regained - shared) // min(plan.devices, jax.local_device_count())
     statistics = device.memory_stats() or {}
     if "bytes_limit" not in statistics:
         return None
-    return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    return statistics["bytes_limit"] - statistics["bytes_in_use"] + regained
 
 
 def free_host_memory() -> int | None:

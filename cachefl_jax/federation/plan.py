@@ -1,21 +1,27 @@
 """How a cohort is spread over time and devices: a strategy, and sizes that suit the machine and the clients."""
 
+import bisect
 from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.federation.cohort import deal
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.updates import LINEAR_OPTIMIZERS
 
 STRATEGIES = ("scan", "chunk", "vmap", "dual")
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
-# Measured on two CPU cores; what an accelerator likes is a guess.
-LANE_SCORES = {"cpu": 2**17, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
-BLOCK_NUMBERS = {"cpu": 2**21, "other": 2**27}  # scores and features of a block, for the same reasons
-FEWEST_ROWS = 512  # of a block: fewer make slow products
+# Measured on two CPU cores, a device each; what an accelerator likes is a guess.
+LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
+BLOCK_NUMBERS = {"cpu": 5 * 2**20, "other": 2**27}  # scores and features of a block, at most
+BLOCK_ROWS = {"cpu": 2048, "other": 2**17}  # the same in rows
+LEAST_ROWS = 640  # a block may have, whatever that is in numbers: fewer make slow products
+BLOCK_SPAN = 4  # how many times as large the largest block may be as the smallest
+BLOCK_COST = 16  # of any block, whatever is in it, in rows
 IDLE = 1.07  # steps of all lanes, idle ones included, to the steps that are needed
-TRIES = 64  # block sizes that are compared
-MANY_BLOCKS = 200  # with so many, what is left empty in each is small whatever their size
+BUSIEST = 4  # devices of a round that sizes are chosen by
+DRAWS = 8  # cohorts that sizes are chosen by, where they are drawn
+MANY_BLOCKS = 30  # with so many, what is left empty in each is small whatever their size
 
 
 class Plan(NamedTuple):
@@ -61,50 +67,77 @@ def make_plan(
         return Plan("vmap", share, devices)
     if strategy == "chunk":
         return Plan("chunk", min(chunk or CHUNK[kind], share), devices)
-    rows = typical_cohort(shapes, devices)
+    rounds = typical_rounds(shapes, devices)
+    most_rows = min(max(BLOCK_NUMBERS[kind] // (shapes.scores + 2 * shapes.width), LEAST_ROWS), BLOCK_ROWS[kind])
+    block = max(block_rows or choose_block(rounds, most_rows), min(local.capacity, shapes.width))
     most = max(LANE_SCORES[kind] // (local.batch_size * shapes.scores), 1)
-    lanes = chunk or choose_lanes(-(-rows // local.batch_size), min(most, share))
-    block = block_rows or choose_block(rows, shapes, BLOCK_NUMBERS[kind])
-    return Plan("dual", lanes, devices, max(block, min(local.capacity, shapes.width)))
+    filled = fill_blocks(rounds[0][0], block) if rounds[0] else []
+    lanes = chunk or choose_lanes([-(-rows // local.batch_size) for rows in filled], min(most, share))
+    return Plan("dual", lanes, devices, block)
 
 
-def typical_cohort(shapes: Shapes, devices: int) -> np.ndarray:
-    """Rows of the clients that a device gets in a typical round and trains on coefficients, largest first."""
-    rows = np.sort(shapes.client_rows)[::-1]
-    places = np.linspace(0, len(rows) - 1, shapes.cohort).round().astype(int)[::devices]
-    rows = rows[places]
-    return rows[(rows > 0) & (rows <= shapes.width)]
+def typical_rounds(shapes: Shapes, devices: int) -> list[list[np.ndarray]]:
+    """Rows of the clients that each of the busiest devices trains on coefficients in a round, largest first, the
+    busiest device first; of several rounds where cohorts are drawn."""
+    rows, rng = np.sort(shapes.client_rows)[::-1], np.random.default_rng(0)
+    if shapes.cohort >= len(rows):
+        cohorts = [rows]
+    else:
+        places = (np.sort(rng.choice(len(rows), shapes.cohort, replace=False)) for _ in range(DRAWS))
+        cohorts = [rows[chosen] for chosen in places]
+    dealt = [deal(np.where(cohort <= shapes.width, cohort, 0), devices) for cohort in cohorts]
+    busiest = [shares[np.argsort(-shares.sum(axis=1), kind="stable")[:BUSIEST]] for shares in dealt]
+    return [[rows[rows > 0] for rows in shares if rows.any()] for shares in busiest]
 
 
-def choose_lanes(steps: np.ndarray, most: int) -> int:
-    """The most clients side by side, of `steps` in descending order, that seldom wait for each other."""
+def choose_lanes(blocks: list[np.ndarray], most: int) -> int:
+    """The most clients side by side that seldom wait for each other; `blocks` are their steps, in descending order."""
+    needed = sum(steps.sum() for steps in blocks)
     for lanes in range(most, 1, -1):
-        if steps[::lanes].sum() * lanes <= IDLE * steps.sum():
+        if sum(steps[::lanes].sum() for steps in blocks) * lanes <= IDLE * needed:
             return lanes
     return 1
 
 
-def choose_block(rows: np.ndarray, shapes: Shapes, numbers: int) -> int:
-    """Rows of a block: about `numbers` numbers, and of those sizes the one of which whole clients leave least empty."""
-    middle = max(numbers // (shapes.scores + 2 * shapes.width), FEWEST_ROWS)
-    total = int(rows.sum())
-    if total <= middle or total > MANY_BLOCKS * middle:
-        return min(middle, max(total, 1))
-    ends = np.cumsum(rows)
-    sizes = np.linspace(0.7 * middle, 1.5 * middle, TRIES).astype(int)
-    typical = max(int(np.median(rows)), 1)  # clients of one size fill its multiples
-    sizes = np.union1d(sizes, sizes // typical * typical)
-    sizes = sizes[sizes >= max(rows.max(), 1)]
-    return int(min(sizes, key=lambda size: (count_blocks(ends, size) * size, -size), default=rows.max()))
+def choose_block(rounds: list[list[np.ndarray]], most: int) -> int:
+    """Rows of a block: at most `most`, and of those sizes the one with the least to do in all blocks, full or not.
+
+    `rounds` are as `typical_rounds` has them; every round takes as long as the device with the most blocks.
+    """
+    rounds = [shares for shares in rounds if shares]
+    if not rounds:
+        return 1
+    if max(shares[0].sum() for shares in rounds) > MANY_BLOCKS * most:
+        return most
+    largest = max(int(rows.max()) for shares in rounds for rows in shares)
+    most = max(most, largest)
+    sizes = set()
+    for shares in rounds:
+        total = int(shares[0].sum())
+        counts = range(-(-total // most), -(-BLOCK_SPAN * total // most) + 1)
+        sizes.update(max(smallest_block(rows, blocks) for rows in shares) for blocks in counts)
+
+    def cost(size: int) -> int:
+        blocks = sum(max(len(fill_blocks(rows, size)) for rows in shares) for shares in rounds)
+        return blocks * (size + BLOCK_COST)
+
+    return min((size for size in sorted(sizes) if largest <= size <= most), key=cost, default=most)
 
 
-def count_blocks(ends: np.ndarray, size: int) -> int:
-    """Blocks of `size` rows that clients with these cumulative rows fill, none of them cut in two."""
-    count, done = 0, 0
-    while done < ends[-1]:
-        done = ends[np.searchsorted(ends, done + size, side="right") - 1]
-        count += 1
-    return count
+def smallest_block(rows: np.ndarray, blocks: int) -> int:
+    """The fewest rows a block that hold clients of so many rows in at most `blocks` blocks."""
+    sizes = range(int(rows.max()), int(rows.sum()) + 1)
+    return sizes[bisect.bisect_left(sizes, True, key=lambda size: len(fill_blocks(rows, size)) <= blocks)]
+
+
+def fill_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """The clients of each block of `size` rows, none of them cut in two; no client is larger."""
+    ends, blocks, done, first = np.cumsum(rows), [], 0, 0
+    while first < len(rows):
+        after = int(np.searchsorted(ends, done + size, side="right"))
+        blocks.append(rows[first:after])
+        first, done = after, ends[after - 1]
+    return blocks
 
 
 def check(plan: Plan, local: LocalTraining, width: int) -> None:

@@ -74,26 +74,35 @@ def whole(plan: Plan) -> NamedSharding:
 
 
 def place(tree, plan: Plan):
-    """A pytree of host or device arrays on each of the plan's devices; every process brings the same."""
+    """A pytree of host or device arrays on each of the plan's devices; every process brings the same.
+
+    The CPU devices of a process share one copy of what none of them gives away.
+    """
     if plan.devices == 1:
         return jax.device_put(tree)
     spread = whole(plan)
-    if spread.is_fully_addressable:
-        return jax.device_put(tree, spread)
 
     def put(leaf):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        if spread.is_fully_addressable:
+            return jax.device_put(shareable(leaf, spread), spread)
         array = np.asarray(leaf)
         return jax.make_array_from_callback(array.shape, spread, lambda index: array[index])
 
     return jax.tree.map(put, tree)
 
 
+def shareable(leaf, spread: NamedSharding):
+    """The leaf as CPU devices take it without a copy each: host memory, aligned as JAX aligns its own."""
+    first = spread.mesh.devices.flat[0]
+    return np.asarray(jax.device_put(leaf, first)) if first.platform == "cpu" else leaf
+
+
 def add_gram(local: LocalTraining, plan: Plan, problem: Problem) -> Problem:
-    """A placed problem with what `prepare` computes once a run."""
+    """A placed problem with what `prepare` computes once a run: by one device of each process, for all of them."""
     if plan.strategy != "dual":
         return problem
-    spread = None if plan.devices == 1 else whole(plan)
-    compiled = jax.jit(lambda problem: prepare(local, plan, problem).gram, out_shardings=spread)
-    return problem._replace(gram=compiled(problem))
+    mine = jax.tree.map(lambda leaf: leaf.addressable_data(0), problem)
+    gram = jax.jit(lambda problem: prepare(local, plan, problem).gram)(mine)
+    return problem._replace(gram=place(gram, plan))

@@ -4,7 +4,9 @@
     python -m experiments.benchmarks.engine --peers=torch,pfl --scripts=DIR --python=torch=/a/python,pfl=/b/python
 
 Everybody in turn, each in a process of its own: ours, a peer, ours, the next peer, and all of it again. Keys are
-compared before times. Writes results.json and engine.png into --output and prints the table.
+compared before times. Writes results.json and engine.png into --output and prints the table. "x ours" is the median
+over a peer's turns of its median round over ours in the turn just before. Ours does --rounds_a_call rounds a call of
+its program, as a run does between two evaluations, and counts each as its share of the call.
 
 --scripts names a folder with a script for each peer, which makes the same workload and times its rounds. AdamW and
 imagenet are compared with PyTorch alone, by `torch_sequential.py`; the other peers are left out of these. A round's CPU
@@ -37,7 +39,7 @@ def define_flags() -> None:
     flags.DEFINE_list("python", [], "an interpreter for each peer, NAME=PATH")
     flags.DEFINE_string("output", "runs/benchmarks/engine", "the folder of the results")
     flags.DEFINE_integer("rounds", 0, "timed rounds; 0 = the workload's own", lower_bound=0)
-    flags.DEFINE_integer("repeats", 2, "how often everybody takes a turn", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "how often everybody takes a turn", lower_bound=1)
     ours.define_engine_flags()
 
 
@@ -91,13 +93,23 @@ def summarise(runs: Sequence[dict], clients: int) -> dict:
     }
 
 
+def times_ours(runs: dict[str, list[dict]], name: str) -> float:
+    """How many times as long as ours a peer takes: the median over its turns, each held against ours just before it, so
+    that a machine that slows down for a minute slows both."""
+    mine, *peers = runs
+    if name == mine:
+        return 1.0
+    before = runs[mine][peers.index(name) :: len(peers)]
+    return statistics.median(run["median_s"] / own["median_s"] for run, own in zip(runs[name], before, strict=True))
+
+
 def compare(workload: str, optimizer: str, everybody: Sequence[Entrant], repeats: int, rates: dict) -> dict:
     """One workload and optimizer: everybody's figures, how many times as long as ours, how near to the limits."""
     runs = take_turns(workload, optimizer, everybody, repeats)
     job = workloads.WORKLOADS[workload]
     rows = {name: summarise(of_one, job.clients) for name, of_one in runs.items()}
-    for row in rows.values():
-        row["times_ours_by_median"] = row["median_s"] / rows["ours"]["median_s"]
+    for name, row in rows.items():
+        row["times_ours_by_median"] = times_ours(runs, name)
         row["times_ours_by_min"] = row["min_s"] / rows["ours"]["min_s"]
     near = limits.nearness(job, optimizer, rows["ours"]["median_s"], rates)
     return {"workload": workload, "optimizer": optimizer, "entrants": rows, "limits": near, "runs": runs}

@@ -6,7 +6,6 @@ Prints one JSON line: seconds and CPU-seconds of every round, memory, and what t
 """
 
 import json
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -20,8 +19,9 @@ from experiments.benchmarks.workloads import Arrays, Workload
 STRATEGIES = ("auto", "scan", "chunk", "vmap", "dual")
 SPLITS = ("equal", "dirichlet")
 CONCENTRATION = 0.1  # of the Dirichlet split
+ENGINE_FLAGS = ("strategy", "devices", "client_chunk", "rounds_a_call")
 
-Prepared = tuple[Callable[[], None], Callable[[], np.ndarray]]
+Prepared = tuple[Callable[[int], None], Callable[[], np.ndarray]]
 
 
 def define_flags() -> None:
@@ -39,19 +39,20 @@ def define_flags() -> None:
 def define_engine_flags() -> None:
     """The flags that every command of the benchmark hands on to here."""
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "how the engine trains a cohort")
-    flags.DEFINE_integer("devices", 1, "over how many devices clients are spread; 0 = all", lower_bound=0)
+    flags.DEFINE_integer("devices", 0, "over how many devices clients are spread; 0 = all", lower_bound=0)
     flags.DEFINE_integer("client_chunk", 0, "clients side by side; 0 = the engine's choice", lower_bound=0)
+    flags.DEFINE_integer("rounds_a_call", 5, "rounds that one call of the program does, as in a run", lower_bound=1)
 
 
 def engine_words() -> list[str]:
     """This process's engine flags, as words for a child's command line."""
-    return [f"--{name}={flags.FLAGS[name].value}" for name in ("strategy", "devices", "client_chunk")]
+    return [f"--{name}={flags.FLAGS[name].value}" for name in ENGINE_FLAGS]
 
 
 def prepare_ours(
     workload: Workload, arrays: Arrays, optimizer: str, strategy: str, devices: int, client_chunk: int, cohort: int = 0
 ) -> Prepared:
-    """(step, keys): one round, finished when it returns; the server's keys. All that the benchmark knows of the engine.
+    """(step, keys): so many rounds, finished when it returns; the keys. All that the benchmark knows of the engine.
 
     Args:
         workload: the sizes and numbers.
@@ -89,13 +90,13 @@ def prepare_ours(
     problem = federation.place(make_problem(workload, arrays, optimizer), plan)
     problem = federation.add_gram(local, plan, problem)
     state = federation.init_server(methods.Cache(jnp.asarray(arrays.keys)), server(problem.server))
-    state, one = federation.place(state, plan), np.int32(1)
+    state = federation.place(state, plan)
     train = federation.compile_run(local, server, plan, cohort, 1, state, problem)
     jax.block_until_ready((problem, state))
 
-    def step() -> None:
+    def step(count: int) -> None:
         nonlocal state
-        state, _ = train(state, one, problem)
+        state, _ = train(state, np.int32(count), problem)
         jax.block_until_ready(state.params)
 
     return step, lambda: np.asarray(state.params.keys)
@@ -147,8 +148,9 @@ def choose_devices(devices: int) -> int:
     """
     import jax
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", devices or cores)
+    from experiments.devices import cores
+
+    jax.config.update("jax_num_cpu_devices", devices or cores())
     if devices > jax.local_device_count():
         allowed = f"0 to {jax.local_device_count()}, the devices there are"
         raise UsageError("--devices", devices, allowed, "lower it")
@@ -167,6 +169,7 @@ def measure(
     if split == "dirichlet":
         arrays = deal(arrays, workload.clients)
     sizes = np.diff(arrays.offsets)
+    stops = flags.FLAGS.key_sums
     step, keys = prepare_ours(workload, arrays, optimizer, strategy, devices, client_chunk, cohort)
     start = arrays.keys.copy()
     del arrays
@@ -176,10 +179,10 @@ def measure(
         if done == 1:
             before.append(readings.peak_bytes())
             before.append(readings.forget_peak())
-        if done in flags.FLAGS.key_sums:
+        if done in stops:
             sums[done] = workloads.fingerprint(keys(), start)
 
-    timing = readings.timed_rounds(step, workload.rounds, after)
+    timing = readings.timed_rounds(step, workload.rounds, after, flags.FLAGS.rounds_a_call, stops)
     highest = readings.peak_bytes()
     known = held is not None and before[1]
     return timing | {

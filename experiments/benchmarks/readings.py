@@ -5,7 +5,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 STATUS, RESET = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 
@@ -41,24 +41,34 @@ def forget_peak() -> bool:
     return True
 
 
-def timed_rounds(step: Callable[[], None], rounds: int, after: Callable[[int], None] = lambda done: None) -> dict:
-    """Runs `step` once and then `rounds` times more.
+def timed_rounds(
+    step: Callable[[int], None],
+    rounds: int,
+    after: Callable[[int], None] = lambda done: None,
+    at_once: int = 1,
+    stops: Sequence[int] = (),
+) -> dict:
+    """Runs one round and then `rounds` more.
 
     Args:
-        step: one round, finished when it returns.
+        step: so many rounds, finished when it returns.
         rounds: how many count.
         after: called, untimed, with the number of rounds done.
+        at_once: rounds a call of `step`, once the first is done; each is then said to take its share of the call.
+        stops: numbers of rounds done at which a call must end.
 
     Returns:
         `timing` of what was seen.
     """
     seconds, cpu_seconds = [], []
-    for done in range(1, rounds + 2):
+    while (done := len(seconds)) <= rounds:
+        ends = [stop for stop in (*stops, rounds + 1, done + at_once) if stop > done] if done else [1]
+        count = min(ends) - done
         wall, cpu = time.perf_counter(), time.process_time()
-        step()
-        seconds.append(time.perf_counter() - wall)
-        cpu_seconds.append(time.process_time() - cpu)
-        after(done)
+        step(count)
+        seconds += [(time.perf_counter() - wall) / count] * count
+        cpu_seconds += [(time.process_time() - cpu) / count] * count
+        after(done + count)
     return timing(seconds, cpu_seconds)
 
 

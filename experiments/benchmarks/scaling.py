@@ -123,8 +123,8 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_enum("optimizer", "sgd", workloads.OPTIMIZERS, "the clients' optimizer")
     flags.DEFINE_string("output", "runs/benchmarks/scaling", "the folder of the results")
-    flags.DEFINE_integer("rounds", 5, "timed rounds of each run", lower_bound=1)
-    flags.DEFINE_integer("repeats", 2, "how often every point takes its turn", lower_bound=1)
+    flags.DEFINE_integer("rounds", 10, "timed rounds of each run", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "how often every point takes its turn", lower_bound=1)
     flags.DEFINE_integer("largest", 0, "leave out points with more clients or classes; 0 = none", lower_bound=0)
     ours.define_engine_flags()
     command.run(main)

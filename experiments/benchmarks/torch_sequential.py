@@ -65,7 +65,7 @@ def main() -> None:
     server = CacheModel(torch.from_numpy(arrays.keys))
     values = None if options.sums else torch.eye(workload.classes).repeat_interleave(workload.keys, 0)  # one-hot
 
-    def step() -> None:
+    def one_round() -> None:
         total = torch.zeros_like(server.keys.data)
         for rows, answers in zip(features, labels, strict=True):
             model = copy.deepcopy(server)
@@ -75,6 +75,10 @@ def main() -> None:
                 train_client(model, optimizer, batches, text, values)
             total += model.keys.data - server.keys.data
         server.keys.data += total / workload.clients
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            one_round()
 
     result = readings.timed_rounds(step, rounds) | {"peak_bytes": readings.peak_bytes()}
     told = {"tag": "torch, one client after another", "workload": options.workload, "optimizer": options.optimizer}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.errors import UsageError
-from experiments.benchmarks import checks, entrants, limits, picture, readings, tables, workloads
+from experiments.benchmarks import checks, engine, entrants, limits, picture, readings, tables, workloads
 
 ROOT = pathlib.Path(__file__).parents[2]
 PEERS = ROOT.parent / "shared" / "bench" / "peers"
@@ -147,9 +147,23 @@ def test_limits_are_counted_as_they_say():
 
 def test_rounds_are_timed_with_the_first_apart():
     seen, calls = [], []
-    told = readings.timed_rounds(lambda: calls.append(1), 3, seen.append)
-    assert (len(calls), seen, len(told["seconds"])) == (4, [1, 2, 3, 4], 3)
+    told = readings.timed_rounds(calls.append, 3, seen.append)
+    assert (calls, seen, len(told["seconds"])) == ([1] * 4, [1, 2, 3, 4], 3)
     assert told["min_s"] <= told["median_s"]
+
+
+def test_rounds_of_one_call_share_its_time_and_calls_end_where_they_must():
+    seen, calls = [], []
+    told = readings.timed_rounds(calls.append, 12, seen.append, at_once=5, stops=(4, 13))
+    assert (calls, seen) == ([1, 3, 5, 4], [1, 4, 9, 13])
+    assert len(told["seconds"]) == len(told["cpu_seconds"]) == 12
+    assert told["seconds"][0] == told["seconds"][2] > 0
+
+
+def test_a_peer_is_held_against_ours_of_the_turn_just_before():
+    medians = {"ours": [1.0, 1.0, 2.0, 4.0], "torch": [10.0, 20.0], "pfl": [7.0, 28.0]}
+    runs = {name: [{"median_s": value} for value in values] for name, values in medians.items()}
+    assert [engine.times_ours(runs, name) for name in runs] == [1.0, 10.0, 7.0]
 
 
 def test_the_tables_and_the_picture_hold_everybody(tmp_path):

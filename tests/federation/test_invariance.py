@@ -125,7 +125,7 @@ def test_chunks_are_cut_from_the_largest_client_down(federation):
 
 
 def test_every_device_is_dealt_large_and_small_clients():
-    np.testing.assert_array_equal(deal(jnp.asarray([12, 9, 7, 3, 1]), 2), [[12, 7, 1], [9, 3, 0]])
+    np.testing.assert_array_equal(deal(jnp.asarray([12, 9, 7, 3, 1]), 2), [[12, 3, 1], [9, 7, 0]])
 
 
 def test_an_order_is_a_permutation_that_more_capacity_does_not_change():

@@ -5,50 +5,81 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import Plan, Shapes, everybody, make_plan
-from cachefl_jax.federation.plan import FEWEST_ROWS, IDLE, choose_block, choose_lanes, count_blocks, typical_cohort
+from cachefl_jax.federation.cohort import deal
+from cachefl_jax.federation.plan import (
+    BLOCK_ROWS,
+    BLOCK_SPAN,
+    IDLE,
+    choose_block,
+    choose_lanes,
+    fill_blocks,
+    smallest_block,
+    typical_rounds,
+)
 
 
 def shapes(client_rows, cohort=0, scores=160, width=512) -> Shapes:
     return Shapes(np.asarray(client_rows), cohort or len(client_rows), scores, width)
 
 
-def test_clients_of_one_size_leave_no_lane_idle_and_no_row_of_a_block_empty(make_local):
-    plan = make_plan("dual", make_local(32, 64, optimizer="sgd"), shapes([64] * 100))
-    assert 100 % plan.client_chunk == 0
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_clients_of_one_size_leave_no_lane_idle_and_no_row_of_a_block_empty(make_local, devices):
+    plan = make_plan("dual", make_local(32, 64, optimizer="sgd"), shapes([64] * 100), devices)
+    assert plan.block_rows // 64 % plan.client_chunk == 0
+    assert plan.client_chunk > 1
     assert plan.block_rows % 64 == 0
-    assert 6400 % plan.block_rows == 0
-    assert plan.block_rows >= FEWEST_ROWS
+    assert 6400 // devices % plan.block_rows == 0
+    assert BLOCK_ROWS["cpu"] // BLOCK_SPAN <= plan.block_rows <= BLOCK_ROWS["cpu"]
 
 
 def test_lanes_are_fewer_where_clients_differ_and_seldom_wait():
     equal, skewed = np.full(100, 2), np.asarray([13, 11, 10, 9, 8, 6, 4] + [1] * 93)
-    assert choose_lanes(equal, 25) == 25
-    lanes = choose_lanes(skewed, 25)
+    assert choose_lanes([equal], 25) == 25
+    assert choose_lanes([equal[:10]] * 10, 25) == 10  # of a block's ten clients
+    lanes = choose_lanes([skewed], 25)
     assert 1 <= lanes < 25
     assert skewed[::lanes].sum() * lanes <= IDLE * skewed.sum()
-    assert choose_lanes(np.asarray([9, 1, 1]), 3) == 1
+    assert choose_lanes([np.asarray([9, 1, 1])], 3) == 1
 
 
+@pytest.mark.parametrize("devices", [1, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_block_holds_the_largest_client_and_wastes_little(seed):
-    rows = np.sort(np.random.default_rng(seed).integers(1, 300, 100))[::-1]
-    size = choose_block(rows, shapes(rows), 2**21)
+def test_a_block_holds_the_largest_client_and_wastes_little(seed, devices):
+    rows = np.random.default_rng(seed).integers(1, 300, 100)
+    (shares,) = typical_rounds(shapes(rows), devices)
+    size = choose_block([shares], 1500)
     assert size >= rows.max()
-    blocks = count_blocks(np.cumsum(rows), size)
-    assert blocks * size <= 1.15 * rows.sum()
+    assert len(shares) == devices
+    assert max(len(fill_blocks(share, size)) for share in shares) * size <= 1.1 * rows.sum() / devices
 
 
-def test_blocks_are_filled_as_the_engine_fills_them():
-    ends = np.cumsum([5, 4, 3, 3, 1])
-    assert [count_blocks(ends, size) for size in (5, 6, 7, 9, 15, 16)] == [4, 4, 3, 2, 2, 1]
+def test_blocks_are_filled_as_the_engine_fills_them_and_as_small_as_they_may_be():
+    rows = np.asarray([5, 4, 3, 3, 1])
+    assert [len(fill_blocks(rows, size)) for size in (5, 6, 7, 9, 15, 16)] == [4, 4, 3, 2, 2, 1]
+    assert [block.tolist() for block in fill_blocks(rows, 7)] == [[5], [4, 3], [3, 1]]
+    assert [smallest_block(rows, blocks) for blocks in (5, 4, 3, 2, 1)] == [5, 5, 7, 9, 16]
 
 
-def test_a_typical_cohort_is_of_the_populations_sizes_without_those_that_do_not_train_on_coefficients():
-    rows = typical_cohort(shapes([600, 0, *range(1, 101)], cohort=51), devices=1)
-    assert len(rows) == 49
-    assert (np.diff(rows) <= 0).all()
-    assert rows.max() <= 100
-    assert rows.mean() == pytest.approx(50, abs=3)
+def test_no_device_gets_the_larger_one_of_every_few_clients():
+    rows = np.sort(np.random.default_rng(0).pareto(1, 101) * 50 + 1).astype(int)[::-1]
+    for devices in (1, 2, 4):
+        dealt = deal(rows, devices)
+        assert (np.diff(dealt, axis=1) <= 0).all()
+        assert np.sort(dealt, axis=None)[::-1][:101].tolist() == rows.tolist()
+        assert (np.asarray(deal(jax.numpy.asarray(rows), devices)) == dealt).all()
+    equal = deal(np.arange(100, 0, -1), 2).sum(axis=1)
+    assert equal[0] == equal[1]
+
+
+def test_typical_rounds_are_of_the_populations_sizes_without_those_that_do_not_train_on_coefficients():
+    population = shapes([600, 0, *range(1, 101)], cohort=51)
+    for (rows,) in typical_rounds(population, devices=1):
+        assert 49 <= len(rows) <= 51
+        assert (np.diff(rows) <= 0).all()
+        assert rows.max() <= 100
+        assert rows.mean() == pytest.approx(50, abs=10)
+    ((whole,),) = typical_rounds(population._replace(cohort=102), devices=1)
+    assert whole.tolist() == list(range(100, 0, -1))
 
 
 def test_given_sizes_are_kept(make_local):

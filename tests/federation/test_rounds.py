@@ -19,12 +19,13 @@ from cachefl_jax.federation import (
     plan_batches,
     prepare,
 )
-from cachefl_jax.federation.memory import available, footprint, free_host_memory
+from cachefl_jax.federation.memory import Footprint, available, footprint, free_host_memory
 from cachefl_jax.federation.run import COHORT
 
 SIZES = [1, 7, 12, 3, 9, 12, 0, 5]
 SERVER = SERVER_OPTIMIZERS["momentum"]
-PLANS = [Plan("scan"), Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), Plan("dual", 2, 2, 40)]
+DUAL_ON_2 = Plan("dual", 2, 2, 40)
+PLANS = [Plan("scan"), Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), DUAL_ON_2]
 
 
 @pytest.fixture
@@ -108,7 +109,26 @@ def test_a_stacked_pytree_is_told_before_it_is_allocated(make_federation, local)
     assert footprint(compiled, state, problem).temporaries > clients * federation.params.keys.nbytes
 
 
-def test_free_memory_is_shared_by_cpu_devices():
+def test_free_memory_is_shared_by_cpu_devices_and_so_is_what_none_of_them_writes():
     free = free_host_memory()
     assert 2**24 < free < 2**46
-    assert available(Plan(devices=4)) == pytest.approx(available(Plan()) / 4, rel=0.2)
+    nothing, data = Footprint(0, 0, 0, 0, 0), Footprint(free // 2, free // 4, 0, 0, 0)
+    assert available(Plan(devices=4), nothing) == pytest.approx(available(Plan(), nothing) / 4, rel=0.2)
+    assert available(Plan(devices=4), data) == pytest.approx(free * (3 / 4 + 1 / 16), rel=0.2)
+    assert available(Plan(), nothing, held=data) == pytest.approx(free * 7 / 4, rel=0.2)
+
+
+def test_cpu_devices_read_the_same_memory_and_give_none_of_it_away(federation, local):
+    plan = DUAL_ON_2
+    problem = add_gram(local, plan, place(federation.problem, plan))
+    features = np.array(problem.data.features)
+    for leaf in (problem.data.features, problem.clients.indices, problem.gram):
+        assert len({shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}) == 1
+    state = place(start(federation), plan)
+    keys = np.array(state.params.keys)
+    given = np.asarray(state.params.keys)
+    run = compile_run(local, SERVER, plan, 0, 2, state, problem)
+    after, _ = run(state, np.int32(2), problem)
+    assert np.abs(np.asarray(after.params.keys) - keys).max() > 1e-4
+    np.testing.assert_array_equal(given, keys)
+    np.testing.assert_array_equal(problem.data.features, features)
