@@ -23,6 +23,7 @@ from cachefl_jax.federation import (
     add_gram,
     compile_run,
     fits_dual,
+    in_client_order,
     make_plan,
     place,
     prepare,
@@ -62,6 +63,8 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
     if jax.process_index() == 0:
         known = stored_run(file) if file.is_file() else stored(store)
     known = agreed(known)
+    clients, data = in_client_order(learner.problem.clients, learner.problem.data)
+    learner = learner._replace(problem=learner.problem._replace(clients=clients, data=data))
     engine, measured = choose(config, learner, [known] if known else plans)
     record = {
         "plan": engine.plan._asdict(), "seconds_per_round": measured, "bytes": engine.footprint._asdict(),

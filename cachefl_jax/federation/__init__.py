@@ -5,7 +5,15 @@ from cachefl_jax.federation.evaluate import count_right, make_accuracy, make_alo
 from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
-from cachefl_jax.federation.problem import Clients, Cohort, Problem, RoundMetrics, ServerState, repeat_views
+from cachefl_jax.federation.problem import (
+    Clients,
+    Cohort,
+    Problem,
+    RoundMetrics,
+    ServerState,
+    in_client_order,
+    repeat_views,
+)
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
@@ -34,6 +42,7 @@ __all__ = [
     "draw_cohort",
     "everybody",
     "fits_dual",
+    "in_client_order",
     "init_server",
     "make_accuracy",
     "make_alone",

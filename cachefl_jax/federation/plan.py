@@ -108,7 +108,7 @@ def choose_block(rounds: list[list[np.ndarray]], most: int) -> int:
     if not rounds:
         return 1
     if max(shares[0].sum() for shares in rounds) > MANY_BLOCKS * most:
-        return most
+        return most * 3 // 4  # no larger than fewer clients have them
     largest = max(int(rows.max()) for shares in rounds for rows in shares)
     most = max(most, largest)
     sizes = set()

@@ -112,9 +112,11 @@ def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
     frozen = methods.Frozen(arrays.text, *map(np.float32, constants))
     data = methods.Examples(arrays.features, arrays.labels)
     data = data._replace(text_logits=np.asarray(jax.jit(methods.text_logits)(frozen, data.features)))
+    clients = federation.Clients(arrays.offsets.astype(np.int32), arrays.indices.astype(np.int32))
+    clients, data = federation.in_client_order(clients, data)
     decay = workloads.WEIGHT_DECAY if optimizer == "adamw" else 0.0
     return federation.Problem(
-        federation.Clients(arrays.offsets.astype(np.int32), arrays.indices.astype(np.int32)),
+        clients,
         data,
         frozen,
         federation.Hyper(*map(np.float32, (workload.learning_rate, decay, 0.0, workloads.EPSILON, 0.0, np.inf))),

@@ -13,6 +13,7 @@ from cachefl_jax.federation import (
     add_gram,
     compile_run,
     draw_cohort,
+    in_client_order,
     init_server,
     make_round,
     place,
@@ -24,8 +25,8 @@ from cachefl_jax.federation.run import COHORT
 
 SIZES = [1, 7, 12, 3, 9, 12, 0, 5]
 SERVER = SERVER_OPTIMIZERS["momentum"]
-DUAL_ON_2 = Plan("dual", 2, 2, 40)
-PLANS = [Plan("scan"), Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), DUAL_ON_2]
+SCAN, DUAL_ON_2 = Plan("scan"), Plan("dual", 2, 2, 40)
+PLANS = [SCAN, Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), DUAL_ON_2]
 
 
 @pytest.fixture
@@ -107,6 +108,27 @@ def test_a_stacked_pytree_is_told_before_it_is_allocated(make_federation, local)
     state = jax.eval_shape(functools.partial(start, federation), problem)
     compiled = compile_run(local, SERVER, Plan("vmap", clients), 0, 1, state, problem)
     assert footprint(compiled, state, problem).temporaries > clients * federation.params.keys.nbytes
+
+
+@pytest.mark.parametrize("plan", [SCAN, DUAL_ON_2], ids=str)
+def test_rows_laid_out_client_after_client_change_no_bit(federation, local, plan):
+    clients, data = federation.problem.clients, jax.tree.map(np.asarray, federation.problem.data)
+    scattered = np.random.default_rng(0).permutation(len(data.labels)).astype(np.int32)
+    clients = clients._replace(indices=scattered)
+    ordered = in_client_order(clients, data)
+    assert (np.diff(ordered[0].indices) == 1).all()
+    np.testing.assert_array_equal(ordered[1].features, data.features[scattered])
+    ends = []
+    for clients_, data_ in ((clients, data), ordered):
+        problem = federation.problem._replace(clients=clients_, data=data_)
+        problem, state = add_gram(local, plan, place(problem, plan)), place(start(federation), plan)
+        state, _ = compile_run(local, SERVER, plan, 0, 3, state, problem)(state, np.int32(3), problem)
+        ends.append(np.asarray(state.params.keys))
+    assert (ends[0] == ends[1]).all()
+    assert np.abs(ends[0] - np.asarray(federation.params.keys)).max() > 1e-3
+    again, fewer = in_client_order(*ordered), clients._replace(indices=scattered[1:])
+    assert again[1] is ordered[1]
+    assert in_client_order(fewer, data)[1] is data
 
 
 def test_free_memory_is_shared_by_cpu_devices_and_so_is_what_none_of_them_writes():
