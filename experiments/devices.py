@@ -1,8 +1,6 @@
 """JAX before it starts: how many devices, in how many processes, and where compiled programs are kept."""
 
 import contextlib
-import os
-import pathlib
 
 import jax
 import numpy as np
@@ -11,8 +9,8 @@ from jax.experimental import multihost_utils
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
+from cachefl_jax.machine import cores
 
-CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 START_TIMEOUT = 120  # seconds to wait for the other processes
 
 
@@ -56,16 +54,6 @@ def use_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", max(wanted, jax.config.jax_num_cpu_devices))
     if jax.device_count() < count:
         raise UsageError("engine.devices", count, f"0 to {jax.device_count()}, the devices there are", "lower it")
-
-
-def cores() -> int:
-    """The CPU cores that this process may keep busy, by its affinity and its control group's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if CPU_QUOTA.is_file():
-        quota, period = CPU_QUOTA.read_text().split()
-        if quota != "max":
-            count = min(count, max(round(int(quota) / int(period)), 1))
-    return count
 
 
 def as_process_0_has_it(value: float) -> float:

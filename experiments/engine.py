@@ -28,7 +28,7 @@ from cachefl_jax.federation import (
     place,
     prepare,
 )
-from cachefl_jax.federation.memory import Footprint, available, footprint
+from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.files import home, read_json, write_json
 from cachefl_jax.report.units import readable_bytes, readable_seconds
 from experiments.build import Learner
@@ -63,8 +63,6 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
     if jax.process_index() == 0:
         known = stored_run(file) if file.is_file() else stored(store)
     known = agreed(known)
-    clients, data = in_client_order(learner.problem.clients, learner.problem.data)
-    learner = learner._replace(problem=learner.problem._replace(clients=clients, data=data))
     engine, measured = choose(config, learner, [known] if known else plans)
     record = {
         "plan": engine.plan._asdict(), "seconds_per_round": measured, "bytes": engine.footprint._asdict(),
@@ -85,9 +83,13 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     spreads = [count]
     if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
         spreads.append(1)  # one CPU device uses all cores too, by splitting every product
-    if jax.process_count() > 1 and cohort < count:
-        allowed = f"at least {count}, the devices of all {jax.process_count()} processes"
-        raise UsageError("cohort", cohort, allowed, "raise it, or use fewer processes")
+    processes = jax.process_count()
+    if processes > 1 and count != jax.device_count():
+        allowed = f"0 or {jax.device_count()}, the devices of all {processes} processes"
+        raise UsageError("engine.devices", count, allowed, "leave none of them out")
+    if processes > 1 and cohort < count:
+        allowed = f"at least {count}, the devices of all {processes} processes"
+        raise UsageError("cohort", cohort, allowed, f"raise it, or use engine.devices={processes} or fewer processes")
     spreads = sorted({min(spread, cohort) for spread in spreads}, reverse=True)
     names = [engine.strategy]
     if engine.strategy == "auto":
@@ -105,7 +107,7 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
     best, refusal, measured = None, None, {}
     for plan in plans:
         try:
-            engine = fill(config, learner, plan, held=best.footprint if best else None)
+            engine = fill(config, learner, plan)
         except UsageError as error:
             refusal = error
             continue
@@ -115,6 +117,7 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
         if best is None or seconds < min(list(measured.values())[:-1]):
             best = engine
         if len(measured) == 1 and seconds * config.rounds < WORTH_MEASURING:
+            print(f"engine: {describe(plan)}; the run is too short for trying others", file=sys.stderr)
             return best, measured
     if best is None:
         raise refusal
@@ -125,23 +128,24 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan]) -> tuple[Eng
     return best, measured
 
 
-def fill(config: ConfigDict, learner: Learner, plan: Plan, held: Footprint | None = None) -> Engine:
-    """Compiles a plan for these shapes, checks that it fits beside what is `held` until one is chosen, and only then
-    puts anything onto the devices.
+def fill(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
+    """Compiles a plan for these shapes, checks that it fits, and only then puts anything onto the devices.
 
     Raises:
         UsageError: it would not fit.
     """
     run, need = compile_plan(config, learner, plan)
-    free = available(plan, need, held)
-    if free is not None:
-        free = least(free)
-    if free is not None and need.total > free:
+    wanted, there = needed(plan, need), free()
+    if there is not None:
+        there = least(there)
+    if there is not None and wanted > there:
         told = ", ".join(f"{name.replace('_', ' ')} {readable_bytes(size)}" for name, size in need._asdict().items())
-        value = f"{describe(plan)}, which needs {readable_bytes(need.total)} on a device ({told})"
-        mend = "engine.strategy=scan or a smaller engine.client_chunk; fewer keys or classes; a larger device"
-        raise UsageError("engine.strategy", value, f"what fits into the {readable_bytes(free)} that are free", mend)
-    problem = add_gram(learner.local, plan, place(learner.problem, plan))
+        value = f"{describe(plan)}, which needs {readable_bytes(wanted)} ({told} on a device)"
+        mend = "engine.strategy=scan, engine.devices=1 or a smaller engine.client_chunk; fewer keys or classes"
+        raise UsageError("engine.strategy", value, f"what fits into the {readable_bytes(there)} that are free", mend)
+    clients, data = in_client_order(learner.problem.clients, learner.problem.data)
+    problem = place(learner.problem._replace(clients=clients, data=data), plan)
+    problem = add_gram(learner.local, plan, problem)
     return Engine(plan, run, segment(config), need, problem, {})
 
 
@@ -160,13 +164,13 @@ def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.
 
 
 def needs_table(config: ConfigDict, learner: Learner) -> str:
-    """Bytes on a device of every plan that the config allows."""
-    rows = [("plan", *Footprint._fields, "total", "free", "")]
+    """Bytes on a device, and needed in all, of every plan that the config allows."""
+    rows, there = [("plan", *Footprint._fields, "needed", "free", "")], free()
     for plan in plans_of(config, learner):
         need = compile_plan(config, learner, plan)[1]
-        free = available(plan, need)
-        fits = "" if free is None or need.total <= free else "does not fit"
-        rows.append((describe(plan), *map(readable_bytes, (*need, need.total, free)), fits))
+        wanted = needed(plan, need)
+        fits = "" if there is None or wanted <= there else "does not fit"
+        rows.append((describe(plan), *map(readable_bytes, (*need, wanted, there)), fits))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -189,19 +193,22 @@ def describe(plan: Plan) -> str:
 
 
 def stored(file: pathlib.Path) -> Plan | None:
-    """The plan of a record; None where there is none, it is damaged, or there are no longer as many devices."""
+    """The plan of a record; None where there is none, it is damaged, or there are other devices now."""
     try:
         plan = Plan(**read_json(file)["plan"]) if file.is_file() else None
     except (UsageError, KeyError, TypeError):
         return None
-    return plan if plan and plan.devices <= jax.device_count() else None
+    if plan is None or plan.devices > jax.device_count():
+        return None
+    # All processes take part, or those that do not would wait for ever.
+    return plan if jax.process_count() == 1 or plan.devices == jax.device_count() else None
 
 
 def stored_run(file: pathlib.Path) -> Plan | None:
     """The plan that a run was begun with; says so where it cannot go on by it."""
     plan = stored(file)
     if plan is None:
-        told = "is damaged or names more devices than there are: another plan is chosen, equal up to rounding"
+        told = "is damaged or names other devices than there are: another plan is chosen, equal up to rounding"
         print(f"{file} {told}", file=sys.stderr)
     return plan
 

@@ -53,11 +53,10 @@ def by_size(cohort: Cohort, clients: Clients) -> tuple[jax.Array, jax.Array]:
     return chosen[order], counts[order]
 
 
-def deal(sorted_rows: jax.Array, devices: int) -> jax.Array:
+def deal(sorted_rows: jax.Array | np.ndarray, devices: int) -> jax.Array | np.ndarray:
     """[M] -> [devices, M / devices], padded with zeros: forth and back, so that no device gets the larger one of every
-    few clients; still sorted on each. JAX's or NumPy's arrays."""
-    rounds = -(-len(sorted_rows) // devices)
-    places = np.arange(rounds * devices).reshape(rounds, devices)
-    places[1::2] = places[1::2, ::-1]
-    padded = jnp.pad if isinstance(sorted_rows, jax.Array) else np.pad
-    return padded(sorted_rows, (0, rounds * devices - len(sorted_rows)))[places.T]
+    few clients; still sorted on each."""
+    numpy = jnp if isinstance(sorted_rows, jax.Array) else np
+    table = numpy.pad(sorted_rows, (0, -len(sorted_rows) % devices)).reshape(-1, devices)
+    back = np.arange(len(table))[:, None] % 2 == 1
+    return numpy.where(back, table[:, ::-1], table).T

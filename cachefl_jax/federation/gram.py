@@ -54,10 +54,9 @@ def gram_product(block: Block, lanes: Lanes, problem: Problem, rows, state: Stat
     def nothing() -> jax.Array:
         return jnp.zeros((*rows.shape, state.rows.shape[1]), state.rows.dtype)
 
-    # One product of a width that is at most twice too large is quicker than a loop over tiles that fit.
-    widths = [columns]
-    while widths[0] > TILE:
-        widths.insert(0, -(-widths[0] // (2 * TILE)) * TILE)
+    # One product of the width that is needed is quicker than a loop over tiles. The widths do not depend on the largest
+    # client, and so a client's bits do not either.
+    widths = range(TILE, columns + 1, TILE)
     enough = (jnp.asarray([0, *widths]) < learnt).sum()
     return jax.lax.switch(enough, [nothing, *(functools.partial(product, width) for width in widths)])
 

@@ -1,16 +1,16 @@
 """What a run will take of a device's memory, read off the compiled program before anything is allocated."""
 
-import pathlib
 from typing import NamedTuple
 
 import jax
 
+from cachefl_jax import machine
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem, ServerState
 
 
 class Footprint(NamedTuple):
-    """Bytes on one device."""
+    """Bytes on one device; a CPU's devices share data and Gram matrices."""
 
     data: int  # rows, who holds what, frozen weights
     gram: int  # the clients' Gram matrices, in the dual strategy
@@ -42,32 +42,21 @@ def size(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def available(plan: Plan, need: Footprint, held: Footprint | None = None) -> int | None:
-    """Bytes that each of the plan's devices can still give to such a need; None where the backend does not tell.
+def needed(plan: Plan, need: Footprint) -> int:
+    """Bytes that a plan takes of what is free: of an accelerator's device, or of the machine by all of a CPU's, which
+    share one copy of data and Gram matrices."""
+    if jax.default_backend() != "cpu":
+        return need.total
+    shared, copies = need.data + need.gram, min(plan.devices, jax.local_device_count())
+    return shared + copies * (need.total - shared)
 
-    CPU devices share the machine's memory, and one copy of data and Gram matrices. `held` is what another plan keeps
-    there until one is chosen: its data and Gram matrices do not count.
-    """
-    device, regained = jax.local_devices()[0], held.data + held.gram if held else 0
-    if device.platform == "cpu":
-        free, shared = free_host_memory(), need.data + need.gram
-        if free is None:
-            return None
-        return shared + (free + regained - shared) // min(plan.devices, jax.local_device_count())
-    statistics = device.memory_stats() or {}
+
+def free() -> int | None:
+    """Bytes that a device can still give, or the machine to all devices of a CPU; None where the backend does not
+    tell."""
+    if jax.default_backend() == "cpu":
+        return machine.free_memory()
+    statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in statistics:
         return None
-    return statistics["bytes_limit"] - statistics["bytes_in_use"] + regained
-
-
-def free_host_memory() -> int | None:
-    """What Linux says can be had without swapping, within the control group's limit."""
-    meminfo = pathlib.Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return None
-    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    limit, used = (pathlib.Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
+    return statistics["bytes_limit"] - statistics["bytes_in_use"]

@@ -1,6 +1,5 @@
 """How a cohort is spread over time and devices: a strategy, and sizes that suit the machine and the clients."""
 
-import bisect
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +12,15 @@ STRATEGIES = ("scan", "chunk", "vmap", "dual")
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 # Measured on two CPU cores, a device each; what an accelerator likes is a guess.
 LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
-BLOCK_NUMBERS = {"cpu": 5 * 2**20, "other": 2**27}  # scores and features of a block, at most
-BLOCK_ROWS = {"cpu": 2048, "other": 2**17}  # the same in rows
-LEAST_ROWS = 640  # a block may have, whatever that is in numbers: fewer make slow products
+BLOCK_NUMBERS = {"cpu": 3 * 2**20, "other": 2**27}  # features, scores and U of a block: all devices' share the caches
+BLOCK_ROWS = {"cpu": 2048, "other": 2**17}  # a block never has more rows
+LEAST_ROWS = 640  # and may always have so many: fewer make slow products
 BLOCK_SPAN = 4  # how many times as large the largest block may be as the smallest
-BLOCK_COST = 16  # of any block, whatever is in it, in rows
+BLOCK_COST = 16  # what every block costs whatever is in it, in rows
+TRIES = 64  # block sizes that are compared
 IDLE = 1.07  # steps of all lanes, idle ones included, to the steps that are needed
 BUSIEST = 4  # devices of a round that sizes are chosen by
-DRAWS = 8  # cohorts that sizes are chosen by, where they are drawn
+DRAWS = 2  # cohorts that sizes are chosen by, where they are drawn
 MANY_BLOCKS = 30  # with so many, what is left empty in each is small whatever their size
 
 
@@ -68,10 +68,10 @@ def make_plan(
     if strategy == "chunk":
         return Plan("chunk", min(chunk or CHUNK[kind], share), devices)
     rounds = typical_rounds(shapes, devices)
-    most_rows = min(max(BLOCK_NUMBERS[kind] // (shapes.scores + 2 * shapes.width), LEAST_ROWS), BLOCK_ROWS[kind])
+    most_rows = min(max(BLOCK_NUMBERS[kind] // (2 * shapes.scores + shapes.width), LEAST_ROWS), BLOCK_ROWS[kind])
     block = max(block_rows or choose_block(rounds, most_rows), min(local.capacity, shapes.width))
     most = max(LANE_SCORES[kind] // (local.batch_size * shapes.scores), 1)
-    filled = fill_blocks(rounds[0][0], block) if rounds[0] else []
+    filled = next((fill_blocks(shares[0], block) for shares in rounds if shares), [])
     lanes = chunk or choose_lanes([-(-rows // local.batch_size) for rows in filled], min(most, share))
     return Plan("dual", lanes, devices, block)
 
@@ -107,27 +107,19 @@ def choose_block(rounds: list[list[np.ndarray]], most: int) -> int:
     rounds = [shares for shares in rounds if shares]
     if not rounds:
         return 1
-    if max(shares[0].sum() for shares in rounds) > MANY_BLOCKS * most:
-        return most * 3 // 4  # no larger than fewer clients have them
-    largest = max(int(rows.max()) for shares in rounds for rows in shares)
-    most = max(most, largest)
-    sizes = set()
-    for shares in rounds:
-        total = int(shares[0].sum())
-        counts = range(-(-total // most), -(-BLOCK_SPAN * total // most) + 1)
-        sizes.update(max(smallest_block(rows, blocks) for rows in shares) for blocks in counts)
+    largest, total = (max(int(of(rows)) for shares in rounds for rows in shares) for of in (np.max, np.sum))
+    most = max(min(most, total), largest)
+    if total > MANY_BLOCKS * most:
+        return max(most * 3 // 4, largest)  # about what fewer clients have
+    least = max(most // BLOCK_SPAN, largest)
+    typical = max(int(np.median(rounds[0][0])), 1)  # clients of one size fill its multiples
+    sizes = np.union1d(np.linspace(least, most, TRIES).astype(int), np.arange(most, least - 1, -1) // typical * typical)
 
     def cost(size: int) -> int:
         blocks = sum(max(len(fill_blocks(rows, size)) for rows in shares) for shares in rounds)
         return blocks * (size + BLOCK_COST)
 
-    return min((size for size in sorted(sizes) if largest <= size <= most), key=cost, default=most)
-
-
-def smallest_block(rows: np.ndarray, blocks: int) -> int:
-    """The fewest rows a block that hold clients of so many rows in at most `blocks` blocks."""
-    sizes = range(int(rows.max()), int(rows.sum()) + 1)
-    return sizes[bisect.bisect_left(sizes, True, key=lambda size: len(fill_blocks(rows, size)) <= blocks)]
+    return min((int(size) for size in sizes if size >= least), key=cost)
 
 
 def fill_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:

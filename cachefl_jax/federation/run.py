@@ -85,18 +85,18 @@ def place(tree, plan: Plan):
     def put(leaf):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        leaf = shareable(leaf, spread)
         if spread.is_fully_addressable:
-            return jax.device_put(shareable(leaf, spread), spread)
-        array = np.asarray(leaf)
-        return jax.make_array_from_callback(array.shape, spread, lambda index: array[index])
+            return jax.device_put(leaf, spread)
+        return jax.make_array_from_callback(leaf.shape, spread, lambda index: leaf[index])
 
     return jax.tree.map(put, tree)
 
 
 def shareable(leaf, spread: NamedSharding):
-    """The leaf as CPU devices take it without a copy each: host memory, aligned as JAX aligns its own."""
-    first = spread.mesh.devices.flat[0]
-    return np.asarray(jax.device_put(leaf, first)) if first.platform == "cpu" else leaf
+    """The leaf on the host; for CPU devices aligned as JAX aligns its own memory: they take it without a copy each."""
+    first = min(spread.addressable_devices, key=lambda device: device.id)
+    return np.asarray(jax.device_put(leaf, first) if first.platform == "cpu" else leaf)
 
 
 def add_gram(local: LocalTraining, plan: Plan, problem: Problem) -> Problem:

@@ -6,7 +6,8 @@
 Everybody in turn, each in a process of its own: ours, a peer, ours, the next peer, and all of it again. Keys are
 compared before times. Writes results.json and engine.png into --output and prints the table. "x ours" is the median
 over a peer's turns of its median round over ours in the turn just before. Ours does --rounds_a_call rounds a call of
-its program, as a run does between two evaluations, and counts each as its share of the call.
+its program, as a run does between two evaluations, and counts each as its share of the call: "min" is the fastest
+call's. Its first round was compiled before.
 
 --scripts names a folder with a script for each peer, which makes the same workload and times its rounds. AdamW and
 imagenet are compared with PyTorch alone, by `torch_sequential.py`; the other peers are left out of these. A round's CPU

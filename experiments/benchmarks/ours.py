@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.machine import cores
 from experiments import command
 from experiments.benchmarks import readings, workloads
 from experiments.benchmarks.workloads import Arrays, Workload
@@ -85,6 +86,7 @@ def prepare_ours(
     shapes = federation.Shapes(
         np.diff(arrays.offsets), cohort or workload.clients, workload.classes * workload.keys, workload.width
     )
+    devices = min(devices, shapes.cohort)
     plan = federation.make_plan(strategy, local, shapes, devices, client_chunk, backend=jax.default_backend())
     server = federation.SERVER_OPTIMIZERS["sgd"]
     problem = federation.place(make_problem(workload, arrays, optimizer), plan)
@@ -150,8 +152,6 @@ def choose_devices(devices: int) -> int:
     """
     import jax
 
-    from experiments.devices import cores
-
     jax.config.update("jax_num_cpu_devices", devices or cores())
     if devices > jax.local_device_count():
         allowed = f"0 to {jax.local_device_count()}, the devices there are"
@@ -164,8 +164,8 @@ def measure(
 ) -> dict:
     """Prepares and times the workload; the JSON line's fields.
 
-    `beyond_data_bytes` is the highest memory of the timed rounds less what was held before the first one, when data
-    and keys lay on the device: the working memory, and what the compiled program itself takes.
+    `beyond_data_bytes` is the highest memory of the timed rounds less what was held before the first one, when data,
+    Gram matrices and keys lay on the device: the working memory, and what the compiled program itself takes.
     """
     arrays = workloads.make(workload)
     if split == "dirichlet":

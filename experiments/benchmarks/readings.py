@@ -73,7 +73,7 @@ def timed_rounds(
 
 
 def timing(seconds: list[float], cpu_seconds: list[float]) -> dict:
-    """The first round apart, which compiles and warms up."""
+    """The first round apart: it warms up, and compiles where that has not been done before."""
     return {
         "first_round_s": seconds[0],
         "seconds": seconds[1:],

@@ -4,7 +4,7 @@
 
 Every point is a process of its own and so has its own memory; the points of a table take turns, as often as --repeats
 says. Writes scaling.json into --output and prints the tables. "Memory beyond the data" is the highest of the timed
-rounds less what was held before the first one, when data and keys lay on the device.
+rounds less what was held before the first one, when data, Gram matrices and keys lay on the device.
 
 The table of clients is the small workload with more of them; 100,000 have 8 rows each instead of 64, so that the data
 fit. In the table of populations 1,000 clients of 2 rows take part in a round.

@@ -9,11 +9,11 @@ values; --sums does it by a view, which is cheaper. Prints one JSON line.
 import argparse
 import copy
 import json
-import os
 
 import torch
 from torch.nn import functional
 
+from cachefl_jax.machine import cores
 from experiments.benchmarks import readings, workloads
 
 
@@ -56,8 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     workload = workloads.WORKLOADS[options.workload]
     rounds = options.rounds or workload.rounds
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(options.threads or cores)
+    torch.set_num_threads(options.threads or cores())
     arrays = workloads.make(workload)
     start, text = arrays.keys.copy(), torch.from_numpy(arrays.text)
     features = torch.from_numpy(arrays.features).split(workload.samples)

@@ -56,7 +56,9 @@ def test_every_strategy_gives_the_same_keys(make_config, tmp_path, momentum):
 def test_a_short_run_measures_nothing_and_takes_what_experience_says(make_config, tmp_path, capsys):
     train_and_evaluate(make_config(), tmp_path / "run")
     assert plan_of(tmp_path / "run")["strategy"] == "dual"
-    assert "measured" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "engine: dual" in told
+    assert "measured" not in told
 
 
 def test_a_long_run_measures_says_what_it_chose_and_keeps_to_it(make_config, tmp_path, capsys, monkeypatch):
@@ -83,7 +85,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_wh
         train_and_evaluate(make_config(**{"engine.strategy": name, "engine.devices": 1}), tmp_path / name)
         needs[name] = sum(json.loads((tmp_path / name / "engine.json").read_text())["bytes"].values())
     assert needs["scan"] < needs["vmap"]
-    monkeypatch.setattr(engine, "available", lambda *_: (needs["scan"] + needs["vmap"]) // 2)
+    monkeypatch.setattr(engine, "free", lambda: (needs["scan"] + needs["vmap"]) // 2)
     with pytest.raises(UsageError, match=r"engine.strategy: got vmap, which needs .* mend: engine.strategy=scan"):
         train_and_evaluate(make_config(**{"engine.strategy": "vmap", "engine.devices": 1}), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()

@@ -16,8 +16,8 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, optimizer):
+@pytest.mark.parametrize(("optimizer", "devices"), [("adamw", 2), ("sgd", 4)])  # 1 or 2 of each process
+def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, optimizer, devices):
     bank = make_bank()
     words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py"]
     words += [f"--config.data.path={bank}", "--config.methods=('cachefl',)", f"--config.local.optimizer={optimizer}"]
@@ -26,7 +26,8 @@ def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, opti
     def together(folder: str) -> list[str]:
         """Both processes' stdout, once both have ended well."""
         coordinator = f"127.0.0.1:{free_port()}"
-        spread = ["--config.engine.devices=2", "--processes=2", f"--coordinator={coordinator}", f"--workdir={folder}"]
+        spread = [f"--config.engine.devices={devices}", "--processes=2", f"--coordinator={coordinator}"]
+        spread.append(f"--workdir={folder}")
         pair = [
             subprocess.Popen([*words, "--config.rounds=4", *spread, f"--process={number}"], text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -124,6 +124,18 @@ def test_chunks_are_cut_from_the_largest_client_down(federation):
     np.testing.assert_array_equal(counts, [12, 12, 9, 7, 1, 0])
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
+def test_room_for_larger_clients_changes_no_bit_of_a_run_on_coefficients(make_federation, make_local, optimizer):
+    federation, plan = make_federation([150, 40, 90], width=416), Plan("dual", 1, 1, 416)
+    ends = []
+    for capacity in (160, 416):
+        local = make_local(16, capacity, optimizer=optimizer)
+        state, _ = federation.train(local, [[0, 1, 2]] * 2, plan)
+        ends.append(keys_of(state))
+    assert np.abs(ends[0] - np.asarray(federation.params.keys)).max() > 1e-4
+    assert (ends[0] == ends[1]).all()
+
+
 def test_every_device_is_dealt_large_and_small_clients():
     np.testing.assert_array_equal(deal(jnp.asarray([12, 9, 7, 3, 1]), 2), [[12, 3, 1], [9, 7, 0]])
 
