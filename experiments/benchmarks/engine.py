@@ -30,6 +30,7 @@ from experiments.benchmarks import checks, entrants, limits, ours, tables, workl
 from experiments.benchmarks.entrants import Entrant
 
 QUIET_LOAD = 0.5
+LIMITS = "experiments.benchmarks.limits"
 
 
 def define_flags() -> None:
@@ -60,12 +61,12 @@ def line_up(workload: str, optimizer: str, folder: pathlib.Path | None, interpre
     return [entrants.ours(workload, optimizer, rounds, ours.engine_words(), counts), *peers]
 
 
-def take_turns(workload: str, optimizer: str, everybody: Sequence[Entrant], repeats: int) -> dict[str, list[dict]]:
-    """Every run's JSON line by entrant; ours before each peer, and every one checked as it comes."""
+def take_turns(workload: str, optimizer: str, everybody: Sequence[Entrant]) -> dict[str, list[dict]]:
+    """A turn of everybody: each run's JSON line by entrant; ours before each peer, every one checked as it comes."""
     mine, *peers = everybody
     results: dict[str, list[dict]] = {entrant.name: [] for entrant in everybody}
     order = [entrant for peer in peers for entrant in (mine, peer)] or [mine]
-    for entrant in order * repeats:
+    for entrant in order:
         print(f"{workload}, {optimizer}: {entrants.LABELS[entrant.name]}", file=sys.stderr, flush=True)
         load = os.getloadavg()[0]
         result = entrants.run(entrants.LABELS[entrant.name], entrant.command, entrant.environment)
@@ -104,16 +105,23 @@ def times_ours(runs: dict[str, list[dict]], name: str) -> float:
     return statistics.median(run["median_s"] / own["median_s"] for run, own in zip(runs[name], before, strict=True))
 
 
-def compare(workload: str, optimizer: str, everybody: Sequence[Entrant], repeats: int, rates: dict) -> dict:
-    """One workload and optimizer: everybody's figures, how many times as long as ours, how near to the limits."""
-    runs = take_turns(workload, optimizer, everybody, repeats)
-    job = workloads.WORKLOADS[workload]
+def compare(workload: str, optimizer: str, everybody: Sequence[Entrant], repeats: int) -> dict:
+    """One workload and optimizer: everybody's figures, how many times as long as ours, how near to the limits: those
+    that the machine had at the start of each turn, and of the turns the one in the middle."""
+    job, near = workloads.WORKLOADS[workload], []
+    runs: dict[str, list[dict]] = {entrant.name: [] for entrant in everybody}
+    for _ in range(repeats):
+        rates = entrants.run("limits", [sys.executable, "-m", LIMITS, f"--workload={workload}"])
+        for name, lines in take_turns(workload, optimizer, everybody).items():
+            runs[name] += lines
+        own = runs["ours"][-(len(everybody) - 1 or 1) :]
+        near.append(limits.nearness(job, optimizer, statistics.median(run["median_s"] for run in own), rates))
     rows = {name: summarise(of_one, job.clients) for name, of_one in runs.items()}
     for name, row in rows.items():
         row["times_ours_by_median"] = times_ours(runs, name)
         row["times_ours_by_min"] = row["min_s"] / rows["ours"]["min_s"]
-    near = limits.nearness(job, optimizer, rows["ours"]["median_s"], rates)
-    return {"workload": workload, "optimizer": optimizer, "entrants": rows, "limits": near, "runs": runs}
+    middle = sorted(near, key=lambda shares: shares["flops_share"])[(repeats - 1) // 2]
+    return {"workload": workload, "optimizer": optimizer, "entrants": rows, "limits": middle, "runs": runs}
 
 
 def checked_output(path: str) -> pathlib.Path:
@@ -133,18 +141,16 @@ def main() -> None:
     interpreters = entrants.parse_interpreters(values.python)
     folder = entrants.check_peers(values.peers, values.scripts, interpreters)
     output = checked_output(values.output)
-    load, jobs, rates = os.getloadavg(), [], {}
+    load, jobs = os.getloadavg(), []
     if load[0] > QUIET_LOAD:
         warning = f"load average {load[0]:.2f}: other work is running, and whose threads wait busily suffers most by it"
         print(f"warning: {warning}; times are worth little", file=sys.stderr)
     for workload in chosen(values.workload, list(workloads.WORKLOADS)):
-        words = [sys.executable, "-m", "experiments.benchmarks.limits", f"--workload={workload}"]
-        rates[workload] = entrants.run("limits", words)
         for optimizer in chosen(values.optimizer, workloads.OPTIMIZERS):
             everybody = line_up(workload, optimizer, folder, interpreters)
-            jobs.append(compare(workload, optimizer, everybody, values.repeats, rates[workload]))
+            jobs.append(compare(workload, optimizer, everybody, values.repeats))
     machine = {"cores": os.cpu_count(), "system": platform.platform(), "load_average_at_start": load}
-    results = {"machine": machine, "strategy": values.strategy, "rates": rates, "jobs": jobs}
+    results = {"machine": machine, "strategy": values.strategy, "jobs": jobs}
     write_json(output / "results.json", results)
     from experiments.benchmarks import picture
 

@@ -49,7 +49,7 @@ def adamw_bytes(workload: Workload) -> float:
 def nearness(workload: Workload, optimizer: str, seconds: float, rates: dict) -> dict:
     """Shares of both rates that a round of so many seconds reaches, and which of the two binds."""
     flops = round_flops(workload)
-    shares = {"flops_per_s": flops / seconds, "flops_share": flops / seconds / rates["flops_per_s"]}
+    shares = {"rates": rates, "flops_per_s": flops / seconds, "flops_share": flops / seconds / rates["flops_per_s"]}
     if optimizer != "adamw":
         return shares | {"binds": "arithmetic"}
     moved = adamw_bytes(workload)
