@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import sys
 import time
@@ -30,6 +29,7 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.files import home, read_json, write_json
+from cachefl_jax.machine import cores
 from cachefl_jax.report.units import readable_bytes, readable_seconds
 from experiments.build import Learner
 from experiments.devices import as_process_0_has_it, least
@@ -226,7 +226,7 @@ def fingerprint(config: ConfigDict, learner: Learner, plans: list[Plan]) -> str:
     """What a measurement holds for: shapes, local training, plans to choose from, machine and JAX."""
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
     sizes = np.percentile(learner.client_rows, [0, 25, 50, 75, 100]).tolist()
-    machine = [jax.devices()[0].device_kind, os.cpu_count(), jax.device_count(), jax.__version__]
+    machine = [jax.devices()[0].device_kind, cores(), jax.device_count(), jax.__version__]
     local = {name: value for name, value in config.local.items() if isinstance(value, (int, str))}
     parts = [shapes, sizes, machine, local, plans, config.cohort, config.server.optimizer]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -42,6 +42,13 @@ def test_without_control_groups_the_affinity_counts(groups):
     assert machine.cores() == 64
 
 
+def test_threads_are_counted_by_the_cores_that_the_process_may_use():
+    root = pathlib.Path(machine.__file__).parents[1]
+    files = [file for folder in ("cachefl_jax", "experiments") for file in (root / folder).rglob("*.py")]
+    asking = [file.name for file in files if "cpu_count(" in file.read_text()]
+    assert asking == ["machine.py"]
+
+
 @pytest.mark.parametrize(
     "names", [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")]
 )

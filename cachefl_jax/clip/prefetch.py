@@ -5,11 +5,12 @@ Axis letters: H W image.
 
 import collections
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+
+from cachefl_jax.machine import cores
 
 AHEAD = 2  # batches that may be ready or under way before they are asked for
 
@@ -24,7 +25,7 @@ def prepared_batches(
     """
     chunks = iter([rows[first : first + count] for first in range(0, len(rows), count)])
     under_way: collections.deque[tuple[range, np.ndarray, list[Future]]] = collections.deque()
-    pool = ThreadPoolExecutor(os.cpu_count(), "images")
+    pool = ThreadPoolExecutor(cores(), "images")
 
     def begin(chunk: range) -> None:
         batch = np.zeros((count, *shape), np.uint8)

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -12,6 +11,7 @@ from cachefl_jax.data.disk import locked, writing
 from cachefl_jax.data.images import LabelledImages, listing, select
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home, write_json
+from cachefl_jax.machine import cores
 
 BLOCK = 64  # images a thread decodes at a time
 
@@ -78,7 +78,7 @@ def decode_all(split: LabelledImages, rows: range | list[int], what: str) -> dic
     starts, faults = range(0, len(rows), BLOCK), {}
     # The bar waits two seconds: a few images need none.
     bar = tqdm(total=len(rows), desc=f"checking {what}", unit="image", leave=False, disable=None, delay=2)
-    with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with bar, concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         try:
             for start, found in zip(starts, pool.map(faults_of, starts), strict=True):
                 faults |= found

@@ -9,7 +9,6 @@ batch size that ours uses. The memory of each is read in a process of its own.
 """
 
 import json
-import os
 import pathlib
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from absl import flags
 from PIL import Image
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.machine import cores
 from cachefl_jax.report.units import integer, readable_bytes, readable_seconds, three_digits
 from experiments import command
 from experiments.benchmarks.readings import forget_peak, memory, peak_bytes
@@ -209,11 +209,11 @@ def compare(folder: pathlib.Path, images: int, rounds: int, batch_size: int) -> 
 
     write_inputs(folder, images)
     batch_size = chosen_batch(batch_size)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     preparation, pictures = read_preparation(folder / "clip"), Pictures(folder / "images")
     pixels = np.stack([shaped(picture, preparation) for picture in pictures])
     sides = [make(folder, batch_size, pixels) for make in MAKERS.values()]
-    print(f"{integer(images)} images, {rounds} rounds in turns, {batch_size} a batch, {os.cpu_count()} cores\n")
+    print(f"{integer(images)} images, {rounds} rounds in turns, {batch_size} a batch, {cores()} cores\n")
     for job, name in zip(JOBS, Side._fields, strict=True):
         print(time_table(job, images, in_turns([getattr(side, name) for side in sides], rounds)), "\n", flush=True)
     print(memory_table(folder, batch_size))

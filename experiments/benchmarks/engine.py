@@ -25,6 +25,7 @@ from absl import flags
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import write_json
+from cachefl_jax.machine import cores
 from experiments import command
 from experiments.benchmarks import checks, entrants, limits, ours, tables, workloads
 from experiments.benchmarks.entrants import Entrant
@@ -149,7 +150,7 @@ def main() -> None:
         for optimizer in chosen(values.optimizer, workloads.OPTIMIZERS):
             everybody = line_up(workload, optimizer, folder, interpreters)
             jobs.append(compare(workload, optimizer, everybody, values.repeats))
-    machine = {"cores": os.cpu_count(), "system": platform.platform(), "load_average_at_start": load}
+    machine = {"cores": cores(), "system": platform.platform(), "load_average_at_start": load}
     results = {"machine": machine, "strategy": values.strategy, "jobs": jobs}
     write_json(output / "results.json", results)
     from experiments.benchmarks import picture

@@ -10,7 +10,6 @@ real checkpoint, read by both, and deleted. The table is also written to --outpu
 """
 
 import importlib.metadata
-import os
 import pathlib
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from absl import flags
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import write_whole
+from cachefl_jax.machine import cores
 from experiments import command
 from experiments.benchmarks import tables
 
@@ -217,7 +217,7 @@ def main() -> None:
     ]
     parts = [
         f"$ python -m experiments.benchmarks.parity {' '.join(words)}",
-        f"{', '.join(versions)}; {os.cpu_count()} cores; float32; {INPUTS} images and {INPUTS} texts a model",
+        f"{', '.join(versions)}; {cores()} cores; float32; {INPUTS} images and {INPUTS} texts a model",
         parity_table(compared),
         f"Bounds: cosine at least {LEAST_COSINE}; difference, the largest in a feature over its length, at most "
         f"{LARGEST_DIFFERENCE:g}.\nSpread: the least cosine between two images' features, and two texts'.",
