@@ -13,6 +13,7 @@ from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_ban
 from cachefl_jax.data.bank import take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
+from cachefl_jax.distinct import check_weights
 
 PICTURES = 8  # images a class on the report's contact sheets
 SIDE = 64  # pixels of one, where images are large or of several sizes
@@ -40,6 +41,8 @@ def prepare(config: ConfigDict) -> Inputs:
     notes = list(inputs.notes)
     if inputs.bank.text_features is None:
         notes.append("The bank has no text features: the zero-shot term is zero, and zero_shot has no accuracy.")
+    else:
+        check_weights(inputs.bank.text_features, inputs.bank.class_names)
     if inputs.bank.validation is None:
         notes.append("There are no validation rows: nothing was chosen on them, and no validation accuracy is given.")
     return inputs._replace(notes=notes)

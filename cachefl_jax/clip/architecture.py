@@ -6,7 +6,7 @@ The fields carry transformers' names, and its defaults stand where a file leaves
 import pathlib
 from typing import Any, NamedTuple
 
-from cachefl_jax.clip.checkpoint import FIELD, read_fields
+from cachefl_jax.clip.checkpoint import FIELD, read_fields, refuse_code
 from cachefl_jax.errors import UsageError
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
@@ -77,7 +77,9 @@ def read_config(directory: pathlib.Path) -> CLIPConfig:
     path = directory / "config.json"
     if not path.is_file():
         raise UsageError(FIELD, str(directory), "a directory with a config.json", "name a CLIP checkpoint's directory")
-    return config_of(read_fields(path), str(path))
+    fields = read_fields(path)
+    refuse_code(path, fields)
+    return config_of(fields, str(path))
 
 
 def config_of(fields: dict, where: str) -> CLIPConfig:

@@ -84,6 +84,19 @@ def read_fields(path: pathlib.Path) -> dict:
     return fields
 
 
+def refuse_code(path: pathlib.Path, fields: dict) -> None:
+    """Refuses a settings file that names code of the checkpoint's own, which is never run here.
+
+    Without that code the checkpoint would be another model than its authors made, so it is not passed over either.
+
+    Raises:
+        UsageError: the file has such an ``auto_map``.
+    """
+    if fields.get("auto_map"):
+        allowed = "no code of the checkpoint's own: it is never run"
+        raise UsageError(f"{path}: auto_map", fields["auto_map"], allowed, "choose another checkpoint")
+
+
 def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     """The safetensors files of a checkpoint: one, or the shards that its index names.
 

@@ -22,6 +22,7 @@ from cachefl_jax.clip.model import CLIP, compiled_features
 from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.clip.weights import load_clip
+from cachefl_jax.distinct import check_texts, check_weights
 from cachefl_jax.errors import UsageError
 from cachefl_jax.templates import check_templates, fill
 
@@ -93,20 +94,36 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
     Radford et al., arXiv 2103.00020, section 3.1.4.
 
     Raises:
-        UsageError: a template does not have exactly one {}, or a text's feature is zero or not finite.
+        UsageError: a template does not have exactly one {}, a text is longer than the text tower's context or does not
+            end where the tower reads it, a text's feature is zero or not finite, or two classes have equal weights.
     """
     check_templates("clip.templates", templates)
     prompts = [fill(template, name) for name in class_names for template in templates]
+    ids = tokenized(encoder, class_names, templates)
     _, compute = compiled_features(encoder.model)
     count, features = min(PROMPTS, len(prompts)), []
     for start in tqdm(range(0, len(prompts), count), desc="encoding prompts", leave=False, disable=None, delay=1):
-        batch = prompts[start : start + count]
-        ids = encoder.tokenizer(batch + batch[-1:] * (count - len(batch)))
-        check_vocabulary(encoder, ids)
-        raw = np.asarray(compute(ids), np.float64)[: len(batch)]
-        features.append(unit_rows(raw, lambda row, batch=batch: f'the text "{batch[row]}"'))
+        batch = ids[start : start + count]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], count - len(batch), axis=0)])
+        raw = np.asarray(compute(filled), np.float64)[: len(batch)]
+        features.append(unit_rows(raw, lambda row, start=start: f'the text "{prompts[start + row]}"'))
     each = np.concatenate(features).astype(np.float64).reshape(len(class_names), len(templates), -1)
-    return unit_rows(each.mean(axis=1), lambda row: f"class {class_names[row]}")
+    weights = unit_rows(each.mean(axis=1), lambda row: f"class {class_names[row]}")
+    check_weights(weights, class_names)
+    return weights
+
+
+def tokenized(encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+    """Token ids [N * templates, T] of every class's texts, class by class, each checked.
+
+    Template by template: texts that are too long are then told as the classes that one template has.
+    """
+    ids = [encoder.tokenizer([fill(template, name) for name in class_names]) for template in templates]
+    every = np.stack(ids, axis=1).reshape(-1, ids[0].shape[-1])
+    check_vocabulary(encoder, every)
+    check_ends(encoder, every)
+    check_texts(every.reshape(len(class_names), -1), class_names)
+    return every
 
 
 def check_vocabulary(encoder: Encoder, ids: np.ndarray) -> None:
@@ -120,3 +137,29 @@ def check_vocabulary(encoder: Encoder, ids: np.ndarray) -> None:
         found = f"{encoder.name} (its tokenizer gives token {ids.max()})"
         mend = "take weights and tokenizer of one model"
         raise UsageError("clip.checkpoint", found, f"0 to {count - 1}, the text tower's tokens", mend)
+
+
+def check_ends(encoder: Encoder, ids: np.ndarray) -> None:
+    """Whether the text tower reads each text [B, T] at its end token; SigLIP's reads the last token, whatever it is.
+
+    Anywhere else it reads a state that does not know the whole text: of the first token, the same for all texts.
+
+    Raises:
+        UsageError: it does not; the config field that says where it reads is named.
+    """
+    tower = encoder.model.text_model
+    if not hasattr(tower, "end_positions"):
+        return
+    largest = tower.eos_token_id == 2
+    due = getattr(encoder.tokenizer, "end", None)
+    if due is None:  # a tokenizer that does not say; the config's own token must at least be there
+        if largest:
+            return
+        due = tower.eos_token_id
+    read = ids[np.arange(len(ids)), np.asarray(tower.end_positions(ids))]
+    if (read == due).all():
+        return
+    value = "2, the largest token of a text" if largest else tower.eos_token_id
+    found = f"{value} (texts are then read at token {read[read != due][0]})"
+    mend = "set it so in config.json, or take config and tokenizer of one model"
+    raise UsageError(f"{encoder.name}: text_config.eos_token_id", found, f"{due}, the tokenizer's end token", mend)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cachefl_jax.clip.checkpoint import is_open_clip
+from cachefl_jax.clip.checkpoint import is_open_clip, refuse_code
 from cachefl_jax.errors import UsageError
 
 FIELD = "clip.checkpoint"
@@ -99,9 +99,11 @@ def read_fields(directory: pathlib.Path) -> tuple[pathlib.Path, dict]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(FIELD, f"{path} ({type(error).__name__})", "a readable JSON file", mend) from error
     if nested and isinstance(fields, dict):
+        refuse_code(path, fields)
         fields = fields.get("image_processor")
     if not isinstance(fields, dict):
         raise UsageError(FIELD, f"{path} ({type(fields).__name__})", "a JSON object of settings", mend)
+    refuse_code(path, fields)
     return path, fields
 
 

@@ -1,16 +1,18 @@
 """A checkpoint's own tokenizer, through transformers, as one function: texts to token ids [B, T].
 
 transformers is imported when a tokenizer is loaded, and torch is not: ``AutoTokenizer`` would bring it along, so that
-the classes which CLIP and SigLIP checkpoints name are taken by their own names.
+the classes which CLIP and SigLIP checkpoints name are taken by their own names. Code that comes with a checkpoint is
+never run, and nobody is asked on the terminal whether it may.
 """
 
 import importlib.util
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from cachefl_jax.clip.checkpoint import FIELD, read_fields
+from cachefl_jax.clip.checkpoint import FIELD, read_fields, refuse_code
+from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
 
 CLASSES = ("CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")
@@ -19,35 +21,67 @@ FILES = {"CLIPTokenizer": (("tokenizer.json",), ("vocab.json", "merges.txt")), "
 OTHER = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",))
 
 
-def load_tokenizer(directory: pathlib.Path, length: int) -> Callable[[Sequence[str]], np.ndarray]:
-    """The function from B texts to their token ids, int32 [B, T].
+class Tokenizer:
+    """B texts to their token ids, int32 [B, T]: shorter ones are filled up, longer ones refused.
+
+    Args:
+        tokenizer: transformers' own.
+        length: T, the text tower's.
+        lower: whether texts are lowered first.
+    """
+
+    def __init__(self, tokenizer, length: int, lower: bool = False):
+        self.tokenizer, self.length, self.lower = tokenizer, length, lower
+        self.end: int | None = tokenizer.eos_token_id  # the token that ends a text
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids [B, T].
+
+        Raises:
+            UsageError: a text has more than T tokens. What would be cut off may well be the class's name.
+        """
+        texts = [text.lower() if self.lower else text for text in texts]
+        # Filled up but not cut: rows beyond T keep their length, and are told by it.
+        rows = self.tokenizer(texts, padding="max_length", max_length=self.length, truncation=False, verbose=False)
+        rows = rows["input_ids"]
+        longer = {text: len(row) for text, row in zip(texts, rows, strict=True) if len(row) > self.length}
+        if longer:
+            named = listing(f'"{shortened(text)}" ({count} tokens)' for text, count in longer.items())
+            found = f"{len(longer)} of {len(set(texts))} texts that are too long: {named}"
+            allowed = f"at most {self.length} tokens a text, the text tower's, its first and last included"
+            raise UsageError("clip.templates", found, allowed, "shorten the template, or the names of these classes")
+        return np.array(rows, np.int32)
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """The text, or its beginning where it is longer than a line can hold."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def load_tokenizer(directory: pathlib.Path, length: int) -> Tokenizer:
+    """The checkpoint's tokenizer.
 
     Args:
         directory: the checkpoint's.
-        length: T, the text tower's: shorter texts are filled up, longer ones cut, as the tokenizer's settings say.
+        length: T, the text tower's.
 
     Raises:
-        UsageError: tokenizer files are missing or broken, or a package that they need is not installed.
+        UsageError: tokenizer files are missing or broken, bring code of their own, or need a package that is not
+            installed.
     """
     path = directory / "tokenizer_config.json"
     settings = read_fields(path) if path.is_file() else {}
+    refuse_code(path, settings)
     name = class_name(directory, settings)
     check_files(directory, name)
     try:
-        tokenizer = tokenizer_class(name).from_pretrained(str(directory))
+        tokenizer = read_tokenizer(name, directory)
     except Exception as error:  # the tokenizers' own parsers raise bare Exceptions
         reason = " ".join(str(error).split())[:200]
         found, mend = f"{directory} ({type(error).__name__}: {reason})", "download them again"
         raise UsageError(FIELD, found, f"files that transformers' {name} reads", mend) from error
     # Both SigLIPs learnt from lower-case texts. SigLIP 1's tokenizer lowers them itself; SigLIP 2's, Gemma's, does not.
-    lower = name == "GemmaTokenizer" and settings.get("do_lower_case", True)
-
-    def tokenize(texts: Sequence[str]) -> np.ndarray:
-        texts = [text.lower() if lower else text for text in texts]
-        filled = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="np")
-        return filled["input_ids"].astype(np.int32)
-
-    return tokenize
+    return Tokenizer(tokenizer, length, name == "GemmaTokenizer" and settings.get("do_lower_case", True))
 
 
 def class_name(directory: pathlib.Path, settings: dict) -> str:
@@ -68,7 +102,10 @@ def check_files(directory: pathlib.Path, name: str) -> None:
         raise UsageError(FIELD, found, "only with the package sentencepiece", 'pip install "sentencepiece>=0.2.3"')
 
 
-def tokenizer_class(name: str):
+def read_tokenizer(name: str, directory: pathlib.Path):
+    """transformers' tokenizer from a checkpoint's own files, by code of transformers alone."""
     import transformers
 
-    return getattr(transformers, name if name in CLASSES else "AutoTokenizer")
+    if name in CLASSES:
+        return getattr(transformers, name).from_pretrained(str(directory), local_files_only=True)
+    return transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)

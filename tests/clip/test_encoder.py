@@ -86,3 +86,68 @@ def test_every_kind_of_model_does_without_its_text_tower(encoder, model):
     np.testing.assert_array_equal(part.image_features(pixels), whole.model.image_features(pixels))
     assert hasattr(whole.model, "text_model")
     assert not hasattr(part, "text_model")
+
+
+def relabelled(encoder, **changes):
+    """The encoder with another end token, as a config that says so would give it."""
+    model = nnx.merge(*nnx.split(encoder.model))
+    for name, value in changes.items():
+        setattr(model.text_model, name, value)
+    return encoder._replace(model=model)
+
+
+@pytest.mark.parametrize("config_says", [49407, 5, 0])
+def test_an_end_token_that_the_tokenizer_does_not_write_is_refused(encoder, config_says):
+    """Every text would be read at its first token, and all class weights agree."""
+    foreign = relabelled(encoder, eos_token_id=config_says)
+    with pytest.raises(
+        UsageError, match=rf"text_config.eos_token_id: got {config_says} .*allowed: {encoder.tokenizer.end}, "
+    ):
+        encode_classes(foreign, ["three", "seven"], ["{}"])
+
+
+def test_an_end_token_that_stands_elsewhere_in_every_text_is_refused(encoder):
+    word = int(encoder.tokenizer(["digit"])[0, 1])
+    with pytest.raises(UsageError, match=rf"text_config.eos_token_id: got {word} .*read at token {word}"):
+        encode_classes(relabelled(encoder, eos_token_id=word), ["three", "seven"], ["the digit {}"])
+
+
+def test_the_largest_token_as_the_end_holds_only_where_it_is_the_end(encoder):
+    """Configs written before 2023 say 2, which stands for the largest token of a text."""
+    legacy, words = relabelled(encoder, eos_token_id=2), encoder.tokenizer
+    np.testing.assert_array_equal(encode_classes(legacy, ["three"], ["{}"]), encode_classes(encoder, ["three"], ["{}"]))
+
+    class Lower:
+        """Its end token is not the largest: the one that begins a text is."""
+
+        end = 600
+
+        def __call__(self, texts):
+            ids = words(texts)
+            return np.where(ids == words.end, self.end, ids)
+
+    with pytest.raises(UsageError, match="eos_token_id: got 2, the largest token of a text .*token 602.*allowed: 600"):
+        encode_classes(legacy._replace(tokenizer=Lower()), ["three"], ["{}"])
+
+
+def test_every_class_whose_text_would_be_cut_off_is_counted_and_named(encoder):
+    """What would be left is the same for all of them."""
+    names = [f"{'wing ' * 20}{number}" for number in range(5)] + ["three"]
+    line = 'clip.templates: got 5 of 6 texts .*"a wing.* and 2 more; allowed: at most 16'
+    with pytest.raises(UsageError, match=line) as told:
+        encode_classes(encoder, names, ("a {}.", "the {}."))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("names", [("three", "THREE", "seven"), ("digit_three", "digit three", "seven")])
+def test_classes_of_the_same_text_are_refused(encoder, names):
+    with pytest.raises(UsageError, match=f"classes: got the same texts .* for {names[0]} = {names[1]}; allowed"):
+        encode_classes(encoder, names, ("the digit {}.",))
+
+
+def test_classes_of_equal_weights_are_refused_whatever_the_cause(encoder):
+    """Here the text tower has lost its embeddings."""
+    blank = relabelled(encoder)
+    blank.model.text_model.embeddings.token_embedding.embedding[...] *= 0
+    with pytest.raises(UsageError, match="classes: got equal text features for three = seven, seven = nine; allowed"):
+        encode_classes(blank, ("three", "seven", "nine"), ("the digit {}.",))

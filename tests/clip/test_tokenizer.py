@@ -14,16 +14,24 @@ from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.errors import UsageError
 
-TEXTS = ["a photo of the digit three.", "7", "a " * 40]
+TEXTS = ["a photo of the digit three.", "7", "a " * 14]
 
 
-def test_clips_ids_are_transformers_own_filled_up_and_cut():
+def test_clips_ids_are_transformers_own_filled_up():
     theirs = CLIPTokenizer.from_pretrained(POCKET)
     expected = theirs(TEXTS, padding="max_length", max_length=16, truncation=True)["input_ids"]
     ids = load_tokenizer(POCKET, 16)(TEXTS)
     assert ids.dtype == np.int32
     np.testing.assert_array_equal(ids, expected)
     assert ids[2, -1] == theirs.eos_token_id
+
+
+def test_a_text_longer_than_the_tower_is_refused_not_cut(capfd):
+    with pytest.raises(
+        UsageError, match=r'got 1 of 4 texts that are too long: "a a a .*\.\.\." \(102 tokens\); .* 16 tokens'
+    ):
+        load_tokenizer(POCKET, 16)([*TEXTS, "a " * 100])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_openais_two_files_are_enough(tmp_path):

@@ -167,6 +167,16 @@ def test_a_bank_without_text_or_validation_says_so(make_bank):
     ]  # fmt: skip
 
 
+def test_a_bank_whose_class_weights_are_equal_is_refused(make_bank):
+    text = np.random.default_rng(0).normal(size=(4, 8))
+    text[3] = 2 * text[1]
+    config = default()
+    config.data.name, config.synthesis.source = "feature_bank", "bank"
+    config.cache.keys_per_class, config.data.path = 2, str(make_bank(text_features=text))
+    with pytest.raises(UsageError, match="classes: got equal text features for class 1 = class 3; allowed"):
+        prepare(config)
+
+
 def test_pictures_are_the_first_of_each_class_as_many_as_the_poorest_has(prepared):
     config, inputs = prepared()
     source, _, _ = load_all(config)
