@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.leftovers import at_work, temporary_name
 
 
 def home() -> pathlib.Path:
@@ -22,19 +22,24 @@ def home() -> pathlib.Path:
 
 
 def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
-    """Calls `write` on a file beside `path` and renames it into place: readers see the old file or the new one."""
+    """Calls `write` on a file beside `path` and renames it into place: readers see the old file or the new one.
+
+    What a kill leaves beside it is removed by `leftovers.remove_leftovers`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    aside = temporary_name(path)
+    at_work.add(aside.name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with aside.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private
         os.replace(aside, path)
     except BaseException:
-        pathlib.Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
+    finally:
+        at_work.discard(aside.name)
 
 
 def write_json(path: pathlib.Path, value: object) -> None:

@@ -1,7 +1,6 @@
 """Writing into the user's store: refusals in one line, one writer at a time, and what is written stays written."""
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.locks import give_back, take, wait_for
 
 LOCK = ".lock"
 
@@ -66,32 +66,14 @@ def locked(folder: pathlib.Path, waiting: str | None) -> Iterator[bool]:
     path = folder.with_name(f".{folder.name}{LOCK}")
     with writing(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        file = lock(path, waiting)
-    if file is None:
+        lock = take(path)
+        if lock is None and waiting is not None:
+            print(waiting, file=sys.stderr, flush=True)
+            lock = wait_for(path)
+    if lock is None:
         yield False
         return
-    with file:
-        try:
-            yield True
-        finally:
-            # Removed while it is held: whoever waits sees another file at the path, or none, and begins anew.
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def lock(path: pathlib.Path, waiting: str | None) -> BinaryIO | None:
-    """The open, locked file that is at `path`; None if another run has it and there is nothing to say."""
-    while True:
-        file = path.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                file.close()
-                return None
-            print(waiting, file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
+    try:
+        yield True
+    finally:
+        give_back(lock)
