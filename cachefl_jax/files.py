@@ -1,12 +1,13 @@
 """Files that appear whole or not at all, and archives that are read without ever unpickling."""
 
+import contextlib
 import json
 import os
 import pathlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +22,17 @@ def home() -> pathlib.Path:
     return pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
 
 
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """An `OSError` from inside names the file: one that comes of a full disk does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` on a file beside `path` and renames it into place: readers see the old file or the new one.
 
@@ -30,7 +42,7 @@ def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None
     aside = temporary_name(path)
     at_work.add(aside.name)
     try:
-        with aside.open("xb") as file:
+        with naming(path), aside.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

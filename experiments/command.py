@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cachefl_jax.errors import UsageError
+from cachefl_jax import interrupts
+from cachefl_jax.errors import UsageError, refusal
+from cachefl_jax.files import home
 
 
 def define(*names: str) -> None:
@@ -37,7 +39,8 @@ def required(name: str):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a `UsageError` from either is one line on stderr and exit status 2."""
+    """Parses the flags and calls `main`. Wrong input, and a file system that refuses a file, are one line on stderr and
+    exit status 2; a signal is one line and its own status."""
 
     def guarded(_) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -45,10 +48,28 @@ def run(main: Callable[[], None]) -> None:
         warnings.filterwarnings("ignore", module="PIL")  # it tells of every odd byte of EXIF in images it reads well
         try:
             main()
+            interrupts.unlisten()
+            sys.stdout.flush()  # here, where a refusal can still be told
         except UsageError as error:
             leave(error)
+        except OSError as error:
+            told = refusal(error, places())
+            if told is None:
+                raise
+            leave(told)
 
-    app.run(guarded, flags_parser=parse)
+    interrupts.listen()
+    try:
+        app.run(guarded, flags_parser=parse)
+    except interrupts.Interrupted as interrupted:
+        interrupts.leave(interrupted)
+
+
+def places() -> dict[str, list[str]]:
+    """The folders that a command writes to, by the flag or variable that names them."""
+    flag = flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None
+    workdirs = [flag] if isinstance(flag, str) else flag or []
+    return {"--workdir": workdirs, "CACHEFL_HOME": [str(home())]}
 
 
 def parse(argv: Sequence[str]) -> list[str]:

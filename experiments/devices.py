@@ -1,6 +1,7 @@
 """JAX before it starts: how many devices, in how many processes, and where compiled programs are kept."""
 
 import contextlib
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.experimental import multihost_utils
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
+from cachefl_jax.interrupts import Interrupted
 from cachefl_jax.machine import cores
 
 START_TIMEOUT = 120  # seconds to wait for the other processes
@@ -61,6 +63,24 @@ def as_process_0_has_it(value: float) -> float:
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def in_any_process(number: int | None) -> int | None:
+    """The largest of the numbers that processes have; None where none has one. So all of them leave together."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number or 0)))) or None
+
+
+def leave_together(number: int) -> NoReturn:
+    """Leaves as the signal asks, once every process is ready to: none is then missed by another.
+
+    Raises:
+        Interrupted: always.
+    """
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+    raise Interrupted(number)
 
 
 def least(count: int) -> int:

@@ -17,13 +17,14 @@ from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, stack
 from cachefl_jax.files import read_json, write_json, write_whole
+from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.methods import METHODS
 from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import Learner, build, client_optimizer, server_optimizer
 from experiments.devices import use_devices
 from experiments.engine import plans_of
 from experiments.prepare import Inputs, counted, prepare
-from experiments.workdir import resolved
+from experiments.workdir import Workdir, resolved
 
 BATCH_BYTES = 2**28  # of params that one call gives back
 BATCH_POINTS = 8  # a device and call: the progress bar moves and a kill loses no more
@@ -53,6 +54,8 @@ def run_points(
     for config in configs:
         use_devices(config.engine.devices)
     left = [number for number in range(len(configs)) if number not in lines]
+    if left:
+        Workdir(workdir).refuse_read_only()
     groups: dict[str, list[Prepared]] = {}
     prepared: dict[str, Inputs] = {}
     for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
@@ -61,8 +64,9 @@ def run_points(
         point = Prepared(number, config, inputs, build(config, inputs))
         groups.setdefault(group_of(point), []).append(point)
     plans = [plan_of(group) for group in groups.values()]
-    write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all that can be refused has been
-    with tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
+    if left:
+        write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
+    with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
         for group, plan in zip(groups.values(), plans, strict=True):
             for batch, outcome, seconds in run_group(group, plan, side_by_side):
                 for number, point in enumerate(batch):
@@ -72,6 +76,7 @@ def run_points(
                     lines[point.number] = told
                 bar.update(len(batch))
                 write_lines(workdir / "results.jsonl", lines)
+                leave_if_asked()
     return [lines[number] for number in sorted(lines)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cachefl_jax import costs
+from cachefl_jax import costs, interrupts
 from cachefl_jax.checkpoint import open_checkpoints, restore, rounds_saved
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
@@ -20,7 +20,7 @@ from cachefl_jax.files import read_json
 from cachefl_jax.report import method_table, write_report
 from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
-from experiments.devices import as_process_0_has_it, use_devices
+from experiments.devices import as_process_0_has_it, in_any_process, leave_together, use_devices
 from experiments.engine import Engine, needs_table, start_engine, stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.workdir import Workdir
@@ -43,6 +43,7 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
         summary = read_json(workdir.summary)
         announce(path, summary)
         return summary
+    workdir.refuse_read_only()
     use_devices(config.engine.devices)
     workdir.writes = jax.process_index() == 0
     inputs = prepare(config)
@@ -101,7 +102,11 @@ def run_rounds(
     config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir
 ) -> tuple[ServerState, list[dict]]:
     """The federation, from its last checkpoint if it has one; a line of metrics a round. No engine: nothing is left to
-    train."""
+    train.
+
+    Raises:
+        Interrupted: a signal came; the last round that was done is saved.
+    """
     state = learner.start()
     start = max(rounds_saved(workdir.checkpoints), default=0)
     if start:
@@ -118,7 +123,7 @@ def run_rounds(
     state = place(state, engine.plan)
     number, pace = start, 1
     bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
-    with bar, open_checkpoints(workdir.checkpoints) as checkpoints:
+    with interrupts.finishing(), bar, open_checkpoints(workdir.checkpoints) as checkpoints:
         while number < config.rounds:
             stop = min(next_act(config, number), number + pace, number + engine.capacity)
             state, new = some_rounds(config, learner, engine, state, number, stop)
@@ -129,8 +134,11 @@ def run_rounds(
             bar.update(len(new))
             if new[-1]["test_accuracy"] is not None:
                 bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
-            if number % config.checkpoint_every == 0 or number == config.rounds:
+            leaving = in_any_process(interrupts.asked())
+            if number % config.checkpoint_every == 0 or number == config.rounds or leaving:
                 checkpoints.save(number, state)
+            if leaving:
+                leave_together(leaving)
     return state, records
 
 

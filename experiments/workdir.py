@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import differences, from_json
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.files import naming, read_json, write_arrays, write_json, write_tensors, write_whole
 
 
 class Workdir:
@@ -34,15 +34,10 @@ class Workdir:
         """Stops unless the folder is new, empty, or holds this very config.
 
         Raises:
-            UsageError: it holds another config (the fields that differ are named), or files that are no run's, or
-                cannot be written.
+            UsageError: it holds another config (the fields that differ are named), or files that are no run's.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
-        above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            found = f"{self.path} ({above} is {'not to be written' if above.is_dir() else 'a file'})"
-            raise UsageError("--workdir", found, "a folder that can be written", "name another")
         if self.config.is_file():
             theirs, ours = resolved(from_json(read_json(self.config))), resolved(config)
             fields = differences(theirs, ours)
@@ -53,6 +48,17 @@ class Workdir:
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             value = f"{self.path} with files but no config.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
+
+    def refuse_read_only(self) -> None:
+        """Stops where the folder cannot be written, before anything is computed.
+
+        Raises:
+            UsageError: it, or the folder above that it would be made in, may not be written.
+        """
+        above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            found = f"{self.path} ({above} is {'not to be written' if above.is_dir() else 'a file'})"
+            raise UsageError("--workdir", found, "a folder that can be written", "name another")
 
     def refuse_other_rows(self, card: dict) -> None:
         """Stops where the folder's run had other rows, or dealt them out otherwise, than `card` tells.
@@ -73,7 +79,7 @@ class Workdir:
     def append_metrics(self, records: list[dict]) -> None:
         """Adds a line for each; a line cut short by a kill is dropped by `keep_metrics`."""
         if self.writes:
-            with self.metrics.open("a") as file:
+            with naming(self.metrics), self.metrics.open("a") as file:
                 file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
     def read_metrics(self) -> list[dict]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax.data.disk import sync, write_all, writing
+from cachefl_jax.interrupts import finishing, leave_if_asked
 
 FEATURES, PROGRESS = "features.npy", "progress.jsonl"
 
@@ -52,10 +53,11 @@ def write_blocks(
             file = files.enter_context(opened(folder / FEATURES, state.end))
             progress = files.enter_context(opened(folder / PROGRESS, state.noted))
         if state.rows < rows:
-            with contextlib.closing(blocks(state.rows)) as coming:
+            with finishing(), contextlib.closing(blocks(state.rows)) as coming:
                 for block in coming:
                     state = add(file, np.ascontiguousarray(block, "<f4"), state, leading, what)
                     note(progress, state)
+                    leave_if_asked()
         if state.rows != rows:
             raise ValueError(f"{what}: the blocks ended at row {state.rows} of {rows}")
         with writing(folder):
