@@ -6,8 +6,9 @@ The fields carry transformers' names, and its defaults stand where a file leaves
 import pathlib
 from typing import Any, NamedTuple
 
-from cachefl_jax.clip.checkpoint import FIELD, read_fields, refuse_code
+from cachefl_jax.clip.checkpoint import FIELD, read_fields
 from cachefl_jax.errors import UsageError
+from cachefl_jax.foreign_code import refuse_code
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 

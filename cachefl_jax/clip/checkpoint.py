@@ -84,19 +84,6 @@ def read_fields(path: pathlib.Path) -> dict:
     return fields
 
 
-def refuse_code(path: pathlib.Path, fields: dict) -> None:
-    """Refuses a settings file that names code of the checkpoint's own, which is never run here.
-
-    Without that code the checkpoint would be another model than its authors made, so it is not passed over either.
-
-    Raises:
-        UsageError: the file has such an ``auto_map``.
-    """
-    if fields.get("auto_map"):
-        allowed = "no code of the checkpoint's own: it is never run"
-        raise UsageError(f"{path}: auto_map", fields["auto_map"], allowed, "choose another checkpoint")
-
-
 def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     """The safetensors files of a checkpoint: one, or the shards that its index names.
 
@@ -154,7 +141,8 @@ def convert(name: str, folder: str, settings: pathlib.Path) -> str:
     kind = read_fields(path).get("model_type") if path.is_file() else None
     model = CONVERTERS.get(kind, "AutoModel")
     kinds = [model] if name == folder else [model, "AutoProcessor"]
-    steps = [f"{each}.from_pretrained({name!r}).save_pretrained({folder!r})" for each in kinds]
+    foreign = {each: ", trust_remote_code=False" if each.startswith("Auto") else "" for each in kinds}
+    steps = [f"{each}.from_pretrained({name!r}{foreign[each]}).save_pretrained({folder!r})" for each in kinds]
     return f"from transformers import {', '.join(kinds)}; {'; '.join(steps)}"
 
 

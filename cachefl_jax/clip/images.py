@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cachefl_jax.clip.checkpoint import is_open_clip, refuse_code
+from cachefl_jax.clip.checkpoint import is_open_clip
 from cachefl_jax.errors import UsageError
+from cachefl_jax.foreign_code import refuse_code
 
 FIELD = "clip.checkpoint"
 CROPPING = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}

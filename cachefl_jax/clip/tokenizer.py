@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cachefl_jax.clip.checkpoint import FIELD, read_fields, refuse_code
+from cachefl_jax.clip.checkpoint import FIELD, read_fields
 from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
+from cachefl_jax.foreign_code import refuse_code
 
 CLASSES = ("CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")
 # Either of these sets of files makes a tokenizer.
@@ -108,4 +109,12 @@ def read_tokenizer(name: str, directory: pathlib.Path):
 
     if name in CLASSES:
         return getattr(transformers, name).from_pretrained(str(directory), local_files_only=True)
+    if not is_tokenizer(getattr(transformers, name, None)):  # AutoTokenizer would ask for its code, or take another
+        raise ValueError(f"transformers has no {name}")
     return transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+
+
+def is_tokenizer(value: object) -> bool:
+    from transformers import PreTrainedTokenizerBase
+
+    return isinstance(value, type) and issubclass(value, PreTrainedTokenizerBase)

@@ -75,6 +75,7 @@ def open_all(hub: str, configuration: str) -> dict:
         raise UsageError(FIELD, hub, "with the package datasets installed", "pip install datasets") from error
     for name in ("datasets", "huggingface_hub"):  # what is wrong is said below, once
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False  # versions that run a data set's own code ask otherwise
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     folder = pathlib.Path(hub).expanduser()

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.foreign_code import refuse_code_in
 
 FIELD = "synthesis.pipeline"
 POCKET = pathlib.Path(__file__).parent / "pocket"
@@ -100,7 +101,7 @@ def find_pipeline(name: str) -> pathlib.Path:
 
     try:
         with quiet():
-            return pathlib.Path(DiffusionPipeline.download(name, use_safetensors=True))
+            return pathlib.Path(DiffusionPipeline.download(name, use_safetensors=True, trust_remote_code=False))
     except Exception as error:  # the hub client raises a dozen kinds; all of them mean "not to be had"
         reason = f"{type(error).__name__} from the hub"
         raise UsageError(FIELD, name, ALLOWED, f"{reason}: download it once and name its directory") from error
@@ -110,13 +111,16 @@ def load_pipeline(directory: pathlib.Path):
     """The pipeline in float32, on the accelerator if torch has one.
 
     Raises:
-        UsageError: files missing or broken, no safetensors, or no text-to-image pipeline.
+        UsageError: files missing or broken, no safetensors, code of its own, or no text-to-image pipeline.
     """
     import torch
     from diffusers import DiffusionPipeline
 
+    refuse_code_in(directory)
     try:
-        drawer = DiffusionPipeline.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+        drawer = DiffusionPipeline.from_pretrained(
+            directory, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # each component's loader raises its own kinds
         reason = f"{directory} ({type(error).__name__}: {error})"
         wanted = "a whole pipeline with its weights in safetensors"
