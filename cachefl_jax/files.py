@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and archives that are read without ever unpickling."""
+"""Files that appear whole or not at all, and whether there is room for what they hold."""
 
 import contextlib
 import json
@@ -6,15 +6,17 @@ import os
 import pathlib
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
 from safetensors.numpy import save
 
+from cachefl_jax import machine
 from cachefl_jax.errors import UsageError
 from cachefl_jax.leftovers import at_work, temporary_name
+
+LARGEST_RATIO = 1032  # bytes that one of deflate (zip, gzip) can unpack to: a match of 258 in two bits
 
 
 def home() -> pathlib.Path:
@@ -74,40 +76,34 @@ def read_json(path: pathlib.Path) -> dict:
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz; the same arrays give the same bytes (NumPy's own carry the time of day)."""
+    """Writes a compressed .npz; the same arrays give the same bytes (NumPy's own carry the time of day)."""
 
     def write(file: BinaryIO) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                entry = zipfile.ZipInfo(f"{name}.npy")
+                entry.compress_type = zipfile.ZIP_DEFLATED  # the archive's own does not hold for an entry with a date
+                with archive.open(entry, "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
     write_whole(path, write)
 
 
-def read_arrays(field: str, path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Every array of an .npz.
+def check_room(field: str, path: pathlib.Path, size: int) -> None:
+    """Refuses to unpack or read `size` bytes of a file where there is no memory for them.
 
     Args:
         field: the config field that named the file, for the message.
-        path: the archive.
+        path: the file.
+        size: bytes, unpacked.
 
     Raises:
-        UsageError: the file is missing, is cut short, is no .npz, or holds pickled objects.
+        UsageError: less memory is free.
     """
-    if not path.is_file():
-        raise UsageError(field, str(path), "an existing .npz file", "correct the path")
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "allow_pickle" in str(error) or "pickle" in str(error)
-        reason = "holds pickled objects" if pickled else f"cannot be read as .npz: {error}"
-        mend = "save plain arrays with numpy.savez" if pickled else "write or download it again"
-        raise UsageError(field, f"{path} ({reason})", "an .npz of plain arrays", mend) from error
+    free = machine.free_memory()
+    if free is not None and size > free:
+        allowed = f"what fits into the {free:,} bytes of memory that are free"
+        raise UsageError(field, f"{path} (unpacks to {size:,} bytes)", allowed, "free memory, or bring fewer rows")
 
 
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cachefl_jax.archive import read_arrays
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_arrays, read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -28,10 +29,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_arrays_and_json_read_back(tmp_path):
     arrays = {"a": np.arange(5), "b": np.ones((2, 3), np.float32)}
     write_arrays(tmp_path / "new" / "arrays.npz", arrays)
-    back = read_arrays("field", tmp_path / "new" / "arrays.npz")
+    back = read_arrays("field", tmp_path / "new" / "arrays.npz", arrays)
     assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
     write_json(tmp_path / "value.json", {"x": [1, None]})
     assert read_json(tmp_path / "value.json") == {"x": [1, None]}
+
+
+def test_arrays_are_compressed(tmp_path):
+    """Who holds what of 1,000,000 clients is 104 MB of small numbers, and compresses to a tenth."""
+    arrays = {"offsets": np.arange(0, 300_000, 3), "counts": np.eye(300, dtype=np.int64)}
+    write_arrays(tmp_path / "arrays.npz", arrays)
+    assert (tmp_path / "arrays.npz").stat().st_size < sum(array.nbytes for array in arrays.values()) / 5
 
 
 def test_json_never_holds_nan(tmp_path):

@@ -1,6 +1,7 @@
 """Where features come from, and who holds them."""
 
-from cachefl_jax.data.bank import FeatureBank, Split, class_grid, load_bank, take_shots
+from cachefl_jax.data.bank import FeatureBank, Split, class_grid, take_shots
+from cachefl_jax.data.bank_file import load_bank
 from cachefl_jax.data.card import partition_card
 from cachefl_jax.data.partition import Partition, everything, partition, partition_hash
 

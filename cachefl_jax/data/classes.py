@@ -125,17 +125,37 @@ def spellings(names: Sequence[str]) -> dict[str, int]:
 def check_names(names: Sequence[str]) -> None:
     """Refuses names that are no text, as a folder's may be, or blank, and those that read alike in a prompt."""
     mend = "rename them, or name all classes by data.class_names"
-    garbled = [name for name in names if name.encode(errors="replace").decode() != name]
+    check_text(FIELD, names, mend)
+    read = [name.replace("_", " ").casefold() for name in names]
+    alike = repeated(names, read)
+    if alike:
+        raise UsageError(FIELD, f"{listing(alike)} alike", "names that differ by more than case", mend)
+
+
+def check_text(field: str, names: Sequence[str], mend: str) -> None:
+    """Refuses names that no file can hold as text, or that nobody can see, and those that are given twice: of every
+    source's classes, since a report that fails on one comes after all the training.
+
+    Args:
+        field: where they are from.
+        names: the classes'.
+        mend: what to do about such a name.
+    """
+    garbled = [name for name in names if re.search(r"[\ud800-\udfff]", name)]  # halves of a character, alone
     if garbled:
-        raise UsageError(FIELD, f"{listing(garbled)}, not in UTF-8", "names that are text", mend)
+        raise UsageError(field, f"{listing(garbled)}, not in UTF-8", "names that are text", mend)
     blank = [name for name in names if not name.replace("_", " ").strip()]
     if blank:
-        raise UsageError(FIELD, repr(blank[0]), "names that a prompt shows", mend)
-    read = [name.replace("_", " ").casefold() for name in names]
-    counts = collections.Counter(read)
-    twice = [name for name, text in zip(names, read, strict=True) if counts[text] > 1]
+        raise UsageError(field, repr(blank[0]), "names that a prompt shows", mend)
+    twice = repeated(names, names)
     if twice:
-        raise UsageError(FIELD, f"{listing(twice)} alike", "names that differ by more than case", mend)
+        raise UsageError(field, f"{listing(dict.fromkeys(twice))} twice", "a name of its own for every class", mend)
+
+
+def repeated(names: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The names whose key another name has too."""
+    counts = collections.Counter(keys)
+    return [name for name, key in zip(names, keys, strict=True) if counts[key] > 1]
 
 
 def check_source(source: ImageSet, field: str) -> None:

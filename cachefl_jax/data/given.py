@@ -1,11 +1,17 @@
 """A user's own partition, or that of another run: its partition.npz."""
 
 import pathlib
+from typing import NoReturn
 
 import numpy as np
 
+from cachefl_jax.archive import Archive
+from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_arrays
+from cachefl_jax.files import check_room
+
+FIELD = "partition.path"
+NAMES = ("offsets", "indices")
 
 
 def read_given(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -15,19 +21,26 @@ def read_given(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
         UsageError: it cannot be read, or does not hold each of the `rows` training rows exactly once.
     """
     if not path:
-        raise UsageError("partition.path", "''", "a partition.npz", "--config.partition.path=DIR/partition.npz")
-    arrays = read_arrays("partition.path", pathlib.Path(path))
-    for name in ("offsets", "indices"):
-        if name not in arrays:
-            found = ", ".join(sorted(arrays)) or "nothing"
-            refuse(path, name, "no such array", f"an array of that name (the file has {found})", "add it")
-        shape, kind = arrays[name].shape, arrays[name].dtype
-        if len(shape) != 1 or kind.kind not in "iu":
-            refuse(path, name, f"shape {shape} of {kind}", "one row of whole numbers", "save it as int64")
-    offsets, indices = arrays["offsets"], arrays["indices"]
+        raise UsageError(FIELD, "''", "a partition.npz", "--config.partition.path=DIR/partition.npz")
+    with Archive(FIELD, pathlib.Path(path)) as archive:
+        for name in NAMES:
+            check_array(archive, name)
+        check_room(FIELD, archive.path, sum(archive.header(name).size for name in NAMES))
+        offsets, indices = (archive.read(name) for name in NAMES)
     check_indices(path, indices, rows)
     check_offsets(path, offsets, rows)
     return offsets.astype(np.int64), indices.astype(np.int64)
+
+
+def check_array(archive: Archive, name: str) -> None:
+    """One row of whole numbers, by its header."""
+    if name not in archive.names:
+        found = listing(sorted(archive.names), 12) or "nothing"
+        refuse(archive.path, name, "no such array", f"an array of that name (the file has {found})", "add it")
+    header = archive.header(name)
+    if len(header.shape) != 1 or header.dtype.kind not in "iu":
+        found = f"shape {header.shape} of {header.dtype}"
+        refuse(archive.path, name, found, "one row of whole numbers", "save it as int64")
 
 
 def check_indices(path: str, indices: np.ndarray, rows: int) -> None:
@@ -54,5 +67,5 @@ def check_offsets(path: str, offsets: np.ndarray, rows: int) -> None:
         refuse(path, "offsets", f"{len(offsets)} offsets{ends}", allowed, mend)
 
 
-def refuse(path: str, name: str, value: str, allowed: str, mend: str):
-    raise UsageError(f"partition.path: {path}: {name}", value, allowed, mend)
+def refuse(path: str | pathlib.Path, name: str, value: str, allowed: str, mend: str) -> NoReturn:
+    raise UsageError(f"{FIELD}: {path}: {name}", value, allowed, mend)

@@ -4,7 +4,7 @@ Axis letters: n rows, N classes, H W image.
 """
 
 import hashlib
-import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -113,7 +113,7 @@ def fingerprint_of(*parts: str | np.ndarray) -> str:
 
 
 def listing(names: Iterable[object], shown: int = 3) -> str:
-    """The first few names, and how many more there are; names that are no text become so."""
-    texts = [os.fsencode(str(name)).decode(errors="replace") for name in names]
+    """The first few names, and how many more there are; what is no text in one becomes a replacement character."""
+    texts = [re.sub(r"[\ud800-\udfff]", "\ufffd", str(name)) for name in names]
     more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
     return ", ".join(texts[:shown]) + more

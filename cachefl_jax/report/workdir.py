@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cachefl_jax import files
+from cachefl_jax import archive, files
 from cachefl_jax.data.card import Cells, cells_of
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
@@ -135,7 +135,7 @@ def read_line(place: pathlib.Path, line: bytes) -> dict[str, Any]:
 
 def read_partition(path: pathlib.Path, classes: int) -> tuple[dict[str, np.ndarray], Cells]:
     """partition.npz, and who holds what by it, checked against the offsets beside it."""
-    arrays = read_arrays(path, ("offsets",))
+    arrays = read_arrays(path, ("offsets",), ("indices", "class_counts", "cells", "cell_counts"))
     offsets, counts = arrays["offsets"], arrays.get("class_counts")
     held = [counts] if counts is not None else [arrays.get("cells"), arrays.get("cell_counts")]
     whole = all(array is not None and array.dtype.kind in "iu" for array in (offsets, *held))
@@ -180,10 +180,10 @@ def read_images(path: pathlib.Path, classes: int) -> tuple[np.ndarray | None, np
     return arrays["synthetic"], arrays["real"]
 
 
-def read_arrays(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """All arrays of an .npz, in which ``names`` must be."""
+def read_arrays(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays ``names`` of an .npz, which must be there, and those ``optional`` ones that are."""
     require(path.is_file(), path, "missing", "a file that a run wrote")
-    arrays = files.read_arrays("workdir", path)
+    arrays = archive.read_arrays("workdir", path, (*names, *optional))
     missing = [name for name in names if name not in arrays]
     require(not missing, path, f"no {' and no '.join(missing)}", f"an .npz with {' and '.join(names)}")
     return arrays
