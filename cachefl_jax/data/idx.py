@@ -12,6 +12,7 @@ import pathlib
 import re
 import struct
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,10 +21,13 @@ from cachefl_jax.data.folder import find_root
 from cachefl_jax.data.images import TEMPLATES, ImageSet, LabelledImages, fingerprint_of, listing
 from cachefl_jax.data.splits import find_splits
 from cachefl_jax.errors import UsageError
+from cachefl_jax.files import LARGEST_RATIO, check_room
 
 FIELD = "data.path"
 UINT8 = b"\x00\x00\x08"
 PATTERN = re.compile(r"(?P<split>.+)-(?P<kind>images|labels)[-.]idx[1-4]-ubyte(\.gz)?")
+AXES = range(1, 5)  # numbers of them, as in the files' names
+BLOCK_BYTES = 2**22  # that are unpacked at once
 TEST = "t10k"  # what MNIST calls its test split
 
 
@@ -89,30 +93,54 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     """The uint8 array in an IDX file.
 
     Raises:
-        UsageError: the file is none, or is not exactly as long as its header says.
+        UsageError: the file is none, is not exactly as long as its header says, or there is no memory for it.
     """
     zipped = path.suffix == ".gz"
     try:
         with gzip.open(path, "rb") if zipped else path.open("rb") as file:
-            magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != UINT8:
-                raise refused(path, f"begins with {magic.hex() or 'nothing'}", "an IDX file of uint8, 000008..")
-            header = file.read(4 * magic[3])
-            if len(header) < 4 * magic[3]:
-                raise refused(path, "cut short in its header", "a whole file")
-            shape = struct.unpack(f">{magic[3]}I", header)
-            size, start = math.prod(shape), 4 + len(header)
-            # No more is unpacked than one byte too many, whatever a broken or hostile archive would give.
-            content = file.read(size + 1) if zipped else b""
-            found = len(content) if zipped else path.stat().st_size - start
+            shape, start = read_header(path, file)
+            size = math.prod(shape)
+            values = unpacked(path, file, size) if zipped else b""
+            found = len(values) if zipped else path.stat().st_size - start
     except (OSError, EOFError, zlib.error) as error:
         raise refused(path, f"{type(error).__name__}: {error}", "a readable IDX file") from error
     if found != size:
         excess = "cut short" if found < size else "longer"
         raise refused(path, f"{excess}: {found} values", f"{size} values, as its header says {shape}")
-    if zipped or not size:
-        return np.frombuffer(content, np.uint8).reshape(shape)
+    if not size:
+        raise refused(path, f"no values, of shape {shape}", "one or more")
+    if zipped:
+        return np.frombuffer(values, np.uint8).reshape(shape)
     return np.memmap(path, np.uint8, "r", start, shape)
+
+
+def read_header(path: pathlib.Path, file: BinaryIO) -> tuple[tuple[int, ...], int]:
+    """(shape, bytes of the header)."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != UINT8:
+        raise refused(path, f"begins with {magic.hex() or 'nothing'}", "an IDX file of uint8, 000008..")
+    axes = magic[3]
+    if axes not in AXES:
+        raise refused(path, f"{axes} axes", f"{AXES[0]} to {AXES[-1]}")
+    lengths = file.read(4 * axes)
+    if len(lengths) < 4 * axes:
+        raise refused(path, "cut short in its header", "a whole file")
+    return struct.unpack(f">{axes}I", lengths), 4 + len(lengths)
+
+
+def unpacked(path: pathlib.Path, file: BinaryIO, size: int) -> bytearray:
+    """The `size` values that a header promises; one more where there are more, whatever a hostile archive would give.
+
+    Nothing is allocated for values that the archive's own bytes cannot hold, nor for those that have not come.
+    """
+    packed = path.stat().st_size
+    if size > packed * LARGEST_RATIO:
+        raise refused(path, f"{packed:,} bytes", f"more of them, for the {size:,} values that its header promises")
+    check_room(FIELD, path, size)
+    values = bytearray()
+    while len(values) <= size and (block := file.read(min(BLOCK_BYTES, size + 1 - len(values)))):
+        values += block
+    return values
 
 
 def refused(path: pathlib.Path, found: str, allowed: str) -> UsageError:

@@ -101,6 +101,11 @@ def check_found(config, division: Partition) -> None:
         allowed = f"0 or {division.clients}, the {FOUND[config.name]}"
         raise UsageError("partition.clients", config.clients, allowed, "--config.partition.clients=0")
     poorest = int(division.sizes.argmin())
+    if not division.sizes[poorest]:  # only a file can say so: sites are those of the rows
+        found = f"{config.path}: client {poorest} without rows"
+        allowed = f"one row or more for each client ({(division.sizes == 0).sum()} of {division.clients} have none)"
+        mend = "give them rows, or leave them out: offsets[numpy.diff(offsets, prepend=-1) > 0]"
+        raise UsageError("partition.path", found, allowed, mend)
     if config.least > division.sizes[poorest]:
         allowed = f"at most {division.sizes[poorest]}, what client {poorest} of the {FOUND[config.name]} has"
         mend = "lower it, or give that client more rows: with this scheme none change hands"

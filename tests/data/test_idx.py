@@ -3,10 +3,12 @@
 import gzip
 import pathlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from cachefl_jax import machine
 from cachefl_jax.data import idx
 from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
@@ -89,6 +91,14 @@ IMAGES, LABELS = (encoded(array) for array in arrays(30, 30))
         ("images", IMAGES[:9], r"cut short in its header"),
         ("images", IMAGES[:-1], r"cut short: 359 values\); allowed: 360 values, as its header says \(30, 4, 3\)"),
         ("images", IMAGES + b"x", r"longer: 361 values"),
+        ("images", b"\0\0\x08\x00" + b"x", r"0 axes\); allowed: 1 to 4"),
+        ("images", b"\0\0\x08\x46" + bytes(280), r"70 axes\); allowed: 1 to 4"),
+        (
+            "images",
+            IMAGES[:4] + b"\xff" * 12 + IMAGES[16:],
+            r"cut short: 360 values|more of them, for the 79,",
+        ),
+        ("images", IMAGES[:4] + bytes(4) + b"\xff" * 8, r"no values, of shape \(0, 4294967295, 4294967295\)"),
         ("images", LABELS, r"shape \(30,\)\); allowed: \[n, H, W\]"),
         ("labels", encoded(np.zeros(29, np.uint8)), r"shape \(29,\)\); allowed: \[30\], a label for each image"),
         ("labels", encoded(np.full(30, 3, np.uint8)), r"data.class_names: got 3 names; allowed: at least 4"),
@@ -119,6 +129,26 @@ def test_a_broken_archive_is_named_and_a_bomb_is_not_unpacked(digits_folder, loa
         load(digits_folder)
     archive.write_bytes(gzip.compress(IMAGES + bytes(10_000_000)))
     with pytest.raises(UsageError, match=r"longer: 361 values"):
+        load(digits_folder)
+
+
+def test_what_an_archive_promises_is_held_against_its_bytes_and_the_memory(digits_folder, load, monkeypatch):
+    path = digits_folder / "train-images-idx3-ubyte"
+    path.unlink()
+    archive = path.with_name(f"{path.name}.gz")
+    archive.write_bytes(gzip.compress(IMAGES[:4] + struct.pack(">3I", 10_000, 1000, 100) + IMAGES[16:]))
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"\(\d+ bytes\); allowed: more of them, for the 1,000,000,000 values"):
+        load(digits_folder)
+    noise = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8)  # bytes that could hold 300 MB
+    archive.write_bytes(gzip.compress(IMAGES[:4] + struct.pack(">3I", 1000, 1000, 200) + noise.tobytes()))
+    with pytest.raises(UsageError, match=r"cut short: 300000 values\); allowed: 200000000 values"):
+        load(digits_folder)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+    archive.write_bytes(gzip.compress(IMAGES))
+    monkeypatch.setattr(machine, "free_memory", lambda: 359)
+    with pytest.raises(UsageError, match=r"\(unpacks to 360 bytes\); allowed: what fits into the 359 bytes"):
         load(digits_folder)
 
 

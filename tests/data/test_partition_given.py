@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cachefl_jax import machine
 from cachefl_jax.config import default
 from cachefl_jax.data.partition import partition, partition_hash
 from cachefl_jax.errors import UsageError
@@ -86,6 +87,23 @@ def test_other_clients_than_the_config_says_are_refused(tmp_path):
         given(path, clients=20)
     with pytest.raises(UsageError, match=r"^partition.least: got 2; allowed: at most 1, what client 1 of the clients"):
         given(path, least=2)
-    np.savez(path, offsets=np.array([0, 0, 12]), indices=np.arange(12))
-    with pytest.raises(UsageError, match=r"^partition.least: got 1; allowed: at most 0, what client 0 of the clients"):
+
+
+def test_clients_without_rows_are_told_as_such_and_can_be_left_out(tmp_path):
+    """ "partition.least: at most 0" named a field that may not be 0."""
+    path, offsets = tmp_path / "partition.npz", np.array([0, 5, 5, 6, 6, 12])
+    np.savez(path, offsets=offsets, indices=np.arange(12))
+    told = r"^partition.path: got .*npz: client 1 without rows; allowed: one row or more .*\(2 of 5 have none\)"
+    with pytest.raises(UsageError, match=told):
+        given(path)
+    np.savez(path, offsets=offsets[np.diff(offsets, prepend=-1) > 0], indices=np.arange(12))  # the mend
+    assert given(path).sizes.tolist() == [5, 1, 6]
+
+
+def test_a_file_that_claims_more_than_it_holds_or_than_fits_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "partition.npz"
+    np.savez(path, **GOOD, other=np.array([{}], object))  # what is not asked for is not read
+    assert given(path).clients == 3
+    monkeypatch.setattr(machine, "free_memory", lambda: 100)
+    with pytest.raises(UsageError, match=r"^partition.path: got .*\(unpacks to 128 bytes\)"):
         given(path)
