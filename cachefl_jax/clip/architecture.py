@@ -10,6 +10,7 @@ from cachefl_jax.clip.checkpoint import FIELD, read_fields
 from cachefl_jax.errors import UsageError
 from cachefl_jax.foreign_code import refuse_code
 
+LARGEST = 2**31 - 1  # of a config's numbers
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 
 
@@ -127,12 +128,14 @@ def misfit(name: str, value: Any, sample: Any) -> str | None:
     if name == "vision_use_head":
         return None if value is True else "true"
     if isinstance(sample, float):
-        return None if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        low = -LARGEST if name == "logit_scale_init_value" else 0
+        return None if number and low <= value <= LARGEST else f"a number from {low} to {LARGEST}"
     if value is None and sample is None:
         return None
     least = 0 if name == "eos_token_id" else 1
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and value >= least else f"a whole number, {least} or more"
+    return None if whole and least <= value <= LARGEST else f"a whole number from {least} to {LARGEST}"
 
 
 def check_sizes(config: CLIPConfig, where: str) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 from flax import nnx
 
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig
+from cachefl_jax.clip.checkpoint import OPEN_CLIP_CONFIG
+from cachefl_jax.clip.claims import check_claims, open_clip_claims
 from cachefl_jax.clip.costs import ModelCosts, TowerCosts, product_flops, text_costs, tower_costs, whole_costs
 from cachefl_jax.clip.model import CLIP, TextTower, exact_products, linear
 from cachefl_jax.clip.open_clip_config import read_open_clip_config
@@ -88,8 +90,11 @@ def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLI
         UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
             named.
     """
-    abstract = abstract_open_clip(directory, dtype)
-    readers = split_attention(read_tensors(directory))
+    config, stored = read_open_clip_config(directory), read_tensors(directory)
+    claims = open_clip_claims(config.vision, config.text, config.features)
+    shapes = {name: reader.shape for name, reader in stored.items()}
+    check_claims(claims, shapes, f"{directory / OPEN_CLIP_CONFIG}: model_cfg")
+    abstract, readers = abstract_open_clip(directory, dtype), split_attention(stored)
     counters = [name for name in readers if name.endswith(".num_batches_tracked")]  # of training's batch norms
     return fill(abstract, readers, str(directory), open_clip_name, counters)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cachefl_jax.clip.architecture import TextConfig, VisionConfig
+from cachefl_jax.clip.architecture import LARGEST, TextConfig, VisionConfig
 from cachefl_jax.clip.checkpoint import FIELD, OPEN_CLIP_CONFIG, read_fields
 from cachefl_jax.clip.images import Preparation
 from cachefl_jax.clip.resnet import STRIDE, ResNetShape
@@ -36,6 +36,7 @@ READ = {
 PLAIN = {"vision_cfg.pool_type": "tok", "vision_cfg.pos_embed_type": "learnable"}
 PLAIN |= {"text_cfg.pool_type": "argmax", "text_cfg.proj_type": "linear", "text_cfg.eos_id": 2}
 RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+WIDEST = 100  # a block's inner layer, in times its width
 # OpenAI's, which open_clip takes where a config is silent.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -157,8 +158,8 @@ def heads(vision: Section, width: int) -> int:
 
 def inner_width(section: Section, width: int) -> int:
     ratio = section.fields.get("mlp_ratio", 4.0)
-    if not is_number(ratio) or not 0 < ratio < math.inf:
-        raise UsageError(section.called("mlp_ratio"), ratio, "a number above 0", TAKE_OWN)
+    if not is_number(ratio) or not 0 < ratio <= WIDEST:
+        raise UsageError(section.called("mlp_ratio"), ratio, f"a number above 0, {WIDEST} or less", TAKE_OWN)
     return int(width * ratio)
 
 
@@ -170,8 +171,8 @@ def image_size(vision: Section) -> int:
 
 
 def whole(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(name, value, "a whole number above 0", TAKE_OWN)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+        raise UsageError(name, value, f"a whole number from 1 to {LARGEST}", TAKE_OWN)
     return value
 
 

@@ -4,10 +4,9 @@ Only the numpy loader of ``safetensors`` is used, so neither torch nor transform
 nothing is ever unpickled.
 """
 
-import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from cachefl_jax.clip.architecture import read_config
 from cachefl_jax.clip.checkpoint import FIELD, is_open_clip, weight_files
 from cachefl_jax.clip.checkpoint import POCKET as POCKET
 from cachefl_jax.clip.checkpoint import find_checkpoint as find_checkpoint
+from cachefl_jax.clip.claims import check_claims, config_claims
 from cachefl_jax.clip.model import CLIP
 from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.errors import UsageError
@@ -56,7 +56,9 @@ def load_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
         from cachefl_jax.clip.open_clip import load_open_clip
 
         return load_open_clip(directory, dtype)
-    return fill(abstract_clip(directory, dtype), read_tensors(directory), str(directory), tensor_name, POSITION_IDS)
+    claims, readers = config_claims(read_config(directory)), read_tensors(directory)
+    check_claims(claims, {name: reader.shape for name, reader in readers.items()}, str(directory / "config.json"))
+    return fill(abstract_clip(directory, dtype), readers, str(directory), tensor_name, POSITION_IDS)
 
 
 def abstract_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
@@ -121,7 +123,22 @@ def save_clip(model: CLIP, config: "transformers.CLIPConfig", directory: pathlib
     config.save_pretrained(directory)
 
 
-def read_tensors(directory: pathlib.Path) -> dict[str, Callable[[], np.ndarray]]:
+class Stored(NamedTuple):
+    """A tensor of a file; calling it reads it.
+
+    The file is opened for it alone: what is mapped of a file stays in memory until it is closed.
+    """
+
+    path: pathlib.Path
+    name: str
+    shape: tuple[int, ...]
+
+    def __call__(self) -> np.ndarray:
+        with safe_open(self.path, "numpy") as file:
+            return file.get_tensor(self.name)
+
+
+def read_tensors(directory: pathlib.Path) -> dict[str, Stored]:
     """What reads each tensor of a checkpoint's safetensors, as it is stored: one at a time, so that memory holds the
     weights once.
 
@@ -132,21 +149,17 @@ def read_tensors(directory: pathlib.Path) -> dict[str, Callable[[], np.ndarray]]
     for path in weight_files(directory):
         try:
             with safe_open(path, "numpy") as file:
-                types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                types = {name: part.get_dtype() for name, part in slices.items()}
+                shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
         except (SafetensorError, OSError) as error:
             raise UsageError(FIELD, f"{path} ({error})", "a whole safetensors file", "download it again") from error
         others = sorted(set(types.values()) - READABLE)
         if others:
             wanted, mend = "float32, float16 or bfloat16 tensors", "take the checkpoint's unquantised weights"
             raise UsageError(FIELD, f"{path} (tensors of {', '.join(others)})", wanted, mend)
-        readers |= {name: functools.partial(read_tensor, path, name) for name in types}
+        readers |= {name: Stored(path, name, shape) for name, shape in shapes.items()}
     return readers
-
-
-def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
-    """One tensor. The file is opened for it alone: what is mapped of a file stays in memory until it is closed."""
-    with safe_open(path, "numpy") as file:
-        return file.get_tensor(name)
 
 
 def tensor_name(path, ndim: int) -> tuple[str, tuple[int, ...] | None]:
