@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 from cachefl_jax.errors import UsageError
 
@@ -116,14 +117,28 @@ def present(path: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
     """`path`, where it is a file.
 
     Raises:
-        UsageError: it is not; with the conversion where there are pickled weights in its stead.
+        UsageError: it is not; with what to do about the weights that lie there in its stead.
     """
     if path.is_file():
         return path
-    pickled = sorted(file.name for file in directory.glob("*.bin"))
-    found = f"{pickled[0]} only" if pickled else "no weights"
-    mend = conversion(directory) if pickled else "download them, or name another directory"
+    found, mend = in_its_stead(path, directory)
     raise UsageError(FIELD, f"{directory} ({found})", f"weights in {path.name}", mend)
+
+
+def in_its_stead(path: pathlib.Path, directory: pathlib.Path) -> tuple[str, str]:
+    """(what there is of weights where `path` is not, what makes it a checkpoint that can be read)."""
+    others = sorted(file.name for file in directory.glob("*.safetensors"))
+    shards = [name for name in others if re.search(r"-\d+-of-\d+", name)]
+    if shards:
+        index = INDEX if path.name == WEIGHTS else f"{path.name}.index.json"
+        return f"shards such as {shards[0]}, without {index}", f"download {index} from the checkpoint's page as well"
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        return f"{others[0]}{more} only", f"rename {others[0]} to {path.name} if these are the model's weights"
+    pickled = sorted(file.name for file in directory.glob("*.bin"))
+    if pickled:
+        return f"{pickled[0]} only", conversion(directory)
+    return "no weights", "download them, or name another directory"
 
 
 def conversion(directory: pathlib.Path) -> str:

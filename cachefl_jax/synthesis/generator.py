@@ -117,6 +117,7 @@ def load_pipeline(directory: pathlib.Path):
     from diffusers import DiffusionPipeline
 
     refuse_code_in(directory)
+    refuse_variants(directory)
     try:
         drawer = DiffusionPipeline.from_pretrained(
             directory, use_safetensors=True, local_files_only=True, trust_remote_code=False
@@ -130,6 +131,22 @@ def load_pipeline(directory: pathlib.Path):
         raise UsageError(FIELD, kind, "a pipeline that draws images from text", "name a text-to-image model")
     drawer.set_progress_bar_config(disable=True)
     return drawer.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def refuse_variants(directory: pathlib.Path) -> None:
+    """Refuses parts whose weights have a variant's name alone, such as ``....fp16.safetensors``: none would be found.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    for part in sorted(path for path in directory.iterdir() if path.is_dir()):
+        names = sorted(path.name for path in part.glob("*.safetensors"))
+        if names and all(name.count(".") > 1 for name in names):
+            found = f"{directory} ({part.name}/{names[0]} only)"
+            mend = "take the weights without a variant from the pipeline's page"
+            if "-of-" not in names[0]:  # of shards the index would have to be rewritten too
+                mend = f"rename it to {names[0].split('.')[0]}.safetensors, and the other parts' likewise"
+            raise UsageError(FIELD, found, "weights without a variant such as fp16 in their names", mend)
 
 
 def check_lengths(drawer, prompts: Sequence[str]) -> None:

@@ -78,6 +78,30 @@ def copy(tmp_path) -> pathlib.Path:
     return shutil.copytree(POCKET, tmp_path / "copy")
 
 
+def test_a_variant_alone_is_refused_with_the_name_that_it_needs(copy):
+    """What is told is done: then it is read."""
+    weights = copy / "model.safetensors"
+    weights.rename(copy / "model.fp16.safetensors")
+    with pytest.raises(
+        UsageError, match=r"\(model.fp16.safetensors only\).*rename model.fp16.safetensors to model.safe"
+    ):
+        weight_files(copy)
+    (copy / "model.fp16.safetensors").rename(weights)
+    assert weight_files(copy) == [weights]
+
+
+@pytest.mark.parametrize(
+    ("settings", "index"), [("config.json", "model.safetensors.index.json"), (None, f"{OPEN_CLIP_WEIGHTS}.index.json")]
+)
+def test_shards_without_their_index_are_told_as_what_they_are(tmp_path, settings, index):
+    (tmp_path / (settings or OPEN_CLIP_CONFIG)).write_text('{"model_type": "clip"}')
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"")
+    line = rf"shards such as model-00001-of-00002.safetensors, without {index}\).*mend: download {index}"
+    with pytest.raises(UsageError, match=line):
+        weight_files(tmp_path)
+
+
 def test_a_digest_without_weights_is_refused(copy):
     (copy / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="no weights"):

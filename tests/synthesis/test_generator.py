@@ -156,6 +156,17 @@ def test_pickled_weights_are_refused(copied):
         generate(str(copied), ["the digit two."], [0], 1, 1.0)
 
 
+def test_a_variant_alone_is_refused_with_the_names_that_it_needs(copied):
+    """What is told is done: then it draws."""
+    for weights in copied.glob("*/*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    with pytest.raises(UsageError, match=r"text_encoder/model.fp16.safetensors only\).*rename it to model.safetensors"):
+        generate(str(copied), ["the digit two."], [0], 1, 1.0)
+    for weights in copied.glob("*/*.safetensors"):
+        weights.rename(weights.with_name(weights.name.replace(".fp16", "")))
+    assert generate(str(copied), ["the digit two."], [0], 1, 1.0).shape == (1, 32, 32, 3)
+
+
 def test_a_prompt_that_would_be_cut_off_is_refused():
     prompt = "a photo of the digit, of the digit, of the digit, of the digit two."
     with pytest.raises(UsageError, match=r"synthesis\.prompts.*at most 16 tokens"):
