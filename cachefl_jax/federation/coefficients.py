@@ -2,7 +2,6 @@
 `dual`).
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 
 from cachefl_jax.federation.gram import gradient_square, gram_product
 from cachefl_jax.federation.lanes import Block, Lanes, State, Step
-from cachefl_jax.federation.local import LocalTraining, clip_scale, epoch_order
+from cachefl_jax.federation.local import LocalTraining, clip_scale
 from cachefl_jax.federation.optimizers import sgd
+from cachefl_jax.federation.orders import order_widths, shuffled_orders
 from cachefl_jax.federation.problem import Problem
 from cachefl_jax.federation.updates import add_batch, apply_optimizer, when_taken
 
@@ -93,21 +93,10 @@ def train_group(
 
 
 def epoch_orders(local: LocalTraining, keys: jax.Array, counts: jax.Array) -> jax.Array:
-    """Each lane's `epoch_order`, [L, capacity].
-
-    Sorted no wider than twice the first lane's rows: most clients are much smaller than the largest of all, and an
-    order does not depend on the width.
-    """
-    widths = [local.capacity]
-    while local.shuffle and widths[-1] > local.batch_size:
-        widths.append(-(-widths[-1] // 2))
-
-    def order(width: int) -> jax.Array:
-        orders = jax.vmap(epoch_order, (None, 0, 0))(local._replace(capacity=width), keys, counts)
-        return jnp.pad(orders, ((0, 0), (0, local.capacity - width)))
-
-    narrowest = (jnp.asarray(widths) >= counts[0]).sum() - 1
-    return jax.lax.switch(narrowest, [functools.partial(order, width) for width in widths])
+    """The order in which an epoch takes each lane's rows, [L, capacity]; the first lane has the most."""
+    if not local.shuffle:
+        return jnp.tile(jnp.arange(local.capacity), (len(keys), 1))
+    return shuffled_orders(keys, counts, counts[0], order_widths(local.capacity, local.batch_size, ratio=2))
 
 
 def look(local, scores_shape, block, lanes, problem, orders, at, state, learnt) -> tuple[Step, jax.Array]:

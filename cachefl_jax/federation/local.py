@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import optax
 
 from cachefl_jax.federation.optimizers import Hyper
+from cachefl_jax.federation.orders import order_widths, shuffled_orders
 
 Params = Any
+NARROW = 128  # rows that are always sorted: fewer would save less than another program costs to compile
 
 
 class Linear(NamedTuple):
@@ -67,6 +69,7 @@ class Rows(NamedTuple):
 
     start: jax.Array  # [] into `indices`
     count: jax.Array  # [] rows, at most LocalTraining.capacity
+    most: jax.Array | None = None  # [] at least `count`; one number for clients that `jax.vmap` trains side by side
 
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
@@ -117,8 +120,7 @@ def train_client(
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
     """
     optimizer = local.optimizer(hyper)
-    epoch_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(local.epochs))
-    orders = jax.vmap(epoch_order, (None, 0, None))(local, epoch_keys, rows.count)  # [epochs, capacity]
+    orders = client_orders(local, key, rows)
     steps, batches = step_count(local, rows.count), step_count(local, rows.count) // local.epochs
 
     def step(number, carry):
@@ -183,20 +185,14 @@ def clip_scale(hyper: Hyper, norm: jax.Array) -> jax.Array:
     return jnp.minimum(1.0, hyper.clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
 
 
-def epoch_order(local: LocalTraining, key: jax.Array, count: jax.Array) -> jax.Array:
-    """The places 0..count-1 in the order in which an epoch takes them, in the first `count` of [capacity]."""
-    return shuffled(key, count, local.capacity) if local.shuffle else jnp.arange(local.capacity)
-
-
-def shuffled(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
-    """A random order of 0..count-1 in the first `count` places of [capacity].
-
-    Sorts uniform draws rather than permuting: draws do not depend on how many follow them, a permutation does, and a
-    client must see the same batches whatever the capacity its neighbours force.
-    """
-    places = jnp.arange(capacity)
-    draws = jax.random.uniform(key, (capacity,))
-    return jnp.argsort(jnp.where(places < count, draws, 2.0))
+def client_orders(local: LocalTraining, key: jax.Array, rows: Rows) -> jax.Array:
+    """The order in which each epoch takes the places 0..count-1, in the first `count` of [epochs, capacity]."""
+    if not local.shuffle:
+        return jnp.tile(jnp.arange(local.capacity), (local.epochs, 1))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(local.epochs))
+    widths = order_widths(local.capacity, max(NARROW, local.batch_size), ratio=4)
+    most = rows.count if rows.most is None else rows.most
+    return shuffled_orders(keys, jnp.full(local.epochs, rows.count), most, widths)
 
 
 def gather(data, indices: jax.Array, rows: Rows, picked: jax.Array):

@@ -11,7 +11,7 @@ import pytest
 
 from cachefl_jax.federation import Plan, plan_batches
 from cachefl_jax.federation.cohort import by_size, deal
-from cachefl_jax.federation.local import shuffled
+from cachefl_jax.federation.orders import shuffled
 
 # One row, fewer than a batch, whole batches, a row over; two of the same size.
 SIZES = [1, 7, 12, 3, 9, 12]

@@ -17,7 +17,7 @@ import torch
 from cachefl_jax.config import default
 from cachefl_jax.data import FeatureBank, Partition, class_grid, load_bank, partition
 from cachefl_jax.federation import plan_batches
-from cachefl_jax.federation.local import shuffled
+from cachefl_jax.federation.orders import shuffled
 
 EPSILON = 1e-4  # AdamW's
 ROUNDS = 3
