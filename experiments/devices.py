@@ -8,6 +8,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
+from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
 from cachefl_jax.interrupts import Interrupted
@@ -47,6 +48,7 @@ def use_devices(count: int) -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(home() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    replace_damaged_entries()
     # Not jax.process_count(): it would start JAX, which then has its CPU devices.
     processes = flags.FLAGS.processes if "processes" in flags.FLAGS and flags.FLAGS.is_parsed() else 1
     if count % processes:

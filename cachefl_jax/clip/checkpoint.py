@@ -129,9 +129,10 @@ def in_its_stead(path: pathlib.Path, directory: pathlib.Path) -> tuple[str, str]
     """(what there is of weights where `path` is not, what makes it a checkpoint that can be read)."""
     others = sorted(file.name for file in directory.glob("*.safetensors"))
     shards = [name for name in others if re.search(r"-\d+-of-\d+", name)]
+    if shards and path.name == WEIGHTS:
+        return f"shards such as {shards[0]}, without {INDEX}", f"download {INDEX} from the checkpoint's page as well"
     if shards:
-        index = INDEX if path.name == WEIGHTS else f"{path.name}.index.json"
-        return f"shards such as {shards[0]}, without {index}", f"download {index} from the checkpoint's page as well"
+        return f"shards such as {shards[0]}", f"download {path.name}: this format is read from one file"
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         return f"{others[0]}{more} only", f"rename {others[0]} to {path.name} if these are the model's weights"

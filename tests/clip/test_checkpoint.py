@@ -91,13 +91,16 @@ def test_a_variant_alone_is_refused_with_the_name_that_it_needs(copy):
 
 
 @pytest.mark.parametrize(
-    ("settings", "index"), [("config.json", "model.safetensors.index.json"), (None, f"{OPEN_CLIP_WEIGHTS}.index.json")]
+    ("settings", "line"),
+    [
+        ("config.json", r"shards such as model-00001-of-00002.safetensors, without (\S+)\).*mend: download \1"),
+        (OPEN_CLIP_CONFIG, f"shards such as model-00001-of-00002.safetensors.*mend: download {OPEN_CLIP_WEIGHTS}"),
+    ],
 )
-def test_shards_without_their_index_are_told_as_what_they_are(tmp_path, settings, index):
-    (tmp_path / (settings or OPEN_CLIP_CONFIG)).write_text('{"model_type": "clip"}')
+def test_shards_without_their_index_are_told_as_what_they_are(tmp_path, settings, line):
+    (tmp_path / settings).write_text('{"model_type": "clip"}')
     for number in (1, 2):
         (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"")
-    line = rf"shards such as model-00001-of-00002.safetensors, without {index}\).*mend: download {index}"
     with pytest.raises(UsageError, match=line):
         weight_files(tmp_path)
 
