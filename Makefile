@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/demo
 
 test: .venv/tested lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 lint: .venv/tested
 	$(BIN)/ruff check .
