@@ -87,7 +87,7 @@ def default() -> ConfigDict:
             "eval_every": 1,
             "checkpoint_every": 10,
             "engine": {
-                "strategy": "auto",  # measured on the first round, where a run is long enough to gain by it
+                "strategy": "auto",  # the best by experience; measured where a run is long enough to gain by it
                 "client_chunk": 0,  # clients side by side on a device; 0 = choose
                 "block_rows": 0,  # rows that the dual strategy takes at a time; 0 = choose
                 "devices": 0,  # 0 = all; on a CPU each core is one

@@ -22,7 +22,7 @@ from cachefl_jax.methods import METHODS
 from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import Learner, build, client_optimizer, server_optimizer
 from experiments.devices import use_devices
-from experiments.engine import plans_of
+from experiments.plans import plans_of
 from experiments.prepare import Inputs, counted, prepare
 from experiments.workdir import Workdir, resolved
 

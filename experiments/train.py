@@ -21,7 +21,9 @@ from cachefl_jax.report import method_table, write_report
 from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
 from experiments.devices import as_process_0_has_it, in_any_process, leave_together, use_devices
-from experiments.engine import Engine, needs_table, start_engine, stored
+from experiments.engine import start_engine
+from experiments.filling import Engine, needs_table
+from experiments.plans import stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.workdir import Workdir
 

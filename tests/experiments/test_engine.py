@@ -1,6 +1,9 @@
 """The plan of a run: every strategy by its name, what fits, what is measured, and that a choice stays."""
 
+import itertools
 import json
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import plan as plans
 from cachefl_jax.rules import STRATEGIES
-from experiments import engine
+from experiments import engine, filling
+from experiments.plans import describe
 from experiments.train import rehearse, train_and_evaluate
 
 
@@ -28,6 +32,12 @@ def make_config(make_bank):
         return config
 
     return make
+
+
+def measure_all(monkeypatch) -> None:
+    """Every run is long enough to measure, and all that it can."""
+    monkeypatch.setattr(engine, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(engine, "SHARE", 1e9)
 
 
 def keys_of(folder) -> np.ndarray:
@@ -63,18 +73,75 @@ def test_a_short_run_measures_nothing_and_takes_what_experience_says(make_config
 
 def test_a_long_run_measures_says_what_it_chose_and_keeps_to_it(make_config, tmp_path, capsys, monkeypatch):
     config = make_config(**{"seed": 5})
-    monkeypatch.setattr(engine, "WORTH_MEASURING", 0.0)
+    measure_all(monkeypatch)
     seconds = iter([3.0, 2.5, 1.0, 2.0, 4.0, 5.0, 6.0, 7.0])
     monkeypatch.setattr(engine, "seconds_a_round", lambda *_: next(seconds))
     train_and_evaluate(config, tmp_path / "measured")
     record = json.loads((tmp_path / "measured" / "engine.json").read_text())
     assert min(record["seconds_per_round"].values()) == 1.0
-    assert list(record["seconds_per_round"]).index(engine.describe(plans.Plan(**record["plan"]))) == 2
-    assert "measured against the others" in capsys.readouterr().err
+    assert list(record["seconds_per_round"]).index(describe(plans.Plan(**record["plan"]))) == 2
+    assert "measured: dual" in capsys.readouterr().err
     monkeypatch.setattr(engine, "seconds_a_round", None)  # the same again is not measured again
     train_and_evaluate(config, tmp_path / "again")
     assert plan_of(tmp_path / "again") == record["plan"]
     assert (keys_of(tmp_path / "again") == keys_of(tmp_path / "measured")).all()
+    monkeypatch.undo()  # a short run's plan does not depend on what a long one has measured
+    train_and_evaluate(config, tmp_path / "short")
+    assert plan_of(tmp_path / "short") != record["plan"]
+
+
+@pytest.mark.parametrize("pace", [1e-9, 1e4], ids=["idle", "busy"])
+def test_a_short_runs_plan_does_not_depend_on_the_clock(make_config, tmp_path, monkeypatch, pace):
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) ** 0.5 * pace)  # later rounds seem faster
+    train_and_evaluate(make_config(seed=6), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "engine.json").read_text())
+    assert record["plan"]["strategy"] == "dual"
+    assert record["seconds_per_round"] == {}
+
+
+def test_measuring_keeps_one_plans_arrays_on_the_devices_and_ends_with_its_budget(make_config, tmp_path, monkeypatch):
+    seen, asked = [], []
+
+    def seconds(engine, learner, best=np.inf):
+        assert all(array() is None for array in seen), "the plan before this one still holds the data"
+        seen.append(weakref.ref(engine.problem.data.features))
+        asked.append(best)
+        return [1.0, 3.0, 2.0][len(seen) - 1]
+
+    measure_all(monkeypatch)
+    monkeypatch.setattr(engine, "seconds_a_round", seconds)
+    # Of 40 rounds of a second 15% is 6 s: the first takes 2, and so does each of the others, by a clock that stands.
+    monkeypatch.setattr(engine, "SHARE", 0.15)
+    ticks = iter([0.0, 0.0, 0.0, 0.0, 3.0])
+    monkeypatch.setattr(engine, "since", lambda began: next(ticks))
+    config = make_config(**{"seed": 7, "rounds": 40, "eval_every": 40, "checkpoint_every": 40})
+    train_and_evaluate(config, tmp_path / "run")
+    assert asked == [np.inf, 1.0, 1.0]
+    assert plan_of(tmp_path / "run")["strategy"] == "dual"
+
+
+def test_a_plan_that_is_slower_is_dropped_after_one_round(monkeypatch):
+    rounds = []
+    slow = filling.Engine(plans.Plan(), lambda *_: (rounds.append(1), None), 1, None, None, {})
+    learner = type("Learner", (), {"start": staticmethod(dict)})
+    monkeypatch.setattr(engine, "since", lambda began: 2.0)
+    assert engine.seconds_a_round(slow, learner, best=1.0) == 2.0
+    assert len(rounds) == 1
+    assert engine.seconds_a_round(slow, learner, best=1.9) == 2.0
+    assert len(rounds) == 3
+
+
+def test_a_run_of_few_rounds_or_little_work_measures_nothing(make_config, monkeypatch):
+    class Learner:
+        params, client_rows = {"w": np.zeros((1000, 512))}, np.full(6, 30_000)
+        local = plans.LocalTraining(None, None, 1, 32, 30_016)
+
+    for rounds, clients, expected in ((3, 6, False), (30, 6, True), (30, 1, True), (10_000, 6, True)):
+        config = make_config(rounds=rounds, cohort=clients)
+        assert engine.worth_measuring(config, Learner) == expected, (rounds, clients)
+    Learner.client_rows = np.full(6, 30)
+    assert not engine.worth_measuring(make_config(rounds=1000), Learner)
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_what_fits(
@@ -85,7 +152,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_wh
         train_and_evaluate(make_config(**{"engine.strategy": name, "engine.devices": 1}), tmp_path / name)
         needs[name] = sum(json.loads((tmp_path / name / "engine.json").read_text())["bytes"].values())
     assert needs["scan"] < needs["vmap"]
-    monkeypatch.setattr(engine, "free", lambda: (needs["scan"] + needs["vmap"]) // 2)
+    monkeypatch.setattr(filling, "free", lambda: (needs["scan"] + needs["vmap"]) // 2)
     with pytest.raises(UsageError, match=r"engine.strategy: got vmap, which needs .* mend: engine.strategy=scan"):
         train_and_evaluate(make_config(**{"engine.strategy": "vmap", "engine.devices": 1}), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()

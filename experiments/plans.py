@@ -1,0 +1,94 @@
+"""The plans that a config allows, and the choice among them that an earlier run has stored."""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import STRATEGIES, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.files import read_json
+from cachefl_jax.machine import cores
+from experiments.build import Learner
+
+
+def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
+    """The plans that the config allows, the one that is best by experience first: on a CPU, whose every core is a
+    device, the caches reward one client at a time; on an accelerator many side by side fill it."""
+    engine, count = config.engine, config.engine.devices or jax.device_count()
+    (leaf,) = jax.tree.leaves(learner.params)
+    cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
+    shapes = Shapes(learner.client_rows, cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
+    spreads = [count]
+    if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
+        spreads.append(1)  # one CPU device uses all cores too, by splitting every product
+    processes = jax.process_count()
+    if processes > 1 and count != jax.device_count():
+        allowed = f"0 or {jax.device_count()}, the devices of all {processes} processes"
+        raise UsageError("engine.devices", count, allowed, "leave none of them out")
+    if processes > 1 and cohort < count:
+        allowed = f"at least {count}, the devices of all {processes} processes"
+        raise UsageError("cohort", cohort, allowed, f"raise it, or use engine.devices={processes} or fewer processes")
+    spreads = sorted({min(spread, cohort) for spread in spreads}, reverse=True)
+    names = [engine.strategy]
+    if engine.strategy == "auto":
+        names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "vmap", "scan"]
+        names = ["dual", *names] if fits_dual(learner.local) else names
+    return [
+        make_plan(name, learner.local, shapes, spread, engine.client_chunk, engine.block_rows, backend)
+        for name in names
+        for spread in spreads
+    ]
+
+
+def describe(plan: Plan) -> str:
+    """A plan in words."""
+    side = f" of {plan.client_chunk} clients" if plan.strategy in ("chunk", "dual") else ""
+    spread = f" on {plan.devices} devices" if plan.devices > 1 else ""
+    return f"{plan.strategy}{side}{spread}"
+
+
+def stored(file: pathlib.Path) -> Plan | None:
+    """The plan of a record; None where there is none, it is damaged, or there are other devices now."""
+    try:
+        plan = Plan(**read_json(file)["plan"]) if file.is_file() else None
+    except (UsageError, KeyError, TypeError):
+        return None
+    if plan is None or plan.devices > jax.device_count():
+        return None
+    # All processes take part, or those that do not would wait for ever.
+    return plan if jax.process_count() == 1 or plan.devices == jax.device_count() else None
+
+
+def stored_run(file: pathlib.Path) -> Plan | None:
+    """The plan that a run was begun with; says so where it cannot go on by it."""
+    plan = stored(file)
+    if plan is None:
+        told = "is damaged or names other devices than there are: another plan is chosen, equal up to rounding"
+        print(f"{file} {told}", file=sys.stderr)
+    return plan
+
+
+def agreed(plan: Plan | None) -> Plan | None:
+    """The plan that process 0 knows, told to all."""
+    if jax.process_count() == 1:
+        return plan
+    numbers = [-1, 0, 0, 0] if plan is None else [STRATEGIES.index(plan.strategy), *plan[1:]]
+    name, *sizes = multihost_utils.broadcast_one_to_all(np.asarray(numbers)).tolist()
+    return None if name < 0 else Plan(STRATEGIES[name], *sizes)
+
+
+def fingerprint(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bool) -> str:
+    """What a choice holds for: shapes, local training, plans to choose from, machine and JAX, and whether a run is long
+    enough to measure: a short run's plan must not depend on what long ones have measured before."""
+    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
+    sizes = np.percentile(learner.client_rows, [0, 25, 50, 75, 100]).tolist()
+    machine = [jax.devices()[0].device_kind, cores(), jax.device_count(), jax.__version__]
+    local = {name: value for name, value in config.local.items() if isinstance(value, (int, str))}
+    parts = [shapes, sizes, machine, local, plans, config.cohort, config.server.optimizer, measures]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
