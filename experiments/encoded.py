@@ -4,13 +4,15 @@ Only a missing entry loads the towers: a run that finds all it asks for needs no
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from cachefl_jax.clip import find_checkpoint, weights_digest
 from cachefl_jax.clip.images import read_preparation
 from cachefl_jax.clip.views import RATIO, SCALE, EveryView, Views
+from cachefl_jax.data.blank import without_blanks
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.errors import UsageError
@@ -55,12 +57,27 @@ class Checkpoint:
         return Options(self.batch_size, dtype=self.dtype)
 
 
+def key_features(checkpoint: Checkpoint, split: LabelledImages, what: str, views: Views | None = None) -> np.ndarray:
+    """Features [n, D] of the images that the cache's keys are made of, of several `views` averaged.
+
+    Raises:
+        UsageError: as `image_features`; or an image is of one colour, as a generator's refusal is.
+    """
+    return image_features(checkpoint, without_blanks(split), what, views, made_of={"blank": "refused"})
+
+
 def image_features(
-    checkpoint: Checkpoint, split: LabelledImages, what: str, views: Views | None = None, use: str = "average"
+    checkpoint: Checkpoint,
+    split: LabelledImages,
+    what: str,
+    views: Views | None = None,
+    use: str = "average",
+    made_of: Mapping = MappingProxyType({}),
 ) -> np.ndarray:
     """Features [n, D] float32, L2-normalised, of a split; of several `views` averaged, or [V, n, D] to be rotated.
 
-    The batch size and the kind of device are no part of an entry's name: they change features by rounding alone.
+    The batch size and the kind of device are no part of an entry's name: they change features by rounding alone. What
+    else made the features is in `made_of`.
 
     Raises:
         UsageError: the store cannot be written or is damaged, an image is broken, or has no feature.
@@ -72,6 +89,7 @@ def image_features(
         "preparation": checkpoint.preparation._asdict(),
         "images": split.fingerprint,
         "views": views and {**views._asdict(), "use": use, "scale": SCALE, "ratio": RATIO},
+        **made_of,
     }
     size = checkpoint.preparation.size
     if views and size is None:

@@ -95,7 +95,7 @@ def from_images(config: ConfigDict) -> Inputs:
 def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, manifest: dict) -> tuple[FeatureBank, dict]:
     """(the bank, what is known of the whole model); `manifest` tells how the synthetic images were made."""
     from cachefl_jax.clip.views import Views
-    from experiments.encoded import Checkpoint, class_weights, image_features
+    from experiments.encoded import Checkpoint, class_weights, image_features, key_features
 
     clip = config.clip
     checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
@@ -105,7 +105,7 @@ def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, mani
     averaged = Views(clip.key_views, clip.views_seed) if clip.key_views else None
     turning = Views(clip.train_views, clip.views_seed) if clip.train_views else None
     train = image_features(checkpoint, source.train, f"{name}, train", turning, "rotate")
-    keys = image_features(checkpoint, synthetic, f"{name}, synthetic", averaged, "average")
+    keys = key_features(checkpoint, synthetic, f"{name}, synthetic", averaged)
     plain = {
         role: Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
         for role, split in (("validation", source.validation), ("test", source.test))

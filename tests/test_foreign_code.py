@@ -14,7 +14,7 @@ from cachefl_jax.config import default
 from cachefl_jax.data import hub
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import generate
-from cachefl_jax.synthesis.generator import POCKET as POCKET_PIPELINE
+from cachefl_jax.synthesis.pipeline import POCKET as POCKET_PIPELINE
 
 
 @pytest.fixture

@@ -1,27 +1,41 @@
 """Text to images with any diffusers pipeline: the embedded one, a directory, or a model of the hub.
 
-The embedded pipeline is a stock ``StableDiffusionPipeline`` and takes the same path as the others. torch and
-diffusers are imported where they are used: nothing else in the package needs them.
+What the pipeline itself refuses is drawn again from further seeds, and never handed on as an image.
 
 Axis letters: n images, B batch, H W image.
 """
 
 import contextlib
-import inspect
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from cachefl_jax.data.blank import one_colour
+from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
-from cachefl_jax.foreign_code import refuse_code_in
+from cachefl_jax.synthesis.pipeline import check_lengths, find_pipeline, fitting_threads, load_pipeline, quiet
 
-FIELD = "synthesis.pipeline"
-POCKET = pathlib.Path(__file__).parent / "pocket"
-ALLOWED = "'pocket', a directory in diffusers' format, or a hub name such as CompVis/stable-diffusion-v1-4"
-SMALL = 10_000_000  # weights of a pipeline that one thread draws fastest
-ARGUMENTS = {"prompt", "num_inference_steps", "guidance_scale", "generator", "output_type"}
+BATCH = 16  # images drawn at once
+REDRAWS = 8  # further seeds for an image that the pipeline refuses
+Draw = Callable[[Sequence[str], Sequence[int]], tuple[np.ndarray, np.ndarray]]
+
+
+class Drawing(NamedTuple):
+    """How images are drawn."""
+
+    steps: int  # of denoising
+    guidance: float  # scale of classifier-free guidance; 1 or less is none
+    height: int | None = None  # of the images, in pixels; the pipeline's own if not given
+    width: int | None = None
+
+
+class Block(NamedTuple):
+    """Images drawn at once, B of them."""
+
+    images: np.ndarray  # [B, H, W, 3] uint8
+    seeds: tuple[int, ...]  # [B], what each was drawn from in the end
 
 
 def generate(
@@ -32,48 +46,105 @@ def generate(
     guidance: float,
     height: int | None = None,
     width: int | None = None,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
 ) -> np.ndarray:
-    """Draws one image for every prompt and seed.
+    """Draws one image for every prompt and seed, as `draw_blocks`: uint8 [n, H, W, 3]."""
+    how = Drawing(steps, guidance, height, width)
+    return np.concatenate([block.images for block in draw_blocks(pipeline, prompts, seeds, how, 0, batch_size)])
 
-    An image depends on its own prompt and seed, on `steps`, `guidance` and the size; not on the batch that it was
-    drawn in.
+
+def draw_blocks(
+    pipeline: str, prompts: Sequence[str], seeds: Sequence[int], how: Drawing, start: int = 0, batch_size: int = BATCH
+) -> Iterator[Block]:
+    """Draws one image for every prompt and seed from `start` on, in successive blocks.
+
+    An image depends on its own prompt and seed, and on `how`; on the batch that it was drawn in only by rounding. With
+    a `start` that is a multiple of `batch_size` the batches, and so the bytes, are those of a drawing from 0 on.
 
     Args:
         pipeline: 'pocket', a directory, or a hub name.
         prompts: n texts.
         seeds: n seeds of the initial noise.
-        steps: denoising steps.
-        guidance: scale of classifier-free guidance; 1 or less is none.
-        height: of the images, in pixels; the pipeline's own if not given.
-        width: likewise.
+        how: steps, guidance and size.
+        start: the first image that is drawn.
         batch_size: images drawn at once, B.
 
-    Returns:
-        uint8 [n, H, W, 3].
-
     Raises:
-        UsageError: no such pipeline, one that does not draw from text, a prompt that it would cut off, or less than
-            one step.
+        UsageError: no such pipeline, one that does not draw from text, a prompt that it would cut off or that it draws
+            nothing for, or less than one step.
     """
-    if steps < 1:
-        raise UsageError("synthesis.steps", steps, "1 or more", "20 to 50 are usual")
+    if how.steps < 1:
+        raise UsageError("synthesis.steps", how.steps, "1 or more", "20 to 50 are usual")
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-    size = {name: side for name, side in (("height", height), ("width", width)) if side is not None}
-    options = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np", **size}
-    drawn = []
+    with contextlib.ExitStack() as stack:
+        draw = stack.enter_context(drawing(pipeline, prompts, how))
+        what = {"desc": "drawing images", "unit": "image", "leave": False, "disable": None}
+        bar = stack.enter_context(tqdm(total=len(prompts), initial=start, **what))
+        for first in range(start, len(prompts), batch_size):
+            part = slice(first, first + batch_size)
+            block = accepted(draw, prompts[part], seeds[part])
+            bar.update(len(block.images))
+            yield block
+
+
+@contextlib.contextmanager
+def drawing(pipeline: str, prompts: Sequence[str], how: Drawing) -> Iterator[Draw]:
+    """Gives (B prompts, B seeds) -> images [B, H, W, 3] uint8, and which of them came to nothing, bool [B].
+
+    Args:
+        pipeline: as of `draw_blocks`.
+        prompts: all that will be drawn; their lengths are checked at once.
+        how: steps, guidance and size.
+    """
+    size = {name: side for name, side in (("height", how.height), ("width", how.width)) if side is not None}
+    options = {"num_inference_steps": how.steps, "guidance_scale": how.guidance, "output_type": "np", **size}
     with quiet():
         drawer = load_pipeline(find_pipeline(pipeline))
         check_lengths(drawer, prompts)
-        bar = tqdm(total=len(prompts), desc="drawing images", unit="image", leave=False, disable=None)
-        with bar, fitting_threads(drawer):
-            for start in range(0, len(prompts), batch_size):
-                part = slice(start, start + batch_size)
-                batch = drawer(list(prompts[part]), generator=noise_sources(seeds[part]), **options).images
-                drawn.append(np.rint(255 * np.clip(batch, 0, 1)).astype(np.uint8))
-                bar.update(len(batch))
-    return np.concatenate(drawn)
+
+        def draw(some: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+            return read_output(drawer(list(some), generator=noise_sources(seeds), **options))
+
+        with fitting_threads(drawer):
+            yield draw
+
+
+def read_output(output) -> tuple[np.ndarray, np.ndarray]:
+    """(images [B, H, W, 3] uint8, which of them are none, bool [B]) of what a pipeline returns.
+
+    A safety checker that objects to an image leaves it black. An image of one colour, or with numbers that are none,
+    says nothing of its prompt either.
+    """
+    raw = np.asarray(output.images)
+    broken = ~np.isfinite(raw).all(axis=(1, 2, 3))
+    images = np.rint(255 * np.clip(np.nan_to_num(raw), 0, 1)).astype(np.uint8)
+    flagged = np.array(getattr(output, "nsfw_content_detected", None) or [False] * len(images), bool)
+    return images, flagged | broken | one_colour(images)
+
+
+def accepted(draw: Draw, prompts: Sequence[str], seeds: Sequence[int]) -> Block:
+    """A block in which every image is one: what came to nothing is drawn again from the next seed, and the next.
+
+    Raises:
+        UsageError: an image came to nothing from every seed; its prompt is named.
+    """
+    images, refused = draw(prompts, seeds)
+    seeds = list(seeds)
+    for _ in range(REDRAWS):
+        rows = np.flatnonzero(refused).tolist()
+        if not rows:
+            return Block(images, tuple(seeds))
+        for row in rows:
+            seeds[row] += 1
+        images[rows], refused[rows] = draw([prompts[row] for row in rows], [seeds[row] for row in rows])
+    if not refused.any():
+        return Block(images, tuple(seeds))
+    blocked = dict.fromkeys(f'"{prompts[row]}"' for row in np.flatnonzero(refused))
+    found = f"no image, from {REDRAWS + 1} seeds, of {listing(blocked)}"
+    allowed = "prompts that the pipeline's safety checker lets pass, and whose images are not of one colour"
+    mend = "word synthesis.prompts or the names of these classes otherwise, or name another pipeline"
+    raise UsageError("synthesis.prompts", found, allowed, mend)
 
 
 def noise_sources(seeds: Sequence[int]) -> list:
@@ -81,117 +152,3 @@ def noise_sources(seeds: Sequence[int]) -> list:
     import torch
 
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-
-def find_pipeline(name: str) -> pathlib.Path:
-    """The directory of a pipeline; a hub name is downloaded (safetensors only) or found in the hub's local cache.
-
-    Raises:
-        UsageError: the name is no pipeline's directory, or the hub cannot be reached.
-    """
-    directory = POCKET if name == "pocket" else pathlib.Path(name)
-    if directory.is_dir():
-        if not (directory / "model_index.json").is_file():
-            found = f"{directory} (no model_index.json)"
-            raise UsageError(FIELD, found, ALLOWED, "name the top folder of a pipeline")
-        return directory
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise UsageError(FIELD, name, ALLOWED, "no such directory: correct the path")
-    from diffusers import DiffusionPipeline
-
-    try:
-        with quiet():
-            return pathlib.Path(DiffusionPipeline.download(name, use_safetensors=True, trust_remote_code=False))
-    except Exception as error:  # the hub client raises a dozen kinds; all of them mean "not to be had"
-        reason = f"{type(error).__name__} from the hub"
-        raise UsageError(FIELD, name, ALLOWED, f"{reason}: download it once and name its directory") from error
-
-
-def load_pipeline(directory: pathlib.Path):
-    """The pipeline in float32, on the accelerator if torch has one.
-
-    Raises:
-        UsageError: files missing or broken, no safetensors, code of its own, or no text-to-image pipeline.
-    """
-    import torch
-    from diffusers import DiffusionPipeline
-
-    refuse_code_in(directory)
-    refuse_variants(directory)
-    try:
-        drawer = DiffusionPipeline.from_pretrained(
-            directory, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # each component's loader raises its own kinds
-        reason = f"{directory} ({type(error).__name__}: {error})"
-        wanted = "a whole pipeline with its weights in safetensors"
-        raise UsageError(FIELD, reason, wanted, "download it again") from error
-    if not ARGUMENTS.issubset(inspect.signature(drawer.__call__).parameters):
-        kind = f"{directory} ({type(drawer).__name__})"
-        raise UsageError(FIELD, kind, "a pipeline that draws images from text", "name a text-to-image model")
-    drawer.set_progress_bar_config(disable=True)
-    return drawer.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def refuse_variants(directory: pathlib.Path) -> None:
-    """Refuses parts whose weights have a variant's name alone, such as ``....fp16.safetensors``: none would be found.
-
-    Raises:
-        UsageError: names the first of them.
-    """
-    for part in sorted(path for path in directory.iterdir() if path.is_dir()):
-        names = sorted(path.name for path in part.glob("*.safetensors"))
-        if names and all(name.count(".") > 1 for name in names):
-            found = f"{directory} ({part.name}/{names[0]} only)"
-            mend = "take the weights without a variant from the pipeline's page"
-            if "-of-" not in names[0]:  # of shards the index would have to be rewritten too
-                mend = f"rename it to {names[0].split('.')[0]}.safetensors, and the other parts' likewise"
-            raise UsageError(FIELD, found, "weights without a variant such as fp16 in their names", mend)
-
-
-def check_lengths(drawer, prompts: Sequence[str]) -> None:
-    """Refuses prompts that the tokenizer would cut off: what is lost may well be the class name."""
-    tokenizer = getattr(drawer, "tokenizer", None)
-    if tokenizer is None:
-        return
-    for prompt in dict.fromkeys(prompts):
-        length = len(tokenizer(prompt).input_ids)
-        if length > tokenizer.model_max_length:
-            value, allowed = f"{prompt} ({length} tokens)", f"at most {tokenizer.model_max_length} tokens"
-            raise UsageError("synthesis.prompts", value, allowed, "shorten the template or the class name")
-
-
-@contextlib.contextmanager
-def fitting_threads(drawer) -> Iterator[None]:
-    """One thread for a small pipeline: its operations are over before several threads have met, and on a busy machine
-    most of the time would go into waiting for one another."""
-    import torch
-
-    before = torch.get_num_threads()
-    modules = [part for part in drawer.components.values() if isinstance(part, torch.nn.Module)]
-    if sum(weight.numel() for module in modules for weight in module.parameters()) < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back the libraries' bars and advice, and puts their settings back afterwards."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, (verbosity, bars) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if bars:
-                library.enable_progress_bar()

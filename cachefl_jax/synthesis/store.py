@@ -7,26 +7,34 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
+import re
 import shutil
+import sys
 import time
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from cachefl_jax.data.blank import one_colour
+from cachefl_jax.data.disk import locked, sync_folder, writing
+from cachefl_jax.data.feature_store import PARTIAL
+from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home
+from cachefl_jax.files import home, write_arrays, write_json
+from cachefl_jax.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
+from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
+from cachefl_jax.synthesis.pipeline import find_pipeline, weights_digest
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
 
-IMAGES, MANIFEST = "images.npz", "manifest.json"
-WEIGHT_FILES = (".safetensors", ".json", ".txt", ".model")
+FOLDER, IMAGES, MANIFEST = "synthetic", "images.npz", "manifest.json"
+OLDER = re.compile(r"\.[0-9a-f]{32}")
 
 
 class Request(NamedTuple):
@@ -70,44 +78,104 @@ def request_of(
 def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     """The requested set: read where it was drawn before, drawn and kept where not.
 
+    It is drawn block by block, so that a drawing that was killed goes on where it stopped, in one process at a time.
+
     Args:
         request: what to draw.
         root: the folder whose ``synthetic/`` holds the sets; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises:
-        UsageError: the pipeline cannot be had, the folder cannot be written, or what is stored is damaged.
+        UsageError: the pipeline cannot be had, the folder cannot be written, the pipeline draws nothing for a class, or
+            what is stored is damaged.
     """
-    weights = weights_digest(generator.find_pipeline(request.pipeline))
+    weights = weights_digest(find_pipeline(request.pipeline))
     digest = request_digest(request, weights)
-    folder = (root or home()) / "synthetic" / digest[:16]
-    if not folder.is_dir():
-        with written_aside(folder) as aside:
-            draw(request, weights, digest, aside)
+    folder = (root or home()) / FOLDER / digest[:16]
+    if not folder.is_dir():  # it appears by being renamed, so it is whole
+        make(request, weights, digest, folder)
     return read(folder, digest)
 
 
-def draw(request: Request, weights: str, digest: str, folder: pathlib.Path) -> None:
-    """Draws the set and writes ``images.npz`` and ``manifest.json`` into the folder."""
+def make(request: Request, weights: str, digest: str, folder: pathlib.Path) -> None:
+    """Draws the set into a folder beside, and renames that to `folder`; one process at a time."""
+    with locked(folder, "another run draws these images; waiting for it"):
+        if folder.is_dir():  # another run made it while this one waited
+            return
+        aside = folder.with_name(f".{folder.name}{PARTIAL}")
+        remove_older(folder)
+        manifest = {"digest": digest, **request._asdict(), "weights_sha256": weights, "versions": versions()}
+        with writing(folder.parent):
+            begin(aside, manifest)
+        try:
+            draw(request, manifest, aside)
+        except BaseException:
+            if not blocks_in(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
+        with writing(folder.parent):
+            os.replace(aside, folder)
+            sync_folder(folder.parent)
+
+
+def begin(aside: pathlib.Path, manifest: dict) -> None:
+    """Makes the folder that a set is drawn into. Blocks that other versions of the packages drew are drawn again."""
+    started = json.loads(json.dumps(manifest))  # as it is read back
+    try:
+        left = json.loads((aside / MANIFEST).read_text())
+    except (OSError, ValueError):
+        left = None
+    if left != started:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        write_json(aside / MANIFEST, manifest)
+    remove_leftovers(aside)
+
+
+def draw(request: Request, manifest: dict, folder: pathlib.Path) -> None:
+    """Draws what is missing and writes ``images.npz`` and the whole ``manifest.json`` into the folder."""
     prompts = [prompt for row in request.prompts for prompt in row]
     seeds = [seed for row in request.seeds for seed in row]
     started = time.monotonic()
-    images = generator.generate(request.pipeline, prompts, seeds, request.steps, request.guidance)
-    seconds = time.monotonic() - started
+    done = read_blocks(folder, len(prompts))
+    start = sum(len(block.images) for block in done)
+    if done:
+        print(f"drawing images: going on at image {start} of {len(prompts)}", file=sys.stderr, flush=True)
+    if start < len(prompts):
+        how = generator.Drawing(request.steps, request.guidance)
+        coming = generator.draw_blocks(request.pipeline, prompts, seeds, how, start)
+        with contextlib.closing(coming):
+            for block in coming:
+                done.append(block)
+                write_block(folder, len(done) - 1, block)
+    images = np.concatenate([block.images for block in done])
+    used = [seed for block in done for seed in block.seeds]
+    redrawn = {str(row): seed for row, seed in enumerate(used) if seed != seeds[row]}
     labels = np.repeat(np.arange(len(request.prompts), dtype=np.int32), [len(row) for row in request.prompts])
-    packages = ("torch", "diffusers", "transformers", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    manifest = {
-        "digest": digest,
-        **request._asdict(),
-        "weights_sha256": weights,
+    told = {
         "image_size": list(images.shape[1:3]),
         "images_sha256": array_digest(images),
         "labels_sha256": array_digest(labels),
-        "versions": {**versions, "python": platform.python_version()},
-        "seconds": round(seconds, 2),
+        "redrawn": len(redrawn),  # images that the pipeline refused at first
+        "redrawn_seeds": redrawn,  # of these, by the number of the image
+        "seconds": round(time.monotonic() - started, 2),
     }
-    np.savez_compressed(folder / IMAGES, images=images, labels=labels)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    with writing(folder.parent):
+        write_arrays(folder / IMAGES, {"images": images, "labels": labels})
+        write_json(folder / MANIFEST, manifest | told)
+        for path in blocks_in(folder):
+            path.unlink()
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "diffusers", "transformers", "numpy")
+    return {name: importlib.metadata.version(name) for name in packages} | {"python": platform.python_version()}
+
+
+def remove_older(folder: pathlib.Path) -> None:
+    """Removes what earlier versions of this code, or a pruning that was killed, left of a set whose lock is held."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        if OLDER.fullmatch(path.suffix):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read(folder: pathlib.Path, digest: str) -> SyntheticSet:
@@ -125,31 +193,15 @@ def read(folder: pathlib.Path, digest: str) -> SyntheticSet:
         raise damaged(folder / IMAGES, f"{type(error).__name__}: {error}", "a whole file") from error
     if [digest, array_digest(images), array_digest(labels)] != expected:
         raise damaged(folder / IMAGES, "other content than was drawn", f"the sha256 in {MANIFEST}")
+    blank = labels[one_colour(images)]
+    if len(blank):
+        named = listing(manifest["class_names"][label] for label in dict.fromkeys(blank.tolist()))
+        raise damaged(folder / IMAGES, f"{len(blank)} images of one colour, of {named}", "images that show something")
     return SyntheticSet(images, labels, manifest)
 
 
 def damaged(path: pathlib.Path, found: str, allowed: str) -> UsageError:
     return UsageError(str(path), found, allowed, f"delete {path.parent} and it is drawn again")
-
-
-@contextlib.contextmanager
-def written_aside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a new sibling folder and renames it to `folder` at the end; a faster run's folder stays."""
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        wanted, mend = "a folder that can be written", "set CACHEFL_HOME to one"
-        raise UsageError("CACHEFL_HOME", f"{aside.parent} ({error.strerror})", wanted, mend) from error
-    try:
-        yield aside
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def request_digest(request: Request, weights: str) -> str:
@@ -161,19 +213,3 @@ def request_digest(request: Request, weights: str) -> str:
 def array_digest(array: np.ndarray) -> str:
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def weights_digest(directory: pathlib.Path) -> str:
-    """The sha256 of all that a pipeline is made of: its index, and its components' weights and settings.
-
-    Other files beside them (a readme, single-file copies of the weights) do not count.
-    """
-    index = directory / "model_index.json"
-    parts = [path for path in directory.glob("*/**/*") if path.suffix in WEIGHT_FILES and path.is_file()]
-    digest = hashlib.sha256()
-    # The bar waits two seconds: a pocket's weights need no bar, a large model's do.
-    for path in tqdm([index, *sorted(parts)], desc="hashing weights", leave=False, disable=None, delay=2):
-        digest.update(path.relative_to(directory).as_posix().encode() + b"\n")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -177,6 +177,19 @@ def test_a_bank_whose_class_weights_are_equal_is_refused(make_bank):
         prepare(config)
 
 
+@pytest.mark.parametrize("source", ["held_out", "image_folder"])
+def test_an_image_of_one_colour_is_no_key(make_pictures, config_for_images, tmp_path, source):
+    """Wherever it comes from; elsewhere in the data it may well be one."""
+    counts = {"red square": 12, "green disc": 12, "blue bar": 12}
+    data, brought = (make_pictures(tmp_path / name, counts) for name in ("data", "brought"))
+    black = Image.fromarray(np.zeros((24, 24, 3), np.uint8))
+    for path in ((data if source == "held_out" else brought) / "blue bar").iterdir():
+        black.save(path)
+    fields = {"synthesis.source": source, "synthesis.path": str(brought) if source == "image_folder" else ""}
+    with pytest.raises(UsageError, match=r"synthesis: got .*blue bar/\d+.png \(of one colour\)"):
+        prepare(config_for_images(data, **fields))
+
+
 def test_pictures_are_the_first_of_each_class_as_many_as_the_poorest_has(prepared):
     config, inputs = prepared()
     source, _, _ = load_all(config)

@@ -17,7 +17,7 @@ from cachefl_jax.clip.weights import POCKET as POCKET_CLIP
 from cachefl_jax.clip.weights import load_clip
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import class_prompts, find_pipeline, generate, image_seeds
-from cachefl_jax.synthesis.generator import POCKET, load_pipeline, quiet
+from cachefl_jax.synthesis.pipeline import POCKET, load_pipeline, quiet
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = ("a photo of the digit {}.", "a picture of the digit {}.", "an image of the number {}.")
