@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from cachefl_jax.config import validate
 from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, partition
 from cachefl_jax.data.bank import take_shots
+from cachefl_jax.data.bank_validation import hold_out_validation
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.distinct import check_weights
@@ -65,7 +66,8 @@ def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:
 def from_bank(config: ConfigDict) -> Inputs:
     """A user's own features."""
     notes = ["Features came from a bank: the encoder is not known here, so bytes are not set against a whole model."]
-    bank = load_bank(pathlib.Path(config.data.path))
+    bank, told = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
+    notes += told
     bank = bank._replace(train=take_shots(bank.train, config.data.shots, config.seed))
     division = partition(bank.train.labels, config.partition, config.seed)
     return Inputs(

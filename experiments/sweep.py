@@ -1,4 +1,4 @@
-"""Runs every point that a config's `sweep(add)` adds and ranks them by validation accuracy.
+"""Runs every point that a config's `sweep(add)` adds and ranks them by validation accuracy, each setting by itself.
 
     python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep [--side_by_side]
 
@@ -8,10 +8,8 @@ that runs it alone, what came out, and the SHA-256 of its keys, which that comma
 goes on where it was stopped.
 """
 
-import collections
 import importlib.util
 import pathlib
-import statistics
 import sys
 from collections.abc import Iterator
 
@@ -20,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.errors import UsageError
 from experiments import command
+from experiments.ranking import ranking
 
 command.define("config", "workdir")
 if "side_by_side" not in flags.FLAGS:
@@ -70,8 +69,8 @@ def main() -> None:
     given = config_words(sys.argv[1:])
     from experiments.sweep_points import run_points
 
-    results = run_points(list(configs(base, overrides)), overrides, workdir, given, flags.FLAGS.side_by_side)
-    print(ranking(results))
+    every = list(configs(base, overrides))
+    print(ranking(run_points(every, overrides, workdir, given, flags.FLAGS.side_by_side), every))
 
 
 def config_words(argv: list[str]) -> list[str]:
@@ -82,20 +81,6 @@ def config_words(argv: list[str]) -> list[str]:
         if word.startswith("-") and name.split("=")[0].split(".")[0] == "config":
             words.append(f"--{name}" if "=" in name else f"--{name}={argv[place + 1]}")
     return words
-
-
-def ranking(results: list[dict]) -> str:
-    """The points, best validation accuracy first, the mean over seeds; test accuracy is not looked at."""
-    groups = collections.defaultdict(list)
-    for row in results:
-        point = ", ".join(f"{name}={value}" for name, value in row["overrides"].items() if name != "seed")
-        groups[point].append(row["methods"]["cachefl"]["validation_accuracy"])
-    scored = [(statistics.mean(scores), len(scores), point) for point, scores in groups.items() if None not in scores]
-    if not scored:
-        return "the data has no validation rows: nothing to rank by"
-    lines = ["validation  runs  point"]
-    lines += [f"{score:10.4f}  {runs:4d}  {point}" for score, runs, point in sorted(scored, key=lambda row: -row[0])]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

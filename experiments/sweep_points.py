@@ -60,6 +60,7 @@ def run_points(
     prepared: dict[str, Inputs] = {}
     for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
         inputs = inputs_of(configs[number], prepared)
+        refuse_unranked(configs[number], inputs)
         config = counted(configs[number], inputs)
         point = Prepared(number, config, inputs, build(config, inputs))
         groups.setdefault(group_of(point), []).append(point)
@@ -78,6 +79,18 @@ def run_points(
                 write_lines(workdir / "results.jsonl", lines)
                 leave_if_asked()
     return [lines[number] for number in sorted(lines)]
+
+
+def refuse_unranked(config: ConfigDict, inputs: Inputs) -> None:
+    """Stops before anything is trained that could not be ranked.
+
+    Raises:
+        UsageError: there are no validation rows.
+    """
+    if inputs.bank.validation is None:
+        allowed = "above 0, or data with validation rows: a sweep ranks its points by them"
+        mend = "--config.data.validation_share=0.1, and of each class two training rows or more"
+        raise UsageError("data.validation_share", config.data.validation_share, allowed, mend)
 
 
 def inputs_of(config: ConfigDict, prepared: dict[str, Inputs]) -> Inputs:

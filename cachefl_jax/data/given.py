@@ -45,7 +45,10 @@ def check_array(archive: Archive, name: str) -> None:
 
 def check_indices(path: str, indices: np.ndarray, rows: int) -> None:
     """Each row once; the first that is not is named."""
-    allowed, mend = f"each of 0 to {rows - 1} (the training rows) once", "divide this very data set, after data.shots"
+    allowed, mend = (
+        f"each of 0 to {rows - 1} (the training rows) once",
+        "divide this very data set, after data.validation_share and data.shots",
+    )
     outside = np.flatnonzero((indices < 0) | (indices >= rows))
     if len(outside):
         refuse(path, "indices", f"{indices[outside[0]]} at place {outside[0]}", allowed, mend)

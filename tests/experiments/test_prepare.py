@@ -161,6 +161,7 @@ def test_a_bank_without_text_or_validation_says_so(make_bank):
     config.data.name, config.synthesis.source = "feature_bank", "bank"
     config.cache.keys_per_class = 2
     config.data.path = str(make_bank(text_features=None, val_features=None, val_labels=None))
+    config.data.validation_share = 0.0
     notes = prepare(config).notes
     assert [note.split(":")[0] for note in notes] == [
         "Features came from a bank", "The bank has no text features", "There are no validation rows",

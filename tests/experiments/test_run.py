@@ -154,7 +154,7 @@ def test_without_text_the_zero_shot_term_is_zero_and_the_report_says_so(make_ban
 
 def test_without_validation_rows_a_run_still_works(make_bank, tmp_path):
     bank = make_bank(val_features=None, val_labels=None)
-    summary = train_and_evaluate(config_for(bank, rounds=1), tmp_path / "run")
+    summary = train_and_evaluate(config_for(bank, rounds=1, **{"data.validation_share": 0.0}), tmp_path / "run")
     assert summary["methods"]["cachefl"]["validation_accuracy"] is None
 
 

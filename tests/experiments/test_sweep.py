@@ -10,7 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
-from experiments.sweep import config_words, configs, points, ranking
+from experiments.configs import feature_bank
+from experiments.sweep import config_words, configs, points
+from experiments.sweep_points import run_points
 
 CONFIG = """
 from experiments.configs import feature_bank
@@ -112,20 +114,13 @@ def test_another_sweep_is_refused(swept):
     assert "with another sweep" in done.stderr
 
 
-def row(alpha: float, seed: int, validation: float | None, test: float) -> dict:
-    method = {"validation_accuracy": validation, "test_accuracy": test}
-    return {"point": 0, "overrides": {"cache.alpha": alpha, "seed": seed}, "methods": {"cachefl": method}}
-
-
-def test_points_are_ranked_by_the_mean_over_seeds_of_validation_accuracy():
-    results = [row(1.0, 0, 0.9, 0.0), row(1.0, 1, 0.7, 0.0), row(5.0, 0, 0.84, 0.1), row(5.0, 1, 0.82, 0.1)]
-    lines = ranking(results).splitlines()
-    assert lines[1].split() == ["0.8300", "2", "cache.alpha=5.0"]
-    assert lines[2].split() == ["0.8000", "2", "cache.alpha=1.0"]
-
-
-def test_without_validation_rows_there_is_nothing_to_rank_by():
-    assert "nothing to rank by" in ranking([row(1.0, 0, None, 0.9)])
+def test_a_sweep_without_validation_rows_is_refused_before_it_trains(make_bank, tmp_path):
+    base = feature_bank.get_config()
+    base.data.path, base.data.validation_share = str(make_bank(val_features=None, val_labels=None)), 0.0
+    overrides = [{"cache.alpha": 1.0}, {"cache.alpha": 3.0}]
+    with pytest.raises(UsageError, match=r"data.validation_share: got 0.0.*above 0.*mend: --config.data.validation"):
+        run_points(list(configs(base, overrides)), overrides, tmp_path / "sweep", [], False)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_file_without_a_sweep_or_with_an_empty_one_is_refused(tmp_path):

@@ -1,0 +1,60 @@
+"""A sweep's points by validation accuracy: those that a user may choose among, apart from those that are no choice.
+
+What a user is given makes a setting: the data, who holds what, and how many clients take part in a round. Points of one
+setting are scored on the same kind of rows and may be ranked; points of two are not alternatives. Everything else (the
+encoder, the synthetic set, the cache, the optimizers, the number of rounds) is a choice. Seeds are averaged over, and
+fields that do not change what is learnt tell no points apart.
+"""
+
+import collections
+import statistics
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.rules import lookup
+
+SETTING = ("data.", "partition.", "cohort")
+NO_CHOICE = ("seed", "methods", "eval_every", "checkpoint_every", "engine.")
+
+
+def ranking(results: list[dict], configs: list[ConfigDict]) -> str:
+    """A table for each setting, best validation accuracy first, the mean over seeds; test accuracy is not looked at.
+
+    Args:
+        results: the lines of results.jsonl.
+        configs: the resolved configs of all points, in the points' order.
+    """
+    swept = dict.fromkeys(field for row in results for field in row["overrides"])  # in the order of the sweep
+    swept = [field for field in swept if not field.startswith(NO_CHOICE)]
+    given = [field for field in swept if field.startswith(SETTING)]
+    chosen = [field for field in swept if field not in given]
+    settings = collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in results:
+        config = configs[row["point"]]
+        score = row["methods"]["cachefl"]["validation_accuracy"]
+        settings[values(config, given)][values(config, chosen)].append((score, row.get("diverged", False)))
+    tables = [table(points) for points in settings.values()]
+    if not any(tables):
+        return "no point has a validation accuracy: nothing to rank by"
+    heads = [f"{setting}\n" if given else "" for setting in settings]
+    return "\n\n".join(head + (lines or "no validation accuracy") for head, lines in zip(heads, tables, strict=True))
+
+
+def values(config: ConfigDict, fields: list[str]) -> str:
+    """These fields of a config, in words."""
+    return ", ".join(f"{field}={lookup(config, field)}" for field in fields)
+
+
+def table(points: dict[str, list[tuple[float | None, bool]]]) -> str:
+    """The points of one setting with their scores, best first, then those that diverged; empty if none has a score."""
+    scored, diverged = [], []
+    for point, runs in points.items():
+        scores = [score for score, _ in runs]
+        if None not in scores:
+            scored.append((statistics.mean(scores), len(scores), point))
+        elif any(lost for _, lost in runs):
+            diverged.append(f"{'diverged':>10s}  {len(runs):4d}  {point}")
+    if not scored and not diverged:
+        return ""
+    lines = [f"{score:10.4f}  {runs:4d}  {point}" for score, runs, point in sorted(scored, key=lambda row: -row[0])]
+    return "\n".join(["validation  runs  point", *lines, *diverged])
