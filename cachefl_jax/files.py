@@ -89,12 +89,12 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_whole(path, write)
 
 
-def check_room(field: str, path: pathlib.Path, size: int) -> None:
-    """Refuses to unpack or read `size` bytes of a file where there is no memory for them.
+def check_room(field: str, what: str | pathlib.Path, size: int) -> None:
+    """Refuses what takes `size` bytes of memory where fewer are free, before any of them is taken.
 
     Args:
-        field: the config field that named the file, for the message.
-        path: the file.
+        field: the config field that it comes from, for the message.
+        what: a file that is to be read, or arrays that are to be made.
         size: bytes, unpacked.
 
     Raises:
@@ -103,7 +103,7 @@ def check_room(field: str, path: pathlib.Path, size: int) -> None:
     free = machine.free_memory()
     if free is not None and size > free:
         allowed = f"what fits into the {free:,} bytes of memory that are free"
-        raise UsageError(field, f"{path} (unpacks to {size:,} bytes)", allowed, "free memory, or bring fewer rows")
+        raise UsageError(field, f"{what} (takes {size:,} bytes)", allowed, "free memory, or bring fewer rows")
 
 
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

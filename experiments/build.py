@@ -1,13 +1,14 @@
 """A config and its inputs to functions and arrays."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax.aligned import empty
 from cachefl_jax.data import FeatureBank, Partition, Split
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
@@ -25,10 +26,12 @@ from cachefl_jax.federation import (
     plan_batches,
     repeat_views,
 )
+from cachefl_jax.files import check_room
 from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy, cross_entropy_of_scores, text_logits
 from experiments.prepare import Inputs
 
 TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
+BLOCK_BYTES = 2**25  # of features whose text logits are computed at once
 
 
 class Learner(NamedTuple):
@@ -81,8 +84,8 @@ def build(config: ConfigDict, inputs: Inputs) -> Learner:
 
 
 def on_device(split: Split | None) -> Split | None:
-    """What is evaluated again and again lies on the device."""
-    return None if split is None else Split(jnp.asarray(split.features), jnp.asarray(split.labels))
+    """What is evaluated again and again lies on the device; a CPU shares the host's copy."""
+    return None if split is None else Split(*jax.device_put(tuple(split)))
 
 
 def local_training(config: ConfigDict, largest: int) -> LocalTraining:
@@ -122,7 +125,7 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Probl
         clients = repeat_views(clients, views)
     size = len(data.labels) * bank.classes * 4
     if size <= max(TEXT_LOGITS_BYTES, data.features.nbytes):
-        data = data._replace(text_logits=np.asarray(jax.jit(text_logits)(frozen, data.features)))
+        data = data._replace(text_logits=text_logits_of(frozen, data.features))
     numbers = {name: config.local[name] for name in Hyper._fields}
     numbers["clip_norm"] = numbers["clip_norm"] or np.inf
     return Problem(
@@ -133,6 +136,20 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Probl
         server=ServerHyper(np.float32(config.server.learning_rate), np.float32(config.server.momentum)),
         key=jax.random.key(config.seed),
     )
+
+
+def text_logits_of(frozen: Frozen, features: np.ndarray) -> np.ndarray:
+    """Text logits [n, N] of all rows, on the host: block by block, as computing them takes another copy of the rows.
+
+    Raises:
+        UsageError: there is no memory for them.
+    """
+    shape = (len(features), len(frozen.text))
+    check_room("data", "text logits of the training rows", math.prod(shape) * 4)
+    logits, compute, step = empty(shape, np.float32), jax.jit(text_logits), max(BLOCK_BYTES // features[0].nbytes, 1)
+    for start in range(0, len(features), step):
+        logits[start : start + step] = compute(frozen, features[start : start + step])
+    return logits
 
 
 def freeze(config: ConfigDict, bank: FeatureBank) -> Frozen:

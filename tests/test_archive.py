@@ -136,7 +136,7 @@ def test_a_directory_that_claims_too_much_is_refused(tmp_path):
 def test_what_does_not_fit_into_free_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "a.npz", {"a": member(MATRIX), "b": member(MATRIX)})
     monkeypatch.setattr(machine, "free_memory", lambda: 400)
-    with pytest.raises(UsageError, match=r"unpacks to 480 bytes\); allowed: what fits into the 400 bytes of memory"):
+    with pytest.raises(UsageError, match=r"takes 480 bytes\); allowed: what fits into the 400 bytes of memory"):
         read_arrays("field", path, ["a", "b"])
     assert len(read_arrays("field", path, ["b"])) == 1
     monkeypatch.setattr(machine, "free_memory", lambda: None)  # no Linux

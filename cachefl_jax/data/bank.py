@@ -80,4 +80,5 @@ def class_grid(split: Split, classes: int, per_class: int) -> np.ndarray:
     if per_class > counts[poorest]:
         allowed = f"1 to {counts.min()}, what the synthetic set has of its poorest class (number {poorest})"
         raise UsageError("cache.keys_per_class", per_class, allowed, "lower it, or make a larger synthetic set")
-    return np.stack([split.features[split.labels == label][:per_class] for label in range(classes)])
+    rows = [np.flatnonzero(split.labels == label)[:per_class] for label in range(classes)]
+    return split.features[np.stack(rows)]

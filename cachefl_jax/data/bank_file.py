@@ -1,7 +1,9 @@
 """A user's own features, from an .npz that may be wrong in any way: what is not plainly right is refused by name.
 
-Matrices are read and normalised block by block: the bank is never in memory twice. Axis letters: n rows, N classes,
-D features.
+Matrices are read and normalised block by block, into memory that a CPU device takes as it is: the bank is never in
+memory twice.
+
+Axis letters: n rows, N classes, D features.
 """
 
 import math
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cachefl_jax.aligned import empty
 from cachefl_jax.archive import Archive
 from cachefl_jax.data.bank import FeatureBank, Split, normalise
 from cachefl_jax.data.bank_texts import FIELD, given_names, read_metadata, refuse
@@ -88,7 +91,7 @@ def read_labels(archive: Archive, prefix: str) -> np.ndarray:
 
 def read_matrix(archive: Archive, name: str) -> np.ndarray:
     """Features or class weights: rows of length 1, [n, D] float32."""
-    rows, start = np.empty(archive.header(name).shape, np.float32), 0
+    rows, start = empty(archive.header(name).shape, np.float32), 0
     for block in archive.rows(name):
         check_rows(archive.path, name, block, start)
         rows[start : start + len(block)] = normalise(block)

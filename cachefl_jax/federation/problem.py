@@ -4,17 +4,15 @@ the same shapes, compile nothing anew.
 Axis letters: C clients of the population, M clients of a cohort, n rows of data.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from cachefl_jax.aligned import empty
 from cachefl_jax.federation.local import Params
 from cachefl_jax.federation.optimizers import Hyper
 from cachefl_jax.federation.server import ServerHyper
-
-ALIGNMENT = 64  # bytes
 
 
 class Clients(NamedTuple):
@@ -60,10 +58,7 @@ def in_client_order(clients: Clients, data) -> tuple[Clients, Any]:
 
 def take(rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """rows[indices], in memory that is aligned as JAX aligns its own: a CPU device takes it without another copy."""
-    shape = (len(indices), *rows.shape[1:])
-    memory = np.empty(math.prod(shape) * rows.itemsize + ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    aligned = memory[begin : memory.size - ALIGNMENT + begin].view(rows.dtype).reshape(shape)
+    aligned = empty((len(indices), *rows.shape[1:]), rows.dtype)
     return np.take(rows, indices, axis=0, out=aligned, mode="clip")  # any other mode takes through a copy
 
 

@@ -182,9 +182,7 @@ def test_what_has_no_room_or_is_not_wanted_is_not_read(make_bank, monkeypatch):
     bank = load_bank(make_bank(notes=np.array([{}], object)))
     assert bank.classes == 4
     monkeypatch.setattr(machine, "free_memory", lambda: 1000)
-    with pytest.raises(
-        UsageError, match=r"data.path: got .*\(unpacks to 4,352 bytes\); allowed: what fits into the 1,000"
-    ):
+    with pytest.raises(UsageError, match=r"data.path: got .*\(takes 4,352 bytes\); allowed: what fits into the 1,000"):
         load_bank(make_bank())
 
 

@@ -148,7 +148,7 @@ def test_what_an_archive_promises_is_held_against_its_bytes_and_the_memory(digit
     tracemalloc.stop()
     archive.write_bytes(gzip.compress(IMAGES))
     monkeypatch.setattr(machine, "free_memory", lambda: 359)
-    with pytest.raises(UsageError, match=r"\(unpacks to 360 bytes\); allowed: what fits into the 359 bytes"):
+    with pytest.raises(UsageError, match=r"\(takes 360 bytes\); allowed: what fits into the 359 bytes"):
         load(digits_folder)
 
 

@@ -105,5 +105,5 @@ def test_a_file_that_claims_more_than_it_holds_or_than_fits_is_refused(tmp_path,
     np.savez(path, **GOOD, other=np.array([{}], object))  # what is not asked for is not read
     assert given(path).clients == 3
     monkeypatch.setattr(machine, "free_memory", lambda: 100)
-    with pytest.raises(UsageError, match=r"^partition.path: got .*\(unpacks to 128 bytes\)"):
+    with pytest.raises(UsageError, match=r"^partition.path: got .*\(takes 128 bytes\)"):
         given(path)
