@@ -4,6 +4,7 @@ A config file in ``experiments/configs/`` starts from `default()` and changes wh
 contract with the scripts that set them; `cachefl_jax.rules` says what each may be.
 """
 
+import reprlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -156,7 +157,11 @@ def fits(value: Any, sample: Any) -> bool:
 
 def from_json(fields: dict) -> ConfigDict:
     """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
-    their defaults."""
+    their defaults.
+
+    Raises:
+        UsageError: a field is of another type than the config's own.
+    """
     return filled(default(), fields)
 
 
@@ -166,7 +171,11 @@ def filled(config: ConfigDict, fields: dict) -> ConfigDict:
         if isinstance(value, dict) and isinstance(config.get(name), ConfigDict):
             filled(config[name], value)
         else:
-            config[name] = tuple(value) if isinstance(value, list) else value
+            try:
+                config[name] = tuple(value) if isinstance(value, list) else value
+            except (TypeError, ValueError) as error:
+                allowed = f"a value of the field's type ({error})"
+                raise UsageError(f"config.json: {name}", reprlib.repr(value), allowed, "bring the file back") from error
     return config
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cachefl_jax import costs
 from cachefl_jax.data import everything
 from cachefl_jax.federation import Clients, repeat_views
-from cachefl_jax.files import read_json
+from cachefl_jax.run_files import read_baselines
 from experiments.build import Learner
 from experiments.prepare import Inputs
 from experiments.workdir import Workdir
@@ -23,7 +23,7 @@ from experiments.workdir import Workdir
 
 def compare(config: ConfigDict, inputs: Inputs, learner: Learner, workdir: Workdir) -> dict[str, dict]:
     """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it."""
-    results = read_json(workdir.baselines) if workdir.baselines.is_file() else {}
+    results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
     runners = {
         "zero_shot": zero_shot,
         "cache_init": cache_init,

@@ -36,9 +36,9 @@ def stored_config(argv: list[str]) -> ConfigDict:
     file = Workdir(pathlib.Path(parser.workdir)).config
     if not file.is_file():
         raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
-    from cachefl_jax.files import read_json
+    from cachefl_jax.run_files import read_config
 
-    return from_json(read_json(file))
+    return from_json(read_config(file))
 
 
 def check_classes(cache: pathlib.Path, class_names: tuple[str, ...]) -> None:

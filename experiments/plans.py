@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import STRATEGIES, Plan, Shapes, fits_dual, make_plan
-from cachefl_jax.files import read_json
 from cachefl_jax.machine import cores
+from cachefl_jax.run_files import read_plan
 from experiments.build import Learner
 
 
@@ -56,8 +56,8 @@ def describe(plan: Plan) -> str:
 def stored(file: pathlib.Path) -> Plan | None:
     """The plan of a record; None where there is none, it is damaged, or there are other devices now."""
     try:
-        plan = Plan(**read_json(file)["plan"]) if file.is_file() else None
-    except (UsageError, KeyError, TypeError):
+        plan = Plan(**read_plan(file)) if file.is_file() else None
+    except UsageError:
         return None
     if plan is None or plan.devices > jax.device_count():
         return None

@@ -16,9 +16,10 @@ from tqdm import tqdm
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, stack
-from cachefl_jax.files import read_json, write_json, write_whole
+from cachefl_jax.files import write_json, write_whole
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.methods import METHODS
+from cachefl_jax.run_files import read_results, read_sweep
 from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import Learner, build, client_optimizer, server_optimizer
 from experiments.devices import use_devices
@@ -115,13 +116,13 @@ def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
         if workdir.is_dir() and any(not entry.name.startswith(".") for entry in workdir.iterdir()):
             value = f"{workdir} with files but no sweep.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a sweep's", "name another folder")
-    elif read_json(mark) != ours:
+    elif read_sweep(mark) != ours:
         raise UsageError(
             "--workdir", f"{workdir} with another sweep", "a new folder, or the same sweep", "name another"
         )
     if not results.is_file():
         return {}
-    return {row["point"]: row for row in map(json.loads, results.read_text().splitlines())}
+    return {row["point"]: row for row in read_results(results)}
 
 
 def write_lines(path: pathlib.Path, lines: dict[int, dict]) -> None:

@@ -16,8 +16,8 @@ from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import ServerState, place
-from cachefl_jax.files import read_json
 from cachefl_jax.report import method_table, write_report
+from cachefl_jax.run_files import read_summary
 from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
 from experiments.devices import as_process_0_has_it, in_any_process, leave_together, use_devices
@@ -42,7 +42,7 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     workdir.refuse_others(config)
     if workdir.summary.is_file() and (path / "report.html").is_file():
         print(f"{path}: already done; nothing to do")
-        summary = read_json(workdir.summary)
+        summary = read_summary(workdir.summary)
         announce(path, summary)
         return summary
     workdir.refuse_read_only()

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import differences, from_json
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import naming, read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.files import naming, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.run_files import parse_round, read_card, read_config
 
 
 class Workdir:
@@ -39,7 +40,7 @@ class Workdir:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
         if self.config.is_file():
-            theirs, ours = resolved(from_json(read_json(self.config))), resolved(config)
+            theirs, ours = resolved(from_json(read_config(self.config))), resolved(config)
             fields = differences(theirs, ours)
             if fields:
                 shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
@@ -68,7 +69,7 @@ class Workdir:
         """
         if not self.partition_card.is_file():
             return
-        theirs = read_json(self.partition_card)
+        theirs = read_card(self.partition_card)
         for name, what in (("hash", "partition"), ("features", "features")):
             before, now = str(theirs.get(name))[:16], str(card[name])[:16]
             if before != now:
@@ -83,11 +84,16 @@ class Workdir:
                 file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
     def read_metrics(self) -> list[dict]:
-        """The whole lines, in order."""
+        """The whole lines, in order.
+
+        Raises:
+            UsageError: one is damaged; the last may be cut short by a kill, and is left out.
+        """
         if not self.metrics.is_file():
             return []
-        lines = self.metrics.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self.metrics.read_bytes().splitlines(keepends=True)
+        places = (f"{self.metrics}, line {number}" for number in range(1, len(lines) + 1))
+        return [parse_round(line, place) for line, place in zip(lines, places, strict=True) if line.endswith(b"\n")]
 
     def keep_metrics(self, rounds: int) -> list[dict]:
         """Drops what was written after the checkpoint of round `rounds`, and returns what stays."""

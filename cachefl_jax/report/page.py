@@ -1,5 +1,6 @@
 """report.html: one file that opens from disk, without a network, a script or a font of its own."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -32,23 +33,32 @@ def write_report(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
     return path
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The page of ``runs`` as HTML."""
-    environment = jinja2.Environment(
+@functools.cache
+def templates() -> jinja2.Environment:
+    """What the pages are made from; a value that is missing is an error, and every text is escaped."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("cachefl_jax.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(
-        theme=palette.THEME,
-        several=len(runs) > 1,
-        accuracy=curve.accuracy_chart(runs),
-        title=words.title(runs),
-        columns=columns(runs),
-        differences=differences(runs),
-        runs=[section(index, run) for index, run in enumerate(runs)],
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page of ``runs`` as HTML."""
+    return (
+        templates()
+        .get_template("page.html.jinja")
+        .render(
+            theme=palette.THEME,
+            several=len(runs) > 1,
+            accuracy=curve.accuracy_chart(runs),
+            title=words.title(runs),
+            columns=columns(runs),
+            differences=differences(runs),
+            runs=[section(index, run) for index, run in enumerate(runs)],
+        )
     )
 
 

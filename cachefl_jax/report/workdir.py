@@ -1,27 +1,19 @@
 """Reading what a run left in its workdir, with every doubt raised before anything is drawn."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cachefl_jax import archive, files
+from cachefl_jax import archive
 from cachefl_jax.data.card import Cells, cells_of
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import units
+from cachefl_jax.run_files import parse_round, read_card, read_config, read_summary
+from cachefl_jax.stored import AGAIN
 
 METHOD = "cachefl"  # what the rounds train unless the config says otherwise
-CARD_FIELDS = {
-    "scheme": str, "settings": dict, "seed": (int, type(None)), "least": int, "repairs": int, "change": str,
-    "change_strength": (int, float, type(None)), "hash": str,
-}  # fmt: skip
-RERUN = "repeat the run's own command with this --workdir; it finishes what is missing"
-NUMBERS_OF_A_ROUND = (
-    "test_accuracy", "validation_accuracy", "train_loss", "bytes_up", "bytes_down", "seconds", "cohort",
-)  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -67,13 +59,11 @@ def read_run(workdir: pathlib.Path) -> Run:
     """Reads one workdir (see :func:`read_runs`)."""
     if not workdir.is_dir():
         raise UsageError("workdir", workdir.as_posix(), "a directory that a run wrote", "check the path")
-    config = read_json(workdir / "config.json")
-    summary = read_json(workdir / "summary.json")
-    check_summary(workdir / "summary.json", summary)
+    config, summary = read_config(workdir / "config.json"), read_summary(workdir / "summary.json")
     classes = len(summary["dataset"]["class_names"])
     synthetic, real = read_images(workdir / "images.npz", classes)
     arrays, cells = read_partition(workdir / "partition.npz", classes)
-    card = read_card(workdir / "partition.json", arrays)
+    card = card_of(workdir / "partition.json", arrays)
     # A run that compares only methods without rounds leaves no metrics.
     has_rounds = config.get("method", METHOD) in summary["methods"]
     return Run(
@@ -90,27 +80,7 @@ def read_run(workdir: pathlib.Path) -> Run:
 
 def require(holds: bool, path: pathlib.Path, found: str, allowed: str) -> None:
     if not holds:
-        raise UsageError(f"workdir: {path}", found, allowed, RERUN)
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    require(path.is_file(), path, "missing", "a file that a run wrote")
-    fields = files.read_json(path)
-    require(isinstance(fields, dict), path, type(fields).__name__, "a JSON object")
-    return fields
-
-
-def check_summary(path: pathlib.Path, summary: dict[str, Any]) -> None:
-    for name in ("dataset", "methods"):
-        require(isinstance(summary.get(name), dict), path, f"{name} = {summary.get(name)!r}", "an object")
-    names = summary["dataset"].get("class_names")
-    named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    require(bool(named), path, f"dataset.class_names = {names!r}", "a list of at least one name")
-    for name, method in summary["methods"].items():
-        require(isinstance(method, dict), path, f"methods.{name} = {method!r}", "an object")
-    model = summary.get("whole_model")
-    sized = isinstance(model, dict) and bool(units.number(model, "bytes"))
-    require(model is None or sized, path, f"whole_model = {model!r}", "null or an object with its name and bytes")
+        raise UsageError(f"workdir: {path}", found, allowed, AGAIN)
 
 
 def read_rounds(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -118,19 +88,9 @@ def read_rounds(path: pathlib.Path) -> list[dict[str, Any]]:
     require(path.is_file(), path, "missing", "a file that a run wrote")
     rounds = {}
     for index, line in enumerate(path.read_bytes().splitlines(), start=1):
-        row = read_line(path.with_name(f"{path.name}, line {index}"), line)
+        row = parse_round(line, f"{path}, line {index}")
         rounds[row["round"]] = row
     return [rounds[index] for index in sorted(rounds)]
-
-
-def read_line(place: pathlib.Path, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    whole = isinstance(row, dict) and isinstance(row.get("round"), int)
-    require(whole, place, repr(line[:80]), 'a JSON object with "round"')
-    return row | {name: units.number(row, name) for name in NUMBERS_OF_A_ROUND}
 
 
 def read_partition(path: pathlib.Path, classes: int) -> tuple[dict[str, np.ndarray], Cells]:
@@ -153,14 +113,11 @@ def read_partition(path: pathlib.Path, classes: int) -> tuple[dict[str, np.ndarr
     return arrays, cells
 
 
-def read_card(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+def card_of(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
     """partition.json, checked against partition.npz; None where the run wrote none."""
     if not path.exists():
         return None
-    card = read_json(path)
-    for name, kinds in CARD_FIELDS.items():
-        value = card.get(name)
-        require(name in card and isinstance(value, kinds), path, f"{name} = {value!r}", "the card that a run writes")
+    card = read_card(path)
     if "indices" in arrays:
         found = partition_hash(Partition(arrays["offsets"], arrays["indices"]))
         require(card["hash"] == found, path, f"hash {card['hash']}", f"{found}, that of partition.npz beside it")

@@ -75,7 +75,7 @@ def test_a_card_without_all_fields_is_refused(make_workdir):
     card = with_card(workdir)
     del card["seed"]
     (workdir / "partition.json").write_text(json.dumps(card))
-    with pytest.raises(UsageError, match=r"partition\.json: got seed = None; allowed: the card that a run writes"):
+    with pytest.raises(UsageError, match=r"partition\.json: got seed = nothing; allowed: a whole number"):
         write_report([workdir])
 
 

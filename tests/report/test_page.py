@@ -13,6 +13,9 @@ from PIL import Image
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import write_report
 
+ROUND_0 = dict.fromkeys(("round", "bytes_up", "bytes_down", "seconds", "cohort"), 0) | dict.fromkeys(
+    ("test_accuracy", "validation_accuracy", "train_loss")
+)
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -168,7 +171,7 @@ def test_values_may_be_null(make_workdir):
     summary = json.loads((workdir / "summary.json").read_text())
     summary["methods"] = {name: dict.fromkeys(method) for name, method in summary["methods"].items()}
     (workdir / "summary.json").write_text(json.dumps(summary))
-    (workdir / "metrics.jsonl").write_text('{"round": 0, "test_accuracy": null}\n')
+    (workdir / "metrics.jsonl").write_text(json.dumps(ROUND_0) + "\n")
     text = page_of(workdir).text
     assert "no test accuracy was measured" in text
     assert "No round of these runs was evaluated." in text
@@ -243,8 +246,8 @@ def test_file_of_another_shape_is_named(make_workdir, name, content):
 
 def test_figure_that_is_none_is_named(make_workdir):
     workdir = make_workdir()
-    (workdir / "metrics.jsonl").write_text('{"round": 0, "test_accuracy": "high"}\n')
-    with pytest.raises(UsageError, match="test_accuracy: got high"):
+    (workdir / "metrics.jsonl").write_text(json.dumps(ROUND_0 | {"test_accuracy": "high"}) + "\n")
+    with pytest.raises(UsageError, match=r"metrics.jsonl, line 1: got test_accuracy = 'high'"):
         write_report([workdir])
 
 

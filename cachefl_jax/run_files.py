@@ -1,0 +1,185 @@
+"""The JSON files of a run's folder and of a sweep's: which fields each has, and readers that check them.
+
+`experiments` reads them to go on, `cachefl_jax.report` to tell people. Every reader raises a `UsageError` that names
+file and field.
+"""
+
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.config import default, fits
+from cachefl_jax.errors import UsageError
+from cachefl_jax.rules import RULES, STRATEGIES
+from cachefl_jax.stored import (
+    AGAIN,
+    AMOUNT,
+    COUNT,
+    FLAG,
+    NUMBER,
+    OBJECT,
+    SHARE,
+    TEXT,
+    Fields,
+    Kind,
+    check,
+    list_of,
+    maybe,
+    parse,
+    read,
+    real,
+    whole,
+)
+
+CONFIG_MEND = "bring it back as it was, or name another folder"
+LINE_MEND = "delete this line and repeat the sweep's own command: it makes the line anew"
+SWEEP_MEND = "bring it back as it was, or name another folder"
+
+DATASET = Fields(
+    {"name": TEXT, "class_names": list_of(TEXT, least=1)},
+    dict.fromkeys(("classes", "features", "train", "validation", "test", "synthetic", "clients"), maybe(COUNT)),
+)
+METHOD = Fields(
+    {},
+    {
+        **dict.fromkeys(
+            ("test_accuracy", "validation_accuracy", "test_accuracy_min", "test_accuracy_max"), maybe(SHARE)
+        ),
+        "rounds": maybe(COUNT),
+        "uplink_bytes_per_client_round": maybe(AMOUNT),
+        "downlink_bytes_per_client_round": maybe(AMOUNT),
+        "total_bytes": maybe(AMOUNT),
+        "client_flops_per_round": maybe(AMOUNT),
+        "seconds_per_round": maybe(AMOUNT),
+        "diverged": maybe(FLAG),
+    },
+)
+TRAINED = "cachefl"  # what a sweep trains
+MEASURED = Fields({name: METHOD.optional[name] for name in ("test_accuracy", "validation_accuracy")}, {})
+WHOLE_MODEL = Fields(
+    {"bytes": Kind(lambda value: real(value) and value > 0, "a number above 0")},
+    {"name": TEXT, "image_forward_flops": maybe(AMOUNT), "image_backward_flops": maybe(AMOUNT)},
+)
+SUMMARY = Fields({"dataset": OBJECT, "methods": OBJECT}, {"whole_model": maybe(OBJECT), "notes": maybe(list_of(TEXT))})
+ROUND = Fields(
+    {
+        "round": COUNT, "test_accuracy": maybe(SHARE), "validation_accuracy": maybe(SHARE), "train_loss": maybe(NUMBER),
+        "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
+    },
+    {},
+)  # fmt: skip
+SETTING = Kind(lambda value: isinstance(value, str) or real(value), "text or a number")
+CARD = Fields(
+    {
+        "scheme": TEXT, "settings": OBJECT, "seed": maybe(COUNT), "least": COUNT, "repairs": COUNT, "change": TEXT,
+        "change_strength": maybe(SHARE), "hash": TEXT,
+    },
+    {"features": maybe(TEXT)},
+)  # fmt: skip
+POINT = Fields(
+    {"point": COUNT, "methods": OBJECT, "overrides": OBJECT},
+    {"diverged": FLAG, "command": TEXT, "keys_sha256": maybe(TEXT), "curve": maybe(OBJECT)},
+)
+PLAN = Fields(
+    {"strategy": Kind(lambda value: value in STRATEGIES, " | ".join(STRATEGIES)), "client_chunk": COUNT,
+     "devices": Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or more"), "block_rows": COUNT},
+    {},
+)  # fmt: skip
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """config.json. Fields that are newer or older than this version's are taken as they are."""
+    return check_config(read(path, CONFIG_MEND), str(path))
+
+
+def check_config(fields: Any, place: str) -> dict[str, Any]:
+    """A config as JSON has it: each field that this version knows is of its type and in its range."""
+    check(fields, Fields({}, {}), place, mend=CONFIG_MEND)
+    check_group(fields, default(), place)
+    for rule in RULES:
+        group, value = fields, None
+        for name in rule.field.split("."):
+            group = value = group.get(name) if isinstance(group, dict) else None
+        if value is not None and not rule.holds(tuple(value) if isinstance(value, list) else value):
+            raise UsageError(f"workdir: {place}", f"{rule.field} = {value!r}", rule.allowed, CONFIG_MEND)
+    return fields
+
+
+def check_group(fields: dict[str, Any], samples: ConfigDict, place: str, prefix: str = "") -> None:
+    """Each field against the default of the same name."""
+    for name, sample in samples.items():
+        if name not in fields:
+            continue
+        value = fields[name]
+        if isinstance(sample, ConfigDict):
+            check(value, Fields({}, {}), place, f"{prefix}{name}.", CONFIG_MEND)
+            check_group(value, sample, place, f"{prefix}{name}.")
+        else:
+            sized = isinstance(value, (bool, str, list, tuple)) or real(value)
+            kind = Kind(lambda value, sample=sample, sized=sized: sized and fits(value, sample), type(sample).__name__)
+            check(fields, Fields({name: kind}, {}), place, prefix, CONFIG_MEND)
+
+
+def read_summary(path: pathlib.Path) -> dict[str, Any]:
+    """summary.json."""
+    summary = check(read(path), SUMMARY, str(path))
+    dataset = check(summary["dataset"], DATASET, str(path), "dataset.")
+    classes, names = dataset.get("classes"), len(dataset["class_names"])
+    if classes not in (None, names):
+        raise UsageError(f"workdir: {path}", f"dataset.classes = {classes}", f"{names}, as many as class_names", AGAIN)
+    check_methods(summary["methods"], str(path))
+    if summary.get("whole_model") is not None:
+        check(summary["whole_model"], WHOLE_MODEL, str(path), "whole_model.")
+    return summary
+
+
+def check_methods(methods: dict[str, Any], place: str, mend: str = AGAIN) -> dict[str, Any]:
+    """Entries of summary.json's "methods", of baselines.json, or of a sweep's line."""
+    for name, method in methods.items():
+        check(method, METHOD, place, f"methods.{name}.", mend)
+    return methods
+
+
+def read_baselines(path: pathlib.Path) -> dict[str, Any]:
+    """baselines.json, a method's entry each."""
+    return check_methods(check(read(path), Fields({}, {}), str(path)), str(path))
+
+
+def read_plan(path: pathlib.Path) -> dict[str, Any]:
+    """The plan in an engine.json: the fields of `cachefl_jax.federation.Plan`."""
+    record = check(read(path), Fields({"plan": OBJECT}, {}), str(path))
+    return {name: check(record["plan"], PLAN, str(path), "plan.")[name] for name in PLAN.needed}
+
+
+def read_card(path: pathlib.Path) -> dict[str, Any]:
+    """partition.json."""
+    card = check(read(path), CARD, str(path))
+    settings = Fields(dict.fromkeys(card["settings"], SETTING), {})
+    check(card["settings"], settings, str(path), "settings.")
+    return card
+
+
+def parse_round(line: bytes, place: str) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    return check(parse(line, place), ROUND, place)
+
+
+def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a sweep's results.jsonl, by point; of two lines for a point the later one counts."""
+    lines = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        place = f"{path}, line {number}"
+        row = check(parse(line, place, LINE_MEND), POINT, place, mend=LINE_MEND)
+        check_methods(row["methods"], place, LINE_MEND)
+        check(row["methods"].get(TRAINED), MEASURED, place, f"methods.{TRAINED}.", LINE_MEND)
+        lines[row["point"]] = row
+    return [lines[point] for point in sorted(lines)]
+
+
+def read_sweep(path: pathlib.Path) -> list[dict[str, Any]]:
+    """A sweep's sweep.json: the config of each point."""
+    configs = read(path, SWEEP_MEND)
+    if not isinstance(configs, list) or not configs:
+        raise UsageError(f"workdir: {path}", type(configs).__name__, "a list of at least one config", SWEEP_MEND)
+    return [check_config(config, f"{path}, point {number}") for number, config in enumerate(configs)]
