@@ -17,6 +17,7 @@ from cachefl_jax.stored import (
     AMOUNT,
     COUNT,
     FLAG,
+    MOST,
     NUMBER,
     OBJECT,
     SHARE,
@@ -116,7 +117,7 @@ def check_group(fields: dict[str, Any], samples: ConfigDict, place: str, prefix:
             check(value, Fields({}, {}), place, f"{prefix}{name}.", CONFIG_MEND)
             check_group(value, sample, place, f"{prefix}{name}.")
         else:
-            sized = isinstance(value, (bool, str, list, tuple)) or real(value)
+            sized = not isinstance(value, int) or abs(value) <= MOST  # a float is finite already
             kind = Kind(lambda value, sample=sample, sized=sized: sized and fits(value, sample), type(sample).__name__)
             check(fields, Fields({name: kind}, {}), place, prefix, CONFIG_MEND)
 
