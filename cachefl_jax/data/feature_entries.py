@@ -1,4 +1,4 @@
-"""What the feature store holds: listed, checked byte by byte, and thrown away on demand."""
+"""What the stores in the user's CACHEFL_HOME hold: listed, checked byte by byte, and thrown away on demand."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cachefl_jax.data.disk import LOCK, file_digest, locked, writing
@@ -17,19 +17,25 @@ DAY, GIB = 24 * 3600, 2**30
 
 
 class Entry(NamedTuple):
-    """A folder of the store."""
+    """What can be thrown away by itself: a folder of the store, or in stores of small files one of these."""
 
-    folder: pathlib.Path
+    folder: pathlib.Path  # or the file
     manifest: dict  # empty where it cannot be read
     byte_count: int
     used: float  # seconds since 1970
     whole: bool  # otherwise what a run left that was stopped, or is at work on
+    kind: str = FOLDER  # the store's name
 
 
-def entries(root: pathlib.Path | None = None) -> list[Entry]:
-    """All entries and leftovers, the last used first."""
-    folder = (root or home()) / FOLDER
+def entries(root: pathlib.Path | None = None, kind: str = FOLDER) -> list[Entry]:
+    """All entries and leftovers of a store whose entries are folders, the last used first."""
+    folder = (root or home()) / kind
     found = [read_entry(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return in_order(entry._replace(kind=kind) for entry in found)
+
+
+def in_order(found: Iterable[Entry]) -> list[Entry]:
+    """The last used first."""
     return sorted(found, key=lambda entry: (-entry.used, entry.folder.name))
 
 
@@ -52,11 +58,15 @@ def read_entry(folder: pathlib.Path) -> Entry:
 
 def is_manifest(value: object) -> bool:
     """Whether a run may have written it."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not isinstance(value.get("made_at", ""), str):
         return False
-    arrays, *others = (value.get(name, {}) for name in ("arrays", "made_of", "about"))
-    groups = [arrays, *others, *arrays.values()] if isinstance(arrays, dict) else [arrays]
-    return all(isinstance(group, dict) for group in groups) and all("shape" in array for array in arrays.values())
+    arrays, made_of, about = (value.get(name, {}) for name in ("arrays", "made_of", "about"))
+    if not all(isinstance(group, dict) for group in (arrays, made_of, about)):
+        return False
+    views = made_of.get("views") or {"count": 0, "use": ""}
+    if not isinstance(views, dict) or not {"count", "use"} <= views.keys():
+        return False
+    return all(isinstance(array, dict) and isinstance(array.get("shape"), list) for array in arrays.values())
 
 
 def faults(entry: Entry) -> list[str]:
@@ -105,8 +115,8 @@ def delete(entry: Entry) -> bool:
     return True
 
 
-def remove_locks(root: pathlib.Path | None = None) -> None:
+def remove_locks(root: pathlib.Path | None = None, kind: str = FOLDER) -> None:
     """Removes locks of runs that were killed and left nothing else."""
-    for path in ((root or home()) / FOLDER).glob(f".*{LOCK}"):
+    for path in ((root or home()) / kind).glob(f".*{LOCK}"):
         with locked(path.with_name(path.name.removeprefix(".").removesuffix(LOCK)), None):
             pass

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -137,13 +138,26 @@ def make(folder: pathlib.Path, manifest: dict, fill: Callable[[pathlib.Path], di
             aside.mkdir(exist_ok=True)
             write_json(aside / MANIFEST, manifest)  # a leftover tells what it was to become
         started = time.monotonic()
-        made = fill(aside)
+        try:
+            made = fill(aside)
+        except BaseException:
+            if not begun(aside):  # nothing to go on from
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
         stamp = {"made_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.monotonic() - started, 2)}
         with writing(folder.parent):
             write_json(aside / MANIFEST, {**manifest, **made, **stamp})
             (aside / PROGRESS).unlink(missing_ok=True)
             os.replace(aside, folder)
             sync_folder(folder.parent)
+
+
+def begun(aside: pathlib.Path) -> bool:
+    """Whether a block lies in the folder."""
+    try:
+        return (aside / PROGRESS).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def read_manifest(folder: pathlib.Path, digest: str) -> dict:

@@ -197,6 +197,8 @@ def read(folder: pathlib.Path, digest: str) -> SyntheticSet:
     if len(blank):
         named = listing(manifest["class_names"][label] for label in dict.fromkeys(blank.tolist()))
         raise damaged(folder / IMAGES, f"{len(blank)} images of one colour, of {named}", "images that show something")
+    with contextlib.suppress(OSError):  # a store that others wrote may be read-only
+        os.utime(folder / MANIFEST)  # used now
     return SyntheticSet(images, labels, manifest)
 
 

@@ -1,6 +1,9 @@
-"""experiments.features: a table of the store, a check of every byte, and pruning by a named criterion alone."""
+"""experiments.features: tables of CACHEFL_HOME, a check of every byte, and pruning by a named criterion alone."""
 
+import contextlib
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -11,6 +14,10 @@ import pytest
 from cachefl_jax.data.disk import locked
 from cachefl_jax.data.feature_entries import delete, entries, faults, to_prune
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
+from cachefl_jax.data.home_entries import KINDS
+from cachefl_jax.leftovers import HOST
+from cachefl_jax.synthesis import generator, request_of
+from cachefl_jax.synthesis import obtain as draw_set
 
 DAY = 24 * 3600
 
@@ -53,7 +60,8 @@ def names(root) -> list[str]:
 def test_the_table_tells_what_each_entry_is(store):
     done = run(store, "list")
     assert done.returncode == 0, done.stderr
-    heading, *lines, total = done.stdout.splitlines()
+    features, totals = done.stdout.split("\n\n")
+    heading, *lines = features.splitlines()
     assert heading.split() == "features rows x D MiB encoder views made last used".split()
     by_name = {line.split("  ")[0]: line for line in lines}
     assert set(by_name) == {"pets, train", "pets, texts", "pets, test (not finished)"}
@@ -61,7 +69,8 @@ def test_the_table_tells_what_each_entry_is(store):
         assert part in by_name["pets, train"]
     assert "3 x 8" in by_name["pets, texts"]
     assert lines[-1] == by_name["pets, texts"]  # used longest ago
-    assert total.startswith("3 entries, 0.4 MiB")
+    assert totals.splitlines()[1].split() == ["features", "3", "0.4"]
+    assert totals.endswith("\n3 entries, 0.4 MiB\n")
 
 
 def test_an_empty_store_is_an_empty_table(tmp_path):
@@ -78,7 +87,7 @@ def test_verifying_finds_a_changed_byte_that_opening_does_not_look_for(store):
     path.write_bytes(data)
     done = run(store, "verify")
     assert done.returncode == 1
-    assert f"{path.parent}: features.npy has other bytes than were written; delete the folder" in done.stdout
+    assert f"{path.parent}: features.npy has other bytes than were written; delete it" in done.stdout
     path.unlink()
     assert "cannot be read (FileNotFoundError)" in run(store, "verify").stdout
 
@@ -143,7 +152,13 @@ def test_criteria_are_joined_by_or(store):
     assert to_prune(found, 11, 1.0, now) == []
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"arrays": {"features.npy": 3}}', '{"arrays": {}, "made_of": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{", "[]", '{"arrays": {"features.npy": 3}}', '{"arrays": {}, "made_of": 3}', '{"arrays": {}, "made_at": 3}',
+        '{"arrays": {"features.npy": {"shape": 3}}}', '{"arrays": {}, "made_of": {"views": {"count": 3}}}',
+    ],
+)  # fmt: skip
 def test_an_unreadable_manifest_is_listed_and_told(store, content):
     entry = entries(store)[0]
     (entry.folder / "manifest.json").write_text(content)
@@ -169,3 +184,108 @@ def test_bad_input_is_told_in_one_line(store, words, part):
     assert done.stderr.startswith(part)
     assert len(done.stderr.strip().splitlines()) == 1
     assert len(names(store)) == 3
+
+
+OLD = time.time() - 10 * DAY
+
+
+def write(path: pathlib.Path, data: bytes = b"{}", time: float | None = None) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    if time is not None:
+        os.utime(path, (time, time))
+    return path
+
+
+REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.",), 3, steps=2, guidance=1.5, seed=0)
+
+
+@pytest.fixture
+def home(store, monkeypatch):
+    """Every store: a drawn set and one that was stopped, programs, plans, verdicts, digests; some not used of late."""
+
+    @contextlib.contextmanager
+    def fake(pipeline, prompts, how):
+        def draw(some, seeds):
+            images = [np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8) for seed in seeds]
+            return np.stack(images), np.zeros(len(seeds), bool)
+
+        yield draw
+
+    monkeypatch.setattr(generator, "drawing", fake)
+    draw_set(REQUEST, store)
+    write(store / "synthetic" / f".{'a' * 16}.partial" / "manifest.json")
+    write(store / "compiled" / "jit_new-cache", bytes(2**20))
+    write(store / "compiled" / "jit_old-cache", bytes(2**20), OLD)
+    for kind in ("plans", "checked", "digests"):
+        write(store / kind / "new.json")
+        write(store / kind / "old.json", time=OLD)
+    return store
+
+
+def files_of(root: pathlib.Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def test_every_kind_is_listed_with_what_it_takes(home):
+    _, drawn, totals = run(home, "list").stdout.split("\n\n")
+    (line, unfinished) = sorted(drawn.splitlines()[1:], key=lambda text: "not finished" in text)
+    assert line.split()[1:5] == ["2", "6", "0.0", "pocket"]
+    assert f"{'a' * 16} (not finished)" in unfinished
+    lines = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in totals.splitlines()[:-1]}
+    assert lines["compiled programs"] == ["2", "2.0"]
+    expected = {"features": "3", "synthetic sets": "2", "plans": "2", "verdicts on images": "2"}
+    assert {name: lines[name][0] for name in expected} == expected
+    assert totals.endswith("\n13 entries, 2.4 MiB\n")
+
+
+def test_every_kind_is_verified(home):
+    assert "11 entries, 0 damaged; 2 not finished" in run(home, "verify").stdout
+    (folder,) = (path for path in (home / "synthetic").iterdir() if not path.name.startswith("."))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"images_sha256": "0" * 64}))
+    write(home / "plans" / "new.json", b"{")
+    done = run(home, "verify")
+    assert done.returncode == 1
+    assert f"{folder}: got other content than was drawn; delete it" in done.stdout
+    assert f"{home / 'plans' / 'new.json'}: cannot be read (JSONDecodeError); delete it" in done.stdout
+
+
+def test_what_was_not_used_goes_of_every_kind(home):
+    done = run(home, "prune", "--older_than_days=9")
+    assert done.returncode == 0, done.stderr
+    for part in ("deleted pets, texts, ", "deleted 1 compiled programs, 1.0 MiB", "deleted 1 plans, 0.0 MiB"):
+        assert part in done.stdout
+    assert done.stdout.endswith("\n1.0 MiB freed\n")
+    left = files_of(home)
+    assert not [name for name in left if "old" in name]
+    assert len([name for name in left if "new" in name]) == 4
+
+
+def test_everything_is_everything_but_what_is_held(home):
+    write(home / "notes.txt")
+    with locked(home / "synthetic" / ("a" * 16), None):
+        done = run(home, "prune", "--all")
+        assert f"kept, a run is computing it: {'a' * 16} (not finished)" in done.stdout, done.stderr
+    assert files_of(home) == {"notes.txt", f"synthetic/.{'a' * 16}.partial/manifest.json"}
+    run(home, "prune", "--all")
+    assert files_of(home) == {"notes.txt"}  # no store's
+
+
+def test_what_killed_processes_left_goes_from_every_store(home):
+    """What a living process writes stays, and so does what a run goes on from."""
+    dead, living = f"{HOST}.{2**22 + 1}", f"{HOST}.{os.getppid()}"
+    gone = [
+        write(home / kind / name)
+        for kind in KINDS
+        for name in (f".x.json.{dead}.0123abcd.tmp", f".x.{'0' * 32}/images.npz", ".x.lock")
+    ]
+    gone += [write(home / "checked" / ".x.json.abcd_123", time=OLD)]
+    gone += [write(home / "synthetic" / f".{'a' * 16}.partial" / f".block-000000.npz.{dead}.0123abcd.tmp")]
+    stays = [write(home / kind / f".x.json.{living}.0123abcd.tmp") for kind in KINDS]
+    before = files_of(home) - {path.relative_to(home).as_posix() for path in gone}
+    done = run(home, "prune", "--older_than_days=1000")
+    assert done.returncode == 0, done.stderr
+    assert files_of(home) == before
+    assert all(path.is_file() for path in stays)
+    assert not list(home.rglob(f".x.{'0' * 32}"))
