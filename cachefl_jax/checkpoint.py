@@ -92,6 +92,8 @@ def restore(directory: pathlib.Path, like, number: int):
     except (UsageError, PermissionError, MemoryError):
         raise
     except Exception as error:  # on damaged files Orbax raises anything
+        if digests_file(directory, number).is_file():  # the files are as they were written: it is not that
+            raise
         raise DamagedCheckpoint(directory, number, f"it cannot be read: {type(error).__name__}") from error
 
 

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.rules import METHOD_NAMES, RULES, check_relations, lookup
 
+ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
+
 
 def default() -> ConfigDict:
     """The config of the embedded digits, before tuning."""
@@ -157,12 +159,12 @@ def fits(value: Any, sample: Any) -> bool:
 
 def from_json(fields: dict) -> ConfigDict:
     """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
-    their defaults.
+    their defaults. What config.json tells besides, of a run that was given more rounds, is no field.
 
     Raises:
         UsageError: a field is of another type than the config's own.
     """
-    return filled(default(), fields)
+    return filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
 
 
 def filled(config: ConfigDict, fields: dict) -> ConfigDict:

@@ -78,6 +78,7 @@ CARD = Fields(
     },
     {"features": maybe(TEXT)},
 )  # fmt: skip
+INPUTS = Fields({"parts": OBJECT, "files": OBJECT}, {})
 POINT = Fields(
     {"point": COUNT, "methods": OBJECT, "overrides": OBJECT},
     {"diverged": FLAG, "command": TEXT, "keys_sha256": maybe(TEXT), "curve": maybe(OBJECT)},
@@ -159,6 +160,14 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
     settings = Fields(dict.fromkeys(card["settings"], SETTING), {})
     check(card["settings"], settings, str(path), "settings.")
     return card
+
+
+def read_inputs(path: pathlib.Path) -> dict[str, dict[str, str]]:
+    """inputs.json: digests of what the run was made of."""
+    inputs = check(read(path, CONFIG_MEND), INPUTS, str(path), mend=CONFIG_MEND)
+    for group, digests in inputs.items():
+        check(digests, Fields(dict.fromkeys(digests, TEXT), {}), str(path), f"{group}.", CONFIG_MEND)
+    return inputs
 
 
 def parse_round(line: bytes, place: str) -> dict[str, Any]:

@@ -22,8 +22,10 @@ from experiments.workdir import Workdir
 
 
 def compare(config: ConfigDict, inputs: Inputs, learner: Learner, workdir: Workdir) -> dict[str, dict]:
-    """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it."""
+    """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it;
+    those of fewer rounds are trained again."""
     results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
+    results = {name: row for name, row in results.items() if row.get("rounds") in (0, config.rounds)}
     runners = {
         "zero_shot": zero_shot,
         "cache_init": cache_init,

@@ -1,6 +1,7 @@
 """JAX before it starts: how many devices, in how many processes, and where compiled programs are kept."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -83,6 +84,29 @@ def leave_together(number: int) -> NoReturn:
     if jax.process_count() > 1:
         jax.distributed.shutdown()
     raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def entered_by_process_0(lock: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Enters `lock` in process 0 alone, for all of them. Where it is refused there, none goes on.
+
+    Raises:
+        UsageError: it was refused; process 0 says why.
+    """
+    refusal = None
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(lock)
+            except UsageError as error:
+                refusal = error
+        refused = as_process_0_has_it(float(refusal is not None))
+        if refusal is not None:
+            raise refusal
+        if refused:
+            value = f"{jax.process_index()} (process 0 was refused the run's folder)"
+            raise UsageError("--process", value, "a run that process 0 goes on with", "see what process 0 says")
+        yield
 
 
 def least(count: int) -> int:

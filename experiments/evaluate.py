@@ -26,14 +26,13 @@ def stored_config(argv: list[str]) -> ConfigDict:
         UsageError: no --workdir, or a folder that holds no run.
     """
     from cachefl_jax.config import from_json
-    from experiments.workdir import Workdir
 
     parser = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=parser)
     parser(argv, known_only=True)
     if not parser.workdir:
         raise UsageError("--workdir", "nothing", "a run's folder", "add --workdir=...")
-    file = Workdir(pathlib.Path(parser.workdir)).config
+    file = pathlib.Path(parser.workdir) / "config.json"
     if not file.is_file():
         raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
     from cachefl_jax.run_files import read_config

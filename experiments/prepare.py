@@ -14,7 +14,9 @@ from cachefl_jax.data.bank import take_shots
 from cachefl_jax.data.bank_validation import hold_out_validation
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
+from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.distinct import check_weights
+from experiments.made_of import bank_parts, image_parts
 
 PICTURES = 8  # images a class on the report's contact sheets
 SIDE = 64  # pixels of one, where images are large or of several sizes
@@ -30,6 +32,7 @@ class Inputs(NamedTuple):
     images: Callable[[], dict[str, np.ndarray]] | None  # () -> synthetic, real: [N, k, H, W, 3] uint8
     whole_model: dict | None  # name, bytes and FLOPs of the encoder, where it is known
     notes: list[str]
+    parts: dict[str, str]  # digests of what all this was made of, by the names of `made_of`
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -70,28 +73,52 @@ def from_bank(config: ConfigDict) -> Inputs:
     notes += told
     bank = bank._replace(train=take_shots(bank.train, config.data.shots, config.seed))
     division = partition(bank.train.labels, config.partition, config.seed)
-    return Inputs(
-        bank, division, class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class), None, None, notes
-    )
+    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
+    parts = {"partition": partition_hash(division), **bank_parts(bank)}
+    return Inputs(bank, division, keys, None, None, notes, parts)
 
 
 def from_images(config: ConfigDict) -> Inputs:
     """Images of any source, encoded by a CLIP, beside the server's set."""
     # Imported here: a feature bank need not wait for what this brings.
     from cachefl_jax.data.skew import change_images
-    from experiments.server_set import load_all
 
-    source, synthetic, manifest = load_all(config)
-    division = partition(source.train.labels, config.partition, config.seed, source.train.groups)
+    source, synthetic, manifest, division = images_of(config)
     changed = source._replace(train=change_images(source.train, division, config.partition, config.seed))
     bank, whole_model = encode(config, changed, synthetic, manifest)
     keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
+    parts = parts_of_images(source, synthetic, division, bank.metadata["weights_sha256"])
 
     def images() -> dict[str, np.ndarray]:
         kinds = {"synthetic": synthetic, "real": changed.train}
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
-    return Inputs(bank, division, keys, images, whole_model, list(source.notes))
+    return Inputs(bank, division, keys, images, whole_model, list(source.notes), parts)
+
+
+def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:
+    """(the source's images, the server's, how those were made, who holds what)."""
+    from experiments.server_set import load_all
+
+    source, synthetic, manifest = load_all(config)
+    division = partition(source.train.labels, config.partition, config.seed, source.train.groups)
+    return source, synthetic, manifest, division
+
+
+def parts_of(config: ConfigDict) -> dict[str, str]:
+    """What a run of this config would be made of now, without encoding anything."""
+    if config.data.name == "feature_bank":
+        return from_bank(config).parts
+    from experiments.encoded import Checkpoint
+
+    source, synthetic, _, division = images_of(config)
+    clip = config.clip
+    weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
+    return parts_of_images(source, synthetic, division, weights)
+
+
+def parts_of_images(source: ImageSet, synthetic: LabelledImages, division: Partition, weights: str) -> dict[str, str]:
+    return {"partition": partition_hash(division), **image_parts(source, synthetic), "encoder": weights}
 
 
 def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, manifest: dict) -> tuple[FeatureBank, dict]:

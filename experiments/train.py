@@ -11,20 +11,29 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax import costs, interrupts
-from cachefl_jax.checkpoint import open_checkpoints, restore, rounds_saved
+from cachefl_jax.checkpoint import open_checkpoints
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import ServerState, place
+from cachefl_jax.locks import folder_lock
 from cachefl_jax.report import method_table, write_report
 from cachefl_jax.run_files import read_summary
 from experiments.baselines import compare, result, round_flops
 from experiments.build import Learner, build
-from experiments.devices import as_process_0_has_it, in_any_process, leave_together, use_devices
+from experiments.devices import (
+    as_process_0_has_it,
+    entered_by_process_0,
+    in_any_process,
+    leave_together,
+    use_devices,
+)
 from experiments.engine import start_engine
 from experiments.filling import Engine, needs_table
+from experiments.made_of import files_of
 from experiments.plans import stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
+from experiments.resume import resume
 from experiments.workdir import Workdir
 
 SECONDS_A_CALL = 1.0  # the progress bar's patience
@@ -40,30 +49,54 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     config = resolve(config)
     workdir = Workdir(path)
     workdir.refuse_others(config)
-    if workdir.summary.is_file() and (path / "report.html").is_file():
-        print(f"{path}: already done; nothing to do")
-        summary = read_summary(workdir.summary)
-        announce(path, summary)
-        return summary
+    if workdir.finished(config):  # said without a lock, so that the folder may be one that is not to be written
+        return already_done(config, workdir)
     workdir.refuse_read_only()
     use_devices(config.engine.devices)
     workdir.writes = jax.process_index() == 0
+    with entered_by_process_0(folder_lock(path)):
+        workdir.refuse_others(config)  # once more: another command may just have left
+        if workdir.finished(config):
+            return already_done(config, workdir)
+        return train(config, workdir)
+
+
+def already_done(config: ConfigDict, workdir: Workdir) -> dict:
+    """Says so and returns the summary.
+
+    Raises:
+        UsageError: on other data than are there now.
+    """
+    workdir.check_done(config)
+    print(f"{workdir.path}: already done; nothing to do")
+    summary = read_summary(workdir.summary)
+    announce(workdir.path, summary)
+    return summary
+
+
+def train(config: ConfigDict, workdir: Workdir) -> dict:
+    """`train_and_evaluate` in a folder that is this process's own."""
+    if workdir.writes:
+        workdir.remove_leftovers()
+    files = files_of(config)  # before they are read: what changes meanwhile is noticed by the next start
     inputs = prepare(config)
     asked, config = config, counted(config, inputs)
-    told = card(config, inputs)
-    workdir.refuse_other_rows(told)
+    workdir.refuse_other_data(inputs.parts)
     learner = build(config, inputs)
-    trained = max(rounds_saved(workdir.checkpoints), default=0)
-    engine = None
-    if "cachefl" in config.methods and trained < config.rounds:
-        engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
-    workdir.write_inputs(asked, partition_arrays(inputs), told, inputs.images)
+    engine, state, trained = None, learner.start(), 0
+    if "cachefl" in config.methods:
+        state, trained = resume(learner, workdir)
+        if trained < config.rounds:
+            engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
+    made_of = {"parts": inputs.parts, "files": files}
+    workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
+    workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large
     workdir.write_cache(workdir.cache_init, inputs.keys, learner.problem.frozen, inputs.bank.class_names)
 
     results = compare(config, inputs, learner, workdir)
     if "cachefl" in config.methods:
-        state, records = run_rounds(config, learner, engine, workdir)
+        state, records = run_rounds(config, learner, engine, workdir, state, trained)
         workdir.write_cache(workdir.cache, state.params.keys, learner.problem.frozen, inputs.bank.class_names)
         results["cachefl"] = federated_result(config, inputs, learner, records)
     summary = {
@@ -74,8 +107,8 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     }
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
-        write_report([path])
-        announce(path, summary)
+        write_report([workdir.path])
+        announce(workdir.path, summary)
     return summary
 
 
@@ -101,22 +134,18 @@ def announce(path: pathlib.Path, summary: dict) -> None:
 
 
 def run_rounds(
-    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir
+    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir, state: ServerState, start: int
 ) -> tuple[ServerState, list[dict]]:
-    """The federation, from its last checkpoint if it has one; a line of metrics a round. No engine: nothing is left to
-    train.
+    """The federation after its first `start` rounds; a line of metrics a round. No engine: nothing is left to train.
 
     Raises:
         Interrupted: a signal came; the last round that was done is saved.
     """
-    state = learner.start()
-    start = max(rounds_saved(workdir.checkpoints), default=0)
     if start:
-        state = restore(workdir.checkpoints, state, start)
         print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
-    records = workdir.keep_metrics(start) if start else []
-    if not start:
-        records = workdir.keep_metrics(-1) + [first_record(learner)]
+        records = workdir.keep_metrics(start, config)
+    else:
+        records = workdir.keep_metrics(-1, config) + [first_record(learner)]
         workdir.append_metrics(records[-1:])
     if engine is None:
         return state, records
@@ -192,11 +221,11 @@ def some_rounds(
 
 def federated_result(config: ConfigDict, inputs: Inputs, learner: Learner, records: list[dict]) -> dict:
     """The last round's accuracy; seconds are the median over rounds without the first, which compiles."""
-    payload = costs.tree_bytes(learner.params)
+    payload, size = costs.tree_bytes(learner.params), config.cohort or config.partition.clients
     seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
     return result(
         records[-1]["test_accuracy"], records[-1]["validation_accuracy"], rounds=config.rounds,
-        up=payload, down=payload, total=sum(record["bytes_up"] + record["bytes_down"] for record in records),
+        up=payload, down=payload, total=2 * payload * size * config.rounds,
         flops=round_flops(config, inputs, len(inputs.bank.train.labels) / config.partition.clients),
         seconds=statistics.median(seconds) if seconds else None,
     )  # fmt: skip

@@ -3,15 +3,19 @@
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import differences, from_json
+from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import naming, write_arrays, write_json, write_tensors, write_whole
-from cachefl_jax.run_files import parse_round, read_card, read_config
+from cachefl_jax.leftovers import remove_leftovers
+from cachefl_jax.run_files import read_card, read_config, read_inputs
+from experiments.made_of import changes, files_of
+from experiments.metrics import as_one_run, read_lines, to_text
 
 
 class Workdir:
@@ -26,26 +30,35 @@ class Workdir:
         self.metrics = path / "metrics.jsonl"
         self.engine = path / "engine.json"
         self.baselines = path / "baselines.json"
+        self.inputs = path / "inputs.json"
         self.summary = path / "summary.json"
+        self.report = path / "report.html"
         self.checkpoints = path / "checkpoints"
         self.cache_init = path / "cache_init.safetensors"
         self.cache = path / "cache.safetensors"
 
     def refuse_others(self, config: ConfigDict) -> None:
-        """Stops unless the folder is new, empty, or holds this very config.
+        """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds.
 
         Raises:
-            UsageError: it holds another config (the fields that differ are named), or files that are no run's.
+            UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
+                run's.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
         if self.config.is_file():
-            theirs, ours = resolved(from_json(read_config(self.config))), resolved(config)
+            theirs, ours = resolved(self.stored_config()), resolved(config)
             fields = differences(theirs, ours)
+            if fields == ["rounds"] and ours["rounds"] > theirs["rounds"]:
+                return
+            if fields == ["rounds"]:
+                allowed = f"{theirs['rounds']} or more: as many has the run in {self.path}"
+                raise UsageError("rounds", ours["rounds"], allowed, "raise it, or name another --workdir")
             if fields:
                 shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
                 value = f"{self.path} with another config ({shown})"
-                raise UsageError("--workdir", value, "a new folder, or the same config", "name another folder")
+                allowed = "a new folder, or the same config (rounds may be more)"
+                raise UsageError("--workdir", value, allowed, "name another folder")
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             value = f"{self.path} with files but no config.json"
             raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
@@ -61,62 +74,106 @@ class Workdir:
             found = f"{self.path} ({above} is {'not to be written' if above.is_dir() else 'a file'})"
             raise UsageError("--workdir", found, "a folder that can be written", "name another")
 
-    def refuse_other_rows(self, card: dict) -> None:
-        """Stops where the folder's run had other rows, or dealt them out otherwise, than `card` tells.
+    def stored_config(self) -> ConfigDict:
+        """The config that the folder's run was begun with."""
+        return from_json(read_config(self.config))
+
+    def finished(self, config: ConfigDict) -> bool:
+        """Whether all that a run of this config leaves is there; the folder is known to be that run's."""
+        whole = self.summary.is_file() and self.report.is_file() and self.config.is_file()
+        return whole and self.stored_config().rounds == config.rounds
+
+    def refuse_other_data(self, parts: dict[str, str]) -> None:
+        """Stops where the folder's run was made of other data than `parts` (`made_of`), or dealt them out otherwise.
 
         Raises:
-            UsageError: both hashes are named.
+            UsageError: the parts that differ are named.
         """
-        if not self.partition_card.is_file():
+        if self.inputs.is_file():
+            before = read_inputs(self.inputs)["parts"]
+        elif self.partition_card.is_file():  # an older version's run: who holds what is all that it tells
+            before, parts = {"partition": read_card(self.partition_card)["hash"]}, {"partition": parts["partition"]}
+            if self.begun():
+                told = "the run began before inputs.json was written: only the partition is known to be the same"
+                print(f"{self.path}: {told}", file=sys.stderr)
+        else:
             return
-        theirs = read_card(self.partition_card)
-        for name, what in (("hash", "partition"), ("features", "features")):
-            before, now = str(theirs.get(name))[:16], str(card[name])[:16]
-            if before != now:
-                value = f"{self.path} with a run on other training rows ({what} {before}, now {now})"
-                mend = "bring the data back as they were, or name another folder"
-                raise UsageError("--workdir", value, "the data that the run began with", mend)
+        found = changes(before, parts)
+        if found:
+            value = f"{self.path} with a run on other data ({'; '.join(found)})"
+            mend = "bring the data back as they were, or name another folder"
+            raise UsageError("--workdir", value, "the data that the run began with", mend)
+
+    def check_done(self, config: ConfigDict) -> None:
+        """Stops where a finished run's data are others by now. Files whose times are as they were are not read.
+
+        Raises:
+            UsageError: as `refuse_other_data`, or data that have changed cannot be read.
+        """
+        if not self.inputs.is_file():
+            return
+        before, now = read_inputs(self.inputs)["files"], files_of(config)
+        gone = sorted(before.keys() - now.keys())
+        if gone:
+            told = "is not there any more: whether the data are the same was not checked"
+            print(f"{self.path}: what {' and '.join(gone)} names {told}", file=sys.stderr)
+        elif before != now:
+            from experiments.prepare import parts_of  # brings what a look at times can do without
+
+            self.refuse_other_data(parts_of(config))
+
+    def begun(self) -> bool:
+        """Whether something has been trained here."""
+        return self.baselines.is_file() or self.checkpoints.is_dir()
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed run left half-written; under the folder's lock."""
+        names = [path.name for path in vars(self).values() if isinstance(path, pathlib.Path) and path != self.path]
+        remove_leftovers(self.path, names)
+        remove_leftovers(self.checkpoints)
 
     def append_metrics(self, records: list[dict]) -> None:
         """Adds a line for each; a line cut short by a kill is dropped by `keep_metrics`."""
         if self.writes:
             with naming(self.metrics), self.metrics.open("a") as file:
-                file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+                file.write(to_text(records))
 
-    def read_metrics(self) -> list[dict]:
-        """The whole lines, in order.
-
-        Raises:
-            UsageError: one is damaged; the last may be cut short by a kill, and is left out.
-        """
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_bytes().splitlines(keepends=True)
-        places = (f"{self.metrics}, line {number}" for number in range(1, len(lines) + 1))
-        return [parse_round(line, place) for line, place in zip(lines, places, strict=True) if line.endswith(b"\n")]
-
-    def keep_metrics(self, rounds: int) -> list[dict]:
-        """Drops what was written after the checkpoint of round `rounds`, and returns what stays."""
-        kept = [record for record in self.read_metrics() if record["round"] <= rounds]
-        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept)
+    def keep_metrics(self, rounds: int, config: ConfigDict) -> list[dict]:
+        """Drops what was written after the checkpoint of round `rounds`, and returns what stays, as a run of this
+        config writes it; the folder's may have had fewer rounds."""
+        kept = as_one_run(read_lines(self.metrics)[: rounds + 1], config.rounds, config.eval_every)
         if self.writes:
-            write_whole(self.metrics, lambda file: file.write(text.encode()))
+            write_whole(self.metrics, lambda file: file.write(to_text(kept).encode()))
         return kept
 
     def write_json(self, path: pathlib.Path, value: dict) -> None:
         if self.writes:
             write_json(path, value)
 
-    def write_inputs(self, config: ConfigDict, partition: dict, card: dict, images: Callable | None) -> None:
-        """The config first, which marks the folder as this run's; then who holds what, and images to look at, which
-        are decoded once."""
+    def write_inputs(self, config: ConfigDict, partition: dict, card: dict, made_of: dict) -> None:
+        """The config first, which marks the folder as this run's; then who holds what, and what it is made of."""
         if not self.writes:
             return
-        write_json(self.config, resolved(config))
+        stored = read_config(self.config) if self.config.is_file() else {}
+        before = [rounds for rounds in as_list(stored.get(ROUNDS_BEFORE)) if isinstance(rounds, int)]
+        if stored.get("rounds", config.rounds) < config.rounds:
+            before.append(stored["rounds"])
+            self.reopen(stored["rounds"], config.rounds)
+        write_json(self.config, resolved(config) | ({ROUNDS_BEFORE: before} if before else {}))
         write_arrays(self.partition, partition)
         write_json(self.partition_card, card)
-        if images is not None and not self.images.is_file():
+        write_json(self.inputs, made_of)
+
+    def write_images(self, images: Callable | None) -> None:
+        """Images to show, which are decoded once; none for a bank."""
+        if self.writes and images is not None and not self.images.is_file():
             write_arrays(self.images, images())
+
+    def reopen(self, before: int, now: int) -> None:
+        """Takes away what says that the run is done: it goes on from its last checkpoint, and ends in new ones."""
+        print(f"{self.path}: going on from {before} to {now} rounds", file=sys.stderr)
+        self.summary.unlink(missing_ok=True)
+        self.report.unlink(missing_ok=True)
 
     def write_cache(self, path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
         """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON
@@ -134,6 +191,10 @@ class Workdir:
 def resolved(config: ConfigDict) -> dict:
     """The config as JSON holds it: plain dicts and lists."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def as_list(value: object) -> list:
+    return value if isinstance(value, list) else []
 
 
 def at(config: dict, field: str):

@@ -118,8 +118,11 @@ READERS = {
     "config.json": lambda folder, config: (
         Workdir(folder).refuse_others(config), stored_config(["evaluate", f"--workdir={folder}"])
     ),
-    "partition.json": lambda folder, _: Workdir(folder).refuse_other_rows({"hash": "0" * 64, "features": None}),
-    "metrics.jsonl": lambda folder, _: Workdir(folder).keep_metrics(1),
+    "partition.json": lambda folder, _: Workdir(folder).refuse_other_data({"partition": "0" * 64}),
+    "inputs.json": lambda folder, config: (
+        Workdir(folder).check_done(config), Workdir(folder).refuse_other_data({"partition": "0" * 64})
+    ),
+    "metrics.jsonl": lambda folder, config: Workdir(folder).keep_metrics(1, config),
     "baselines.json": lambda folder, _: read_baselines(folder / "baselines.json"),
     "summary.json": lambda folder, _: method_table(read_summary(folder / "summary.json")),
     "engine.json": lambda folder, _: stored(folder / "engine.json"),

@@ -221,7 +221,9 @@ def test_a_run_whose_images_became_more_since_it_was_stopped_is_refused(make_pic
     make_pictures(root / "more", {"red square": 2}, seed=1)
     (root / "more" / "red square").rename(root / "red square" / "more")
     (root / "more").rmdir()
-    with pytest.raises(UsageError, match=r"--workdir: got .*other training rows \(partition .*bring the data back"):
+    with pytest.raises(
+        UsageError, match=r"--workdir: got .*on other data \(partition .*; training images .*bring the data back"
+    ):
         train_and_evaluate(config_for_images(root), tmp_path / "run")
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*")}
 
@@ -232,7 +234,9 @@ def test_a_run_whose_images_were_changed_since_it_was_stopped_is_refused(make_pi
     (tmp_path / "run" / "summary.json").unlink()
     for path in root.rglob("*.png"):
         os.utime(path, ns=(0, 10**18))
-    with pytest.raises(UsageError, match=r"--workdir: got .*other training rows \(features .*bring the data back"):
+    with pytest.raises(
+        UsageError, match=r"--workdir: got .*on other data \(training images .*, now .*bring the data back"
+    ):
         train_and_evaluate(config_for_images(root), tmp_path / "run")
 
 

@@ -52,7 +52,7 @@ def test_a_run_leaves_what_the_contract_lists(make_bank, tmp_path):
     names = {entry.name for entry in workdir.iterdir()}
     assert names == {
         "config.json", "partition.json", "partition.npz", "metrics.jsonl", "summary.json", "cache_init.safetensors",
-        "cache.safetensors", "checkpoints", "report.html", "baselines.json", "engine.json",
+        "cache.safetensors", "checkpoints", "report.html", "baselines.json", "engine.json", "inputs.json",
     }  # fmt: skip
     assert summary == json.loads((workdir / "summary.json").read_text())
     assert tuple(summary["methods"]) == METHOD_NAMES
