@@ -1,7 +1,7 @@
 """Every field of a run's config with its default, and the checks that every config goes through.
 
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them; `cachefl_jax.rules` says what each may be.
+contract with the scripts that set them; `cachefl_jax.rules` says what each may be, `cachefl_jax.paths` what paths mean.
 """
 
 import reprlib
@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.paths import NAMES, PATHS, located
 from cachefl_jax.rules import METHOD_NAMES, RULES, check_relations, lookup
 
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
@@ -107,10 +108,24 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     check_types(config, default())
+    locate(config)
     if config.data.name == "feature_bank":
         config.synthesis.source = "bank"
     validate(config)
     return config
+
+
+def locate(config: ConfigDict) -> None:
+    """Writes every path of `config` out in full; what is no text is left for `check_types` to tell.
+
+    Raises:
+        UsageError: a home folder is not there.
+    """
+    for field in (*PATHS, *NAMES):
+        group, name = field.split(".")
+        fields = config.get(group)
+        if isinstance(fields, ConfigDict) and isinstance(fields.get(name), str):
+            fields[name] = located(field, fields[name])
 
 
 def validate(config: ConfigDict) -> None:
@@ -145,7 +160,20 @@ def check_types(config: ConfigDict, expected: ConfigDict, prefix: str = "") -> N
                 raise UsageError(field, value, "a group of fields", "start from cachefl_jax.config.default()")
             check_types(value, sample, f"{field}.")
         elif not fits(value, sample):
-            raise UsageError(field, value, type(sample).__name__, "give a value of that type")
+            allowed, mend = WANTED[type(sample)]
+            raise UsageError(field, value, allowed, mend)
+        elif value == "None":  # what a flag makes of None; no field has use for a thing of that name
+            mend = f"--config.{field}= with nothing behind it" if sample == "" else f"leave it out: it is {sample}"
+            raise UsageError(field, "None", "a name or a path, or nothing", mend)
+
+
+WANTED = {
+    str: ("a text, in quotes; '' for none", "correct it"),
+    int: ("a whole number", "correct it"),
+    float: ("a number", "correct it"),
+    bool: ("True or False", "correct it"),
+    tuple: ("texts in brackets, such as ('one','two'); () for none", "put each of them in quotes"),
+}  # what a field of each type may be, and the mend
 
 
 def fits(value: Any, sample: Any) -> bool:
@@ -159,12 +187,15 @@ def fits(value: Any, sample: Any) -> bool:
 
 def from_json(fields: dict) -> ConfigDict:
     """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
-    their defaults. What config.json tells besides, of a run that was given more rounds, is no field.
+    their defaults. What config.json tells besides, of a run that was given more rounds, is no field. Paths that an
+    older version left as they were typed start in the current folder, as they did.
 
     Raises:
-        UsageError: a field is of another type than the config's own.
+        UsageError: a field is of another type than the config's own, or as `locate`.
     """
-    return filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
+    config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
+    locate(config)
+    return config
 
 
 def filled(config: ConfigDict, fields: dict) -> ConfigDict:

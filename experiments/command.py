@@ -1,7 +1,9 @@
 """What every command shares: flags, and bad input told in one line with exit status 2."""
 
+import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -11,6 +13,7 @@ from ml_collections import config_flags
 from cachefl_jax import interrupts
 from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.files import home
+from cachefl_jax.paths import expand
 
 
 def define(*names: str) -> None:
@@ -19,11 +22,28 @@ def define(*names: str) -> None:
     if "config" in names and "config" not in flags.FLAGS:
         config_flags.DEFINE_config_file("config", None, "a config file, FILE.py[:arg]", lock_config=True)
     if "workdir" in names and "workdir" not in flags.FLAGS:
-        flags.DEFINE_string("workdir", None, "the folder of a run")
+        define_path("workdir", "the folder of a run")
     if "processes" in names and "processes" not in flags.FLAGS:
         flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; auto: Slurm or the TPU pod tells")
         flags.DEFINE_integer("processes", 1, "how many processes run this command together")
         flags.DEFINE_integer("process", None, "which of them this is, from 0")
+
+
+class PathParser(flags.ArgumentParser):
+    """A path on the command line; `cachefl_jax.paths` says what it means."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return expand("path", argument)
+
+
+def define_path(name: str, meaning: str, *, several: bool = False, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag that names a file or a folder, or `several` of them; None where it is not given."""
+    if several:
+        flags.DEFINE_multi(PathParser(), flags.ArgumentSerializer(), name, None, meaning, flag_values=values)
+    else:
+        flags.DEFINE(PathParser(), name, None, meaning, flag_values=values)
 
 
 def required(name: str):
@@ -57,12 +77,26 @@ def run(main: Callable[[], None]) -> None:
             if told is None:
                 raise
             leave(told)
+        except ValueError as error:
+            told = bad_variable(error)
+            if told is None:
+                raise
+            leave(told)
 
     interrupts.listen()
     try:
         app.run(guarded, flags_parser=parse)
     except interrupts.Interrupted as interrupted:
         interrupts.leave(interrupted)
+
+
+def bad_variable(error: ValueError) -> UsageError | None:
+    """What is wrong with one of JAX's variables, which it reads when it is first imported; None for another error."""
+    frames = [frame.filename.replace(os.sep, "/") for frame in traceback.extract_tb(error.__traceback__)]
+    if not all(any(name.endswith(f"jax/{file}") for name in frames) for file in ("__init__.py", "_src/config.py")):
+        return None
+    given = " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
+    return UsageError("environment", f"{given} ({error})", "what JAX takes for each variable", "unset or correct it")
 
 
 def places() -> dict[str, list[str]]:
@@ -75,7 +109,7 @@ def places() -> dict[str, list[str]]:
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; whatever is wrong with them becomes a `UsageError`'s line."""
     try:
-        left = flags.FLAGS(argv)
+        left = flags.FLAGS(expanded(argv))
         if left[1:]:
             raise UsageError("command line", left[1], "flags only, --name=value", "put -- and = in")
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -86,6 +120,15 @@ def parse(argv: Sequence[str]) -> list[str]:
     # A config file is the user's own program, and config_flags hands on whatever it raises.
     except Exception as error:
         leave(explain(argv, error))
+
+
+def expanded(argv: Sequence[str]) -> list[str]:
+    """The words with the ~ of --config=~/FILE replaced: a shell leaves it as it is, and so does the flag.
+
+    Raises:
+        UsageError: there is no such home folder.
+    """
+    return [re.sub(r"^(--?config=)(~.*)", lambda found: found[1] + expand("--config", found[2]), word) for word in argv]
 
 
 def explain(argv: Sequence[str], error: Exception) -> UsageError:

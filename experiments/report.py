@@ -7,11 +7,9 @@ Prints the path of the page.
 
 import pathlib
 
-from absl import flags
-
 from experiments import command
 
-flags.DEFINE_multi_string("workdir", None, "folder of a run; give it again to compare several runs")
+command.define_path("workdir", "folder of a run; give it again to compare several runs", several=True)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from cachefl_jax import rules
-from cachefl_jax.config import RULES, default, differences, lookup, resolve
+from cachefl_jax.config import RULES, default, differences, from_json, lookup, resolve
 from cachefl_jax.data.partition import FOUND, NAMES
 from cachefl_jax.data.schemes import OVER, QUANTITIES
 from cachefl_jax.data.skew import CHANGE_NAMES
@@ -52,7 +52,7 @@ def test_a_whole_number_may_stand_for_a_float_but_not_a_bool():
     resolve(config)
     del config.cache.alpha  # a ConfigDict would turn the new value into the old one's type
     config.cache.alpha = True
-    with pytest.raises(UsageError, match=r"cache.alpha: got True; allowed: float"):
+    with pytest.raises(UsageError, match=r"cache.alpha: got True; allowed: a number; mend: correct it"):
         resolve(config)
 
 
@@ -79,3 +79,50 @@ def test_names_that_a_config_may_give_are_those_that_the_code_knows():
     ):
         (rule,) = (rule for rule in rules.RULES if rule.field == field)
         assert set(rule.allowed.split(" | ")) == set(known)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "parts"),
+    [
+        ("methods", (1, 2), r"methods: got \(1, 2\); allowed: texts in brackets.*put each of them in quotes"),
+        ("data.splits", ("train", 2, "test"), r"data.splits: got .*; allowed: texts in brackets"),
+        ("data.split_file", "None", r"data.split_file: got None; .*--config.data.split_file= with nothing behind it"),
+        ("data.image_column", "None", r"data.image_column: got None; .*leave it out: it is image"),
+    ],
+)
+def test_what_is_no_text_is_told_as_that(field, value, parts):
+    """A flag makes the text "None" of None."""
+    config = default()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UsageError, match=parts):
+        resolve(config)
+
+
+PATHS = ("data.path", "synthesis.path", "partition.path", "data.split_file", "clip.checkpoint", "synthesis.pipeline")
+
+
+@pytest.mark.parametrize("field", [*PATHS, "data.hub"])
+def test_home_and_relative_paths_mean_the_same_in_every_field(field, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for written in ("~/there", "there", "./there", str(tmp_path / "there")):
+        config = default()
+        config.data.path = "data"
+        config.update_from_flattened_dict({field: written})
+        assert lookup(resolve(config), field) == str(tmp_path / "there")
+
+
+def test_a_stored_config_means_the_same_files_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = default()
+    config.data.name, config.data.path, config.data.hub = "feature_bank", "bank.npz", "owner/name"
+    stored = resolve(config).to_dict()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    back = from_json(stored)
+    assert back.data.path == str(tmp_path / "bank.npz")
+    assert (back.data.hub, back.clip.checkpoint) == ("owner/name", "pocket")
+    config.data.path = "~nobody_here/x"
+    with pytest.raises(UsageError, match=r"data.path: got ~nobody_here/x.*write the folder out"):
+        resolve(config)

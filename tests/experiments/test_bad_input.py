@@ -67,7 +67,7 @@ def test_a_config_file_with_a_wrong_type_or_an_extra_field_is_told_in_one_line(t
         ("config.extra = 3", ("extra: got 3", "correct the name")),
         ("del config.rounds", ("rounds: got nothing",)),
         ("del config.cache; config.cache = 3", ("cache: got 3", "a group of fields")),
-        ("del config.rounds; config.rounds = 'ten'", ("rounds: got ten", "allowed: int")),
+        ("del config.rounds; config.rounds = 'ten'", ("rounds: got ten", "allowed: a whole number")),
     ):
         file.write_text(f"{start}    {line}\n    return config\n")
         assert_refused(run(f"--config={file}", f"--workdir={tmp_path}/run"), *parts)

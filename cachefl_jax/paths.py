@@ -1,0 +1,38 @@
+"""What a path means, wherever a config or a command names one.
+
+``~`` is the user's home folder, and a relative path starts in the folder that the command was started in. A resolved
+config has its paths in full, so that config.json means the same files whichever folder a later command starts in.
+"""
+
+import pathlib
+
+from cachefl_jax.errors import UsageError
+
+PATHS = ("data.path", "synthesis.path", "partition.path")
+NAMES = ("data.hub", "data.split_file", "clip.checkpoint", "synthesis.pipeline")  # a path, or a name known elsewhere
+EMBEDDED = "pocket"  # never a folder
+
+
+def expand(field: str, text: str) -> str:
+    """`text` with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Raises:
+        UsageError: there is no such home folder.
+    """
+    try:
+        return str(pathlib.Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError as error:
+        raise UsageError(field, text, "a path whose ~ is a home folder", "write the folder out") from error
+
+
+def located(field: str, text: str) -> str:
+    """The full path of a field's value; a name that is no path here, or nothing, stays as it is.
+
+    Raises:
+        UsageError: as `expand`.
+    """
+    path = pathlib.Path(expand(field, text))
+    written_as_path = field in PATHS or text.startswith((".", "~"))
+    if not text or text == EMBEDDED or not (written_as_path or path.exists()):
+        return text
+    return str(path.absolute())

@@ -1,0 +1,25 @@
+"""What every command does with its flags."""
+
+import pytest
+from absl import flags
+
+from experiments import command
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_home_means_the_same_in_a_flag_as_in_a_field(several, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = flags.FlagValues()
+    command.define_path("folder", "a folder", several=several, values=values)
+    assert not values["folder"].value
+    values(["command", "--folder=~/run"])
+    expected = str(tmp_path / "run")
+    assert values["folder"].value == ([expected] if several else expected)
+
+
+def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command.expanded(["command", "--config=~/mine.py:arg", "--workdir=~/x"])[1:] == [
+        f"--config={tmp_path}/mine.py:arg",
+        "--workdir=~/x",
+    ]
