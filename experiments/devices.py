@@ -14,6 +14,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
 from cachefl_jax.interrupts import Interrupted
 from cachefl_jax.machine import cores
+from experiments.environment import device_count, settle
 
 START_TIMEOUT = 120  # seconds to wait for the other processes
 
@@ -44,8 +45,10 @@ def use_devices(count: int) -> None:
     into its cores where `count` is 0. Programs compiled once are found again in the user's store.
 
     Raises:
-        UsageError: there are fewer, or they cannot be dealt evenly to the processes.
+        UsageError: there are fewer, they cannot be dealt evenly to the processes, or the environment names a platform
+            that is not to be had.
     """
+    settle()
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(home() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -57,8 +60,9 @@ def use_devices(count: int) -> None:
     wanted = count // processes or cores()
     with contextlib.suppress(RuntimeError):  # JAX is already running: what it has is counted below
         jax.config.update("jax_num_cpu_devices", max(wanted, jax.config.jax_num_cpu_devices))
-    if jax.device_count() < count:
-        raise UsageError("engine.devices", count, f"0 to {jax.device_count()}, the devices there are", "lower it")
+    there = device_count()
+    if there < count:
+        raise UsageError("engine.devices", count, f"0 to {there}, the devices there are", "lower it")
 
 
 def as_process_0_has_it(value: float) -> float:

@@ -28,7 +28,7 @@ def stored_config(argv: list[str]) -> ConfigDict:
     from cachefl_jax.config import from_json
 
     parser = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=parser)
+    command.define_path("workdir", "the folder of a run", values=parser)
     parser(argv, known_only=True)
     if not parser.workdir:
         raise UsageError("--workdir", "nothing", "a run's folder", "add --workdir=...")
@@ -70,10 +70,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.checkpoint import restore, rounds_saved
     from cachefl_jax.config import resolve
     from experiments.build import build
+    from experiments.environment import device_count, settle
     from experiments.prepare import counted, prepare
     from experiments.workdir import Workdir
 
     config, folder = resolve(config), Workdir(workdir).checkpoints
+    settle()
+    device_count()
     inputs = prepare(config)
     check_classes(Workdir(workdir).cache_init, inputs.bank.class_names)
     learner = build(counted(config, inputs), inputs)
