@@ -14,17 +14,20 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax import costs
+from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, stack
-from cachefl_jax.files import write_json, write_whole
+from cachefl_jax.files import write_json
 from cachefl_jax.interrupts import finishing, leave_if_asked
+from cachefl_jax.leftovers import remove_leftovers
+from cachefl_jax.locks import folder_lock
 from cachefl_jax.methods import METHODS
-from cachefl_jax.run_files import read_results, read_sweep
 from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import Learner, build, client_optimizer, server_optimizer
 from experiments.devices import use_devices
 from experiments.plans import plans_of
 from experiments.prepare import Inputs, counted, prepare
+from experiments.sweep_folder import claim, left_of, refuse_other_data, write_lines
 from experiments.workdir import Workdir, resolved
 
 BATCH_BYTES = 2**28  # of params that one call gives back
@@ -54,9 +57,22 @@ def run_points(
             raise UsageError("methods", config.methods, "a list with cachefl, which a sweep trains", "add it")
     for config in configs:
         use_devices(config.engine.devices)
-    left = [number for number in range(len(configs)) if number not in lines]
-    if left:
-        Workdir(workdir).refuse_read_only()
+    if not left_of(lines, configs):
+        return [lines[number] for number in sorted(lines)]
+    Workdir(workdir).refuse_read_only()
+    with folder_lock(workdir):
+        return run_left(configs, overrides, workdir, given, side_by_side)
+
+
+def run_left(
+    configs: list[ConfigDict], overrides: list[dict], workdir: pathlib.Path, given: list[str], side_by_side: bool
+) -> list[dict]:
+    """`run_points` in a folder that is this process's own."""
+    remove_leftovers(workdir, ("sweep.json", "results.jsonl"))
+    tidy_stores()
+    lines = claim(workdir, configs)  # once more: another sweep may just have left
+    left = left_of(lines, configs)
+    refuse_other_data(workdir, lines, configs)
     groups: dict[str, list[Prepared]] = {}
     prepared: dict[str, Inputs] = {}
     for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
@@ -66,8 +82,7 @@ def run_points(
         point = Prepared(number, config, inputs, build(config, inputs))
         groups.setdefault(group_of(point), []).append(point)
     plans = [plan_of(group) for group in groups.values()]
-    if left:
-        write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
+    write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
         for group, plan in zip(groups.values(), plans, strict=True):
             for batch, outcome, seconds in run_group(group, plan, side_by_side):
@@ -101,33 +116,6 @@ def inputs_of(config: ConfigDict, prepared: dict[str, Inputs]) -> Inputs:
     if name not in prepared:
         prepared[name] = prepare(config)._replace(images=None)
     return prepared[name]
-
-
-def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
-    """The lines that the folder holds of this very sweep. Writes nothing.
-
-    Raises:
-        UsageError: it holds something else.
-    """
-    ours, mark, results = [resolved(config) for config in configs], workdir / "sweep.json", workdir / "results.jsonl"
-    if workdir.exists() and not workdir.is_dir():
-        raise UsageError("--workdir", str(workdir), "a folder", "this is a file: name another")
-    if not mark.is_file():
-        if workdir.is_dir() and any(not entry.name.startswith(".") for entry in workdir.iterdir()):
-            value = f"{workdir} with files but no sweep.json"
-            raise UsageError("--workdir", value, "a new or empty folder, or a sweep's", "name another folder")
-    elif read_sweep(mark) != ours:
-        raise UsageError(
-            "--workdir", f"{workdir} with another sweep", "a new folder, or the same sweep", "name another"
-        )
-    if not results.is_file():
-        return {}
-    return {row["point"]: row for row in read_results(results)}
-
-
-def write_lines(path: pathlib.Path, lines: dict[int, dict]) -> None:
-    text = "".join(json.dumps(lines[number], allow_nan=False) + "\n" for number in sorted(lines))
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def group_of(point: Prepared) -> str:
@@ -219,6 +207,7 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         "curve": {"round": [min((at + 1) * every, config.rounds) for at in range(count)], "test": test,
                   "validation": validation},
         "keys_sha256": digest(outcome.params),
+        "parts": inputs.parts,
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from cachefl_jax import costs, interrupts
 from cachefl_jax.checkpoint import open_checkpoints
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
+from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import ServerState, place
 from cachefl_jax.locks import folder_lock
@@ -78,6 +79,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     """`train_and_evaluate` in a folder that is this process's own."""
     if workdir.writes:
         workdir.remove_leftovers()
+        tidy_stores()
     files = files_of(config)  # before they are read: what changes meanwhile is noticed by the next start
     inputs = prepare(config)
     asked, config = config, counted(config, inputs)

@@ -98,11 +98,7 @@ class Workdir:
                 print(f"{self.path}: {told}", file=sys.stderr)
         else:
             return
-        found = changes(before, parts)
-        if found:
-            value = f"{self.path} with a run on other data ({'; '.join(found)})"
-            mend = "bring the data back as they were, or name another folder"
-            raise UsageError("--workdir", value, "the data that the run began with", mend)
+        refuse_changes(self.path, before, parts)
 
     def check_done(self, config: ConfigDict) -> None:
         """Stops where a finished run's data are others by now. Files whose times are as they were are not read.
@@ -186,6 +182,19 @@ class Workdir:
         }
         if self.writes:
             write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
+
+
+def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> None:
+    """Stops where what is in a folder was made of other parts than there are now.
+
+    Raises:
+        UsageError: the parts that differ are named.
+    """
+    found = changes(before, now)
+    if found:
+        value = f"{folder} with a run on other data ({'; '.join(found)})"
+        mend = "bring the data back as they were, or name another folder"
+        raise UsageError("--workdir", value, "the data that the run began with", mend)
 
 
 def resolved(config: ConfigDict) -> dict:

@@ -16,6 +16,7 @@ from cachefl_jax.data.disk import locked, writing
 from cachefl_jax.data.feature_entries import Entry, delete, entries, in_order, remove_locks
 from cachefl_jax.data.feature_store import FOLDER as FEATURES
 from cachefl_jax.data.feature_store import PARTIAL
+from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
 from cachefl_jax.leftovers import UNTOUCHED, remove_leftovers
 
@@ -84,6 +85,12 @@ def remove_remains(root: pathlib.Path | None = None) -> None:
             elif HALF.fullmatch(path.name) and path.is_file() and age(path) > UNTOUCHED:
                 path.unlink(missing_ok=True)
         remove_locks(root, kind)
+
+
+def tidy_stores() -> None:
+    """`remove_remains` as every run does it first; stores that are not to be written stay as they are."""
+    with contextlib.suppress(UsageError, OSError):
+        remove_remains()
 
 
 def remove_going(path: pathlib.Path) -> None:

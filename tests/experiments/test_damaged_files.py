@@ -15,7 +15,7 @@ from cachefl_jax.run_files import read_baselines, read_summary
 from experiments.evaluate import stored_config
 from experiments.plans import stored
 from experiments.sweep import ranking
-from experiments.sweep_points import claim
+from experiments.sweep_folder import claim
 from experiments.train import train_and_evaluate
 from experiments.workdir import Workdir, resolved
 

@@ -10,6 +10,7 @@ import pytest
 
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.leftovers import HOST
 from cachefl_jax.locks import FOLDER_LOCK, folder_lock
 from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate
@@ -286,3 +287,18 @@ def test_a_run_of_an_older_version_goes_on_and_says_what_is_not_known(bank, copi
     (unfinish(copied) / "inputs.json").unlink()
     assert "only the partition is known to be the same" in told_by(config_for(bank), copied)
     assert_same_end(copied, finished)
+
+
+def test_what_killed_runs_left_in_the_stores_goes_when_a_run_starts(bank, tmp_path, monkeypatch):
+    """A number that no process can have stands for the killed one."""
+    monkeypatch.setenv("CACHEFL_HOME", str(tmp_path / "home"))
+    dead, alive = (f"entry.json.{HOST}.{pid}.01234567.tmp" for pid in (2**22 + 1, os.getppid()))
+    for store in ("plans", "checked", "digests", "features", "synthetic"):
+        (tmp_path / "home" / store).mkdir(parents=True)
+        for name in (f".{dead}", f".{alive}"):
+            (tmp_path / "home" / store / name).touch()
+    (tmp_path / "home" / "features" / ".0123456789abcdef.partial").mkdir()  # a run goes on from there
+    (tmp_path / "home" / "features" / ".0123456789abcdef.lock").touch()
+    train_and_evaluate(config_for(bank, rounds=0, methods=("zero_shot",)), tmp_path / "run")
+    left = {path.name for path in (tmp_path / "home").rglob(".*")}
+    assert left == {f".{alive}", ".0123456789abcdef.partial"}

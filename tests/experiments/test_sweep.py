@@ -6,10 +6,12 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.locks import FOLDER_LOCK, folder_lock
 from experiments.configs import feature_bank
 from experiments.sweep import config_words, configs, points
 from experiments.sweep_points import run_points
@@ -121,6 +123,30 @@ def test_a_sweep_without_validation_rows_is_refused_before_it_trains(make_bank, 
     with pytest.raises(UsageError, match=r"data.validation_share: got 0.0.*above 0.*mend: --config.data.validation"):
         run_points(list(configs(base, overrides)), overrides, tmp_path / "sweep", [], False)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_one_sweep_at_a_time_and_on_the_data_it_began_with(make_bank, tmp_path):
+    base = feature_bank.get_config()
+    bank = make_bank()
+    base.data.path, base.partition.clients, base.rounds, base.engine.devices = str(bank), 3, 1, 1
+    overrides = [{"cache.alpha": 1.0}, {"cache.alpha": 3.0}]
+    arguments = list(configs(base, overrides)), overrides, tmp_path / "sweep", [], False
+    with folder_lock(tmp_path / "sweep"):
+        with pytest.raises(UsageError, match=r"--workdir: got .*sweep \(in use by process \d+ on"):
+            run_points(*arguments)
+        assert [entry.name for entry in (tmp_path / "sweep").iterdir()] == [FOLDER_LOCK]
+    first = run_points(*arguments)
+    results = tmp_path / "sweep" / "results.jsonl"
+    results.write_text(results.read_text().splitlines(keepends=True)[0])
+    (tmp_path / "sweep" / ".results.jsonl.abcd1234").touch()  # as an older version's killed sweep left it
+    assert [row["keys_sha256"] for row in run_points(*arguments)] == [row["keys_sha256"] for row in first]
+    assert sorted(entry.name for entry in (tmp_path / "sweep").iterdir()) == ["results.jsonl", "sweep.json"]
+    results.write_text(results.read_text().splitlines(keepends=True)[0])
+    with np.load(bank) as arrays:
+        changed = {name: array[::-1] if name == "test_features" else array for name, array in arrays.items()}
+    np.savez(bank, **changed)
+    with pytest.raises(UsageError, match=r"--workdir: got .*sweep with a run on other data \(test rows \w+, now \w+\)"):
+        run_points(*arguments)
 
 
 def test_a_file_without_a_sweep_or_with_an_empty_one_is_refused(tmp_path):
