@@ -14,6 +14,12 @@ from cachefl_jax.paths import NAMES, PATHS, located
 from cachefl_jax.rules import METHOD_NAMES, RULES, check_relations, lookup
 
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
+# FedAvg adds the mean change as it is. FedAdam's beta1 is its paper's (arXiv 2003.00295), which tunes the learning rate
+# by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
+SERVER_DEFAULTS = {
+    "sgd": {"learning_rate": 1.0, "momentum": 0.0},
+    "adam": {"learning_rate": 3e-3, "momentum": 0.9},
+}
 
 
 def default() -> ConfigDict:
@@ -85,7 +91,11 @@ def default() -> ConfigDict:
                 "epochs": 1,
                 "shuffle": True,
             },
-            "server": {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0},
+            "server": {
+                "optimizer": "sgd",  # sgd: FedAvg, or FedAvgM with momentum | adam: FedAdam
+                "learning_rate": -1.0,  # -1 = the optimizer's own (SERVER_DEFAULTS)
+                "momentum": -1.0,  # sgd's, adam's beta1; -1 = the optimizer's own
+            },
             "rounds": 20,
             "cohort": 0,  # clients a round; 0 = all
             "eval_every": 1,
@@ -109,8 +119,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     check_types(config, default())
     locate(config)
-    if config.data.name == "feature_bank":
+    if config.data.name == "feature_bank" and config.synthesis.source == default().synthesis.source:
         config.synthesis.source = "bank"
+    config.server.update(server_numbers(config.server))
     validate(config)
     return config
 
@@ -126,6 +137,12 @@ def locate(config: ConfigDict) -> None:
         fields = config.get(group)
         if isinstance(fields, ConfigDict) and isinstance(fields.get(name), str):
             fields[name] = located(field, fields[name])
+
+
+def server_numbers(server: ConfigDict) -> dict[str, float]:
+    """The server optimizer's learning rate and momentum; -1 stands for its own."""
+    own = SERVER_DEFAULTS.get(str(server.optimizer), SERVER_DEFAULTS["sgd"])
+    return {name: usual if server[name] == -1 else server[name] for name, usual in own.items()}
 
 
 def validate(config: ConfigDict) -> None:
@@ -194,6 +211,8 @@ def from_json(fields: dict) -> ConfigDict:
         UsageError: a field is of another type than the config's own, or as `locate`.
     """
     config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
+    if isinstance(config.server, ConfigDict):
+        config.server.update(server_numbers(config.server))
     locate(config)
     return config
 

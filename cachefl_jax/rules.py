@@ -56,6 +56,11 @@ def between(low: float, high: float, *, closed: bool = False) -> tuple[Callable[
     return lambda value: low < value < high, f"a number between {low:g} and {high:g}"
 
 
+def or_own(holds: Callable[[Any], bool], allowed: str) -> tuple[Callable[[Any], bool], str]:
+    """These numbers, or -1 for the one that goes with the choice made in another field."""
+    return lambda value: value == -1 or holds(value), f"{allowed}; or -1, the optimizer's own"
+
+
 def three_splits(names: tuple[str, ...]) -> bool:
     given = [name for name in names if name]
     return len(names) == 3 and bool(names[0]) and len(set(given)) == len(given)
@@ -106,8 +111,8 @@ RULES = (
     Rule("local.batch_size", *at_least(0), "0 trains on all rows of a client at once"),
     Rule("local.epochs", *at_least(1), RAISE),
     Rule("server.optimizer", *one_of("sgd", "adam"), CHOOSE),
-    Rule("server.learning_rate", *finite(0), FINITE),
-    Rule("server.momentum", *within(0, 1), FINITE),
+    Rule("server.learning_rate", *or_own(*finite(0)), FINITE),
+    Rule("server.momentum", *or_own(*within(0, 1)), FINITE),
     Rule("rounds", *at_least(0), "0 evaluates the untuned cache"),
     Rule("cohort", *at_least(0), "0 takes all clients"),
     Rule("eval_every", *at_least(1), RAISE),

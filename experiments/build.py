@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.aligned import empty
+from cachefl_jax.config import server_numbers
 from cachefl_jax.data import FeatureBank, Partition, Split
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
@@ -110,8 +111,8 @@ def client_optimizer(config: ConfigDict) -> str:
 
 def server_optimizer(config: ConfigDict) -> str:
     """The engine's name for it, for the same reason."""
-    server = config.server
-    return "momentum" if server.optimizer == "sgd" and server.momentum > 0 else server.optimizer
+    optimizer, momentum = config.server.optimizer, server_numbers(config.server)["momentum"]
+    return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
 
 
 def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Problem:
@@ -133,7 +134,7 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Probl
         data=data,
         frozen=frozen,
         hyper=Hyper(**{name: np.float32(value) for name, value in numbers.items()}),
-        server=ServerHyper(np.float32(config.server.learning_rate), np.float32(config.server.momentum)),
+        server=ServerHyper(**{name: np.float32(value) for name, value in server_numbers(config.server).items()}),
         key=jax.random.key(config.seed),
     )
 

@@ -32,7 +32,9 @@ def ranking(results: list[dict], configs: list[ConfigDict]) -> str:
     for row in results:
         config = configs[row["point"]]
         score = row["methods"]["cachefl"]["validation_accuracy"]
-        settings[values(config, given)][values(config, chosen) or "the config as it is"].append((score, row.get("diverged", False)))
+        settings[values(config, given)][values(config, chosen) or "the config as it is"].append(
+            (score, row.get("diverged", False))
+        )
     tables = [table(points) for points in settings.values()]
     if not any(tables):
         return "no point has a validation accuracy: nothing to rank by"

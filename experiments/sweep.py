@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.unused import unused
 from experiments import command
 from experiments.ranking import ranking
 
@@ -70,6 +71,8 @@ def main() -> None:
     from experiments.sweep_points import run_points
 
     every = list(configs(base, overrides))
+    for note in dict.fromkeys(note for config in every for note in unused(config)):
+        print(note, file=sys.stderr)
     print(ranking(run_points(every, overrides, workdir, given, flags.FLAGS.side_by_side), every))
 
 

@@ -46,6 +46,32 @@ def test_a_bank_brings_its_own_synthetic_set():
     assert config.synthesis.source == "pocket"
 
 
+def test_a_bank_with_another_source_of_keys_is_refused():
+    config = default()
+    config.data.name, config.data.path, config.synthesis.source = "feature_bank", "bank.npz", "held_out"
+    with pytest.raises(UsageError, match=r"synthesis.source: got held_out; allowed: bank"):
+        resolve(config)
+
+
+def test_each_server_optimizer_has_numbers_of_its_own():
+    config = default()
+    assert tuple(resolve(config).server.values()) == (1.0, 0.0, "sgd")
+    config.server.optimizer = "adam"
+    assert tuple(resolve(config).server.values()) == (3e-3, 0.9, "adam")
+    config.server.learning_rate, config.server.momentum = 0.5, 0.0
+    assert tuple(resolve(config).server.values()) == (0.5, 0.0, "adam")
+    assert tuple(resolve(resolve(config)).server.values()) == (0.5, 0.0, "adam")
+    config.server.learning_rate = -2.0
+    with pytest.raises(UsageError, match=r"server.learning_rate: got -2.0; allowed: .*0 or more; or -1"):
+        resolve(config)
+
+
+def test_an_old_config_file_keeps_its_server():
+    fields = {"server": {"optimizer": "adam", "learning_rate": 1.0, "momentum": 0.0}}
+    assert tuple(from_json(fields).server.values()) == (1.0, 0.0, "adam")
+    assert tuple(from_json({"server": {"optimizer": "sgd", "learning_rate": 0.5}}).server.values()) == (0.5, 0.0, "sgd")
+
+
 def test_a_whole_number_may_stand_for_a_float_but_not_a_bool():
     config = default()
     config.cache.alpha = 3

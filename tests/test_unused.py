@@ -1,0 +1,77 @@
+"""Settings that do nothing are said, and those that do something are not."""
+
+import pytest
+
+from cachefl_jax.config import default, resolve
+from cachefl_jax.data.schemes import SCHEMES
+from cachefl_jax.rules import lookup
+from cachefl_jax.unused import PARTS, unused
+from experiments.configs import digits, fashion_mnist, feature_bank
+
+
+def told(**changes) -> list[str]:
+    config = default()
+    config.update_from_flattened_dict(changes)
+    return unused(resolve(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"local.momentum": 0.9}, "local.momentum=0.9 does nothing under local.optimizer=adamw."),
+        ({"local.optimizer": "sgd", "local.epsilon": 1e-8}, "local.epsilon=1e-08 does nothing under local.optimizer="),
+        ({"local.batch_size": 0, "local.shuffle": False}, "local.shuffle=False does nothing under local.batch_size=0."),
+        ({"partition.classes_per_client": 3}, "partition.classes_per_client=3 does nothing under partition.name=dir"),
+        ({"partition.name": "iid", "partition.over": "clients"}, "partition.over=clients does nothing under partition"),
+        ({"partition.change_strength": 0.9}, "partition.change_strength=0.9 does nothing under partition.change=none."),
+        (
+            {"partition.name": "quantity", "partition.concentration": 3.0},
+            "partition.concentration=3.0 does nothing under partition.quantity=log_normal.",
+        ),
+        (
+            {"synthesis.source": "held_out", "synthesis.pipeline": "x", "synthesis.steps": 9},
+            "synthesis.pipeline=x, synthesis.steps=9 do nothing under synthesis.source=held_out.",
+        ),
+        ({"data.hub": "a/b", "data.path": "x"}, "data.path=x, data.hub=a/b do nothing under data.name=digits."),
+        (
+            {"data.name": "feature_bank", "data.path": "x.npz", "clip.checkpoint": "y", "data.broken": "skip"},
+            "clip.checkpoint=y, data.broken=skip do nothing under data.name=feature_bank.",
+        ),
+        ({"engine.strategy": "scan", "engine.block_rows": 9}, "engine.block_rows=9 does nothing under engine.strategy"),
+    ],
+)
+def test_what_does_nothing_is_said_with_the_field_that_decides_it(changes, expected):
+    (note,) = told(**changes)
+    assert note.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"local.optimizer": "sgd", "local.momentum": 0.9, "local.nesterov": True},
+        {"server.momentum": 0.9},
+        {"server.optimizer": "adam"},
+        {"partition.name": "quantity", "partition.quantity": "dirichlet", "partition.concentration": 3.0},
+        {"synthesis.steps": 9, "synthesis.guidance": 1.0, "synthesis.prompts": ("a {}",)},
+        {"clip.train_views": 2, "clip.views_seed": 3},
+        {"engine.client_chunk": 3, "engine.block_rows": 900},
+    ],
+)
+def test_what_is_used_is_not_said(changes):
+    assert told(**changes) == []
+
+
+def test_the_shipped_configs_set_nothing_in_vain():
+    bank = feature_bank.get_config()
+    bank.data.path = "bank.npz"
+    for config in (digits.get_config(), fashion_mnist.get_config(), bank):
+        assert unused(resolve(config)) == []
+
+
+def test_every_field_of_the_table_is_a_field_and_every_schemes_field_stands_in_it():
+    fields = [field for part in PARTS for field in part.fields]
+    assert len(set(fields)) == len(fields)
+    for field in (*fields, *(part.decided_by for part in PARTS)):
+        lookup(default(), field)
+    assert {f"partition.{field}" for scheme in SCHEMES.values() for field in scheme.fields} <= set(fields)
