@@ -3,39 +3,49 @@
 Each function gives a method's entry in summary.json.
 """
 
-import time
-from collections.abc import Callable
+import functools
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from cachefl_jax import costs
-from cachefl_jax.data import everything
-from cachefl_jax.federation import Clients, repeat_views
+from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
 from cachefl_jax.run_files import read_baselines
-from experiments.build import Learner
+from experiments.build import Learner, finite, local_training
+from experiments.filling import Engine
 from experiments.prepare import Inputs
+from experiments.separate import Job, Separate
 from experiments.workdir import Workdir
 
 
-def compare(config: ConfigDict, inputs: Inputs, learner: Learner, workdir: Workdir) -> dict[str, dict]:
+class Surroundings(NamedTuple):
+    """What is there while a method trains."""
+
+    workdir: Workdir
+    engine: Engine | None  # the federation's, filled
+
+
+def compare(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict[str, dict]:
     """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it;
     those of fewer rounds are trained again."""
+    workdir = run.workdir
     results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
     results = {name: row for name, row in results.items() if row.get("rounds") in (0, config.rounds)}
     runners = {
         "zero_shot": zero_shot,
         "cache_init": cache_init,
-        "local_only": local_only,
-        "centralized": centralized,
+        "local_only": functools.partial(local_only, run=run),
+        "centralized": functools.partial(centralized, run=run),
     }
     for name in config.methods:
         if name in runners and name not in results:
             results[name] = runners[name](config, inputs, learner)
             workdir.write_json(workdir.baselines, results)
+    if workdir.writes:
+        workdir.local_only.unlink(missing_ok=True)  # what it was to save is in baselines.json
     return results
 
 
@@ -49,56 +59,67 @@ def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The synthetic cache as the server sends it, untuned: it travels down once."""
     down = costs.tree_bytes(learner.params)
-    scores = learner.score(learner.accuracy, learner.params)
+    scores = untuned_scores(config, learner)
     return result(*scores, down=down, total=down * config.partition.clients)
 
 
-def local_only(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
-    """Each client alone for as many rounds, on the same test rows; the mean over clients, unweighted."""
-    count, scores, seconds = config.partition.clients, [], 0.0
-    for client in tqdm(range(count), desc="local only", unit="client", leave=False, disable=None):
-        params, taken = train_alone(config, learner, learner.alone, client, learner.problem.clients)
-        scores.append(learner.score(learner.accuracy, params))
-        seconds += taken
-    test, validation = ([score[part] for score in scores] for part in (0, 1))
-    mean_validation = None if validation[0] is None else float(np.mean(validation))
-    down = costs.tree_bytes(learner.params)
+def untuned_scores(config: ConfigDict, learner: Learner) -> tuple[float, float | None]:
+    """(test, validation) accuracy of the cache at round 0.
+
+    Raises:
+        UsageError: its logits are too large for float32.
+    """
+    mend = "bring it nearer to 0, and a negative cache.beta too"
+    refusal = UsageError("cache.alpha", config.cache.alpha, "a weight at which round 0's logits are finite", mend)
+    return finite(learner.score(learner.accuracy, learner.params), refusal)
+
+
+def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict:
+    """Each client by itself for as many rounds, on the same test rows; the mean over clients, unweighted."""
+    devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), learner.clients)
+    problem, _ = local_problem(learner, run.engine, devices)
+    job = Job(
+        "local_only", learner.local, problem, learner.client_rows, devices, run.workdir.local_only, run.workdir.writes
+    )
+    (test, *validation), seconds = Separate(config, learner, job).run()
+    count, down = learner.clients, costs.tree_bytes(learner.params)
     return result(
-        float(np.mean(test)), mean_validation, rounds=config.rounds, down=down, total=down * count,
-        flops=round_flops(config, inputs, len(inputs.bank.train.labels) / count),
+        float(np.mean(test)), float(np.mean(validation[0])) if validation else None, rounds=config.rounds, down=down,
+        total=down * count, flops=round_flops(config, inputs, len(inputs.bank.train.labels) / count),
         seconds=seconds / config.rounds if config.rounds else None,
         test_accuracy_min=min(test), test_accuracy_max=max(test),
     )  # fmt: skip
 
 
-def centralized(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
+def centralized(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict:
     """The same training on everybody's rows: a federation of one client that holds them all."""
     rows = len(inputs.bank.train.labels)
-    whole = everything(rows)
-    clients = Clients(whole.offsets.astype(np.int32), whole.indices.astype(np.int32))
-    clients = repeat_views(clients, learner.local.views)
-    params, seconds = train_alone(config, learner, learner.central, 0, clients)
+    problem, places = local_problem(learner, run.engine, 1)
+    whole = repeat_views(Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32)), learner.local.views)
+    whole = whole._replace(indices=whole.indices if places is None else places[whole.indices])
+    local = local_training(config, rows)
+    problem = problem._replace(clients=place_locally(whole, 1))
+    job = Job("centralized", local, problem, np.asarray([rows]), 1, None, run.workdir.writes)
+    ((test,), *validation), seconds = Separate(config, learner, job).run()
     return result(
-        *learner.score(learner.accuracy, params), rounds=config.rounds, up=None, down=None, total=None,
+        test, validation[0][0] if validation else None, rounds=config.rounds, up=None, down=None, total=None,
         flops=round_flops(config, inputs, rows), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
 
 
-def train_alone(config: ConfigDict, learner: Learner, alone: Callable, client: int, clients: Clients):
-    """(params, seconds) of one client's rounds without a federation; compiled before the clock starts."""
-    problem = learner.problem
-    arrays = jax.device_put((clients, problem.data, problem.frozen, problem.hyper))
-    start = jax.device_put(learner.params)
-
-    def train(number: int, params):
-        return alone(problem.key, jnp.asarray(number), jnp.asarray(client), params, *arrays)
-
-    jax.block_until_ready(train(0, start))
-    params, began = start, time.perf_counter()
-    # The bar is for large banks: where a client is done within two seconds none appears.
-    for number in tqdm(range(config.rounds), desc="rounds", leave=False, disable=None, delay=2):
-        params = jax.block_until_ready(train(number, params))
-    return params, time.perf_counter() - began
+def local_problem(learner: Learner, engine: Engine | None, devices: int) -> tuple[Problem, np.ndarray | None]:
+    """(the federation's arrays on this process's first devices, where each row of the bank's lies in them; None: where
+    it was). What the engine has put there is used, not copied."""
+    ours, key = learner.problem._replace(key=None, gram=None), learner.problem.key
+    seen = engine and seen_locally(engine.problem._replace(key=None, gram=None), devices)
+    if not seen:
+        return place_locally(ours, devices)._replace(key=key), None
+    now, before = np.asarray(seen.clients.indices), np.asarray(ours.clients.indices)
+    if np.array_equal(now, before):
+        return seen._replace(key=key), None
+    places = np.empty(len(before), np.int32)
+    places[before] = now
+    return seen._replace(key=key), places
 
 
 def round_flops(config: ConfigDict, inputs: Inputs, rows: float) -> float:

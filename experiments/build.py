@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.aligned import empty
 from cachefl_jax.config import server_numbers
 from cachefl_jax.data import FeatureBank, Partition, Split
+from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
@@ -23,7 +24,6 @@ from cachefl_jax.federation import (
     ServerState,
     init_server,
     make_accuracy,
-    make_alone,
     plan_batches,
     repeat_views,
 )
@@ -40,8 +40,6 @@ class Learner(NamedTuple):
 
     local: LocalTraining
     server_optimizer: Callable
-    alone: Callable
-    central: Callable
     accuracy: Callable
     zero_shot_accuracy: Callable
     params: object  # the server's at round 0
@@ -50,12 +48,18 @@ class Learner(NamedTuple):
     bank: FeatureBank
 
     def score(self, accuracy: Callable, params) -> tuple[float, float | None]:
-        """(test, validation) accuracy, 0..1; validation is None where the bank has none."""
+        """(test, validation) accuracy, 0..1, NaN where a logit is not finite; validation is None where the bank has
+        none."""
         # From the host, so that it does not matter over how many devices they were trained.
         params, frozen = jax.device_get((params, self.problem.frozen))
         return measure(accuracy, params, frozen, self.bank.test), measure(
             accuracy, params, frozen, self.bank.validation
         )
+
+    @property
+    def clients(self) -> int:
+        """C."""
+        return len(self.client_rows)
 
     def start(self) -> ServerState:
         """The server before round 1."""
@@ -73,8 +77,6 @@ def build(config: ConfigDict, inputs: Inputs) -> Learner:
     return Learner(
         local=local,
         server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
-        alone=make_alone(local),
-        central=make_alone(local_training(config, len(bank.train.labels))),
         accuracy=make_accuracy(method.logits),
         zero_shot_accuracy=make_accuracy(METHODS["zero_shot"].logits),
         params=method.init(inputs.keys),
@@ -158,3 +160,20 @@ def freeze(config: ConfigDict, bank: FeatureBank) -> Frozen:
     text = bank.text_features
     text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
     return Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))
+
+
+def diverged(config: ConfigDict, what: str) -> UsageError:
+    """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
+    allowed = f"a rate at which training stays finite ({what} did not)"
+    return UsageError("local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha")
+
+
+def finite(scores: tuple[float, float | None], refusal: UsageError) -> tuple[float, float | None]:
+    """What `Learner.score` gives, where every logit was a number.
+
+    Raises:
+        UsageError: the refusal; some were not.
+    """
+    if any(score is not None and math.isnan(score) for score in scores):
+        raise refusal
+    return scores

@@ -69,7 +69,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     """
     from cachefl_jax.checkpoint import restore, rounds_saved
     from cachefl_jax.config import resolve
-    from experiments.build import build
+    from experiments.build import build, finite
     from experiments.environment import device_count, settle
     from experiments.prepare import counted, prepare
     from experiments.workdir import Workdir
@@ -83,7 +83,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)
-    test, validation = learner.score(learner.accuracy, state.params)
+    spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
+    test, validation = finite(learner.score(learner.accuracy, state.params), spoilt)
     return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cachefl_jax import costs
 from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, stack
+from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, share_right, stack
 from cachefl_jax.files import write_json
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.leftovers import remove_leftovers
@@ -183,17 +183,18 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     count = math.ceil(config.rounds / every)
     splits = [split for split in (inputs.bank.test, inputs.bank.validation) if split is not None]
     test, *validation = (
-        [int(right) / len(split.labels) for right in rights[:count]]
+        [share_right(int(right), len(split.labels)) for right in rights[:count]]
         for rights, split in zip(outcome.scores, splits, strict=True)
     )
+    told = [outcome.finite, outcome.train_loss[:count], test, *validation]
     validation = validation[0] if validation else [None] * count
-    diverged = not np.isfinite(outcome.train_loss[:count]).all()
+    diverged = not all(np.isfinite(numbers).all() for numbers in told)
     if diverged:
         test, validation = [None] * count, [None] * count
     payload = costs.tree_bytes(learner.params)
     sent = payload * (config.cohort or config.partition.clients) * config.rounds
     rows = len(inputs.bank.train.labels) / config.partition.clients
-    start = cache_init(config, inputs, learner)
+    start = untuned(point)
     methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
     methods["cachefl"] = result(
         test[-1] if count else start["test_accuracy"], validation[-1] if count else start["validation_accuracy"],
@@ -209,6 +210,14 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         "keys_sha256": digest(outcome.params),
         "parts": inputs.parts,
     }  # fmt: skip
+
+
+def untuned(point: Prepared) -> dict:
+    """The entry of the cache at round 0, without an accuracy where a run would be refused for it."""
+    try:
+        return cache_init(point.config, point.inputs, point.learner)
+    except UsageError:
+        return result(None, None)
 
 
 def digest(params) -> str:

@@ -15,13 +15,13 @@ from cachefl_jax.checkpoint import open_checkpoints
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.data.home_entries import tidy_stores
-from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import ServerState, place
 from cachefl_jax.locks import folder_lock
+from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
 from cachefl_jax.run_files import read_summary
-from experiments.baselines import compare, result, round_flops
-from experiments.build import Learner, build
+from experiments.baselines import Surroundings, compare, result, round_flops, untuned_scores
+from experiments.build import Learner, build, diverged, finite
 from experiments.devices import (
     as_process_0_has_it,
     entered_by_process_0,
@@ -96,7 +96,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     inputs = inputs._replace(images=None)  # what was drawn may be large
     workdir.write_cache(workdir.cache_init, inputs.keys, learner.problem.frozen, inputs.bank.class_names)
 
-    results = compare(config, inputs, learner, workdir)
+    results = compare(config, inputs, learner, Surroundings(workdir, engine))
     if "cachefl" in config.methods:
         state, records = run_rounds(config, learner, engine, workdir, state, trained)
         workdir.write_cache(workdir.cache, state.params.keys, learner.problem.frozen, inputs.bank.class_names)
@@ -105,6 +105,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
         "dataset": describe(config, inputs),
         "methods": {name: results[name] for name in config.methods},
         "whole_model": inputs.whole_model,
+        "precision": arithmetic(),
         "notes": inputs.notes,
     }
     workdir.write_json(workdir.summary, summary)
@@ -147,7 +148,7 @@ def run_rounds(
         print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
         records = workdir.keep_metrics(start, config)
     else:
-        records = workdir.keep_metrics(-1, config) + [first_record(learner)]
+        records = workdir.keep_metrics(-1, config) + [first_record(config, learner)]
         workdir.append_metrics(records[-1:])
     if engine is None:
         return state, records
@@ -182,9 +183,9 @@ def next_act(config: ConfigDict, number: int) -> int:
     )
 
 
-def first_record(learner: Learner) -> dict:
+def first_record(config: ConfigDict, learner: Learner) -> dict:
     """The line of round 0: the untuned cache, nothing sent."""
-    test, validation = learner.score(learner.accuracy, learner.params)
+    test, validation = untuned_scores(config, learner)
     return {
         "round": 0, "test_accuracy": test, "validation_accuracy": validation, "train_loss": None,
         "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0,
@@ -203,13 +204,14 @@ def some_rounds(
     state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
     losses = np.asarray(metrics.train_loss)[: stop - number]
     seconds = as_process_0_has_it((time.perf_counter() - began) / (stop - number))
-    if not np.isfinite(losses).all():
-        first = number + 1 + int(np.argmin(np.isfinite(losses)))
-        allowed = f"a rate at which training stays finite (round {first} did not)"
-        raise UsageError("local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha")
+    # A round's loss tells of what came before it, the params at the end of the last round.
+    sound = np.append(np.isfinite(losses), bool(metrics.finite))
+    if not sound.all():
+        raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
     test = validation = None
     if stop % config.eval_every == 0 or stop == config.rounds:
-        test, validation = learner.score(learner.accuracy, state.params)
+        scores = learner.score(learner.accuracy, state.params)
+        test, validation = finite(scores, diverged(config, f"round {stop}"))
     records = [
         {
             "round": number + 1 + place, "test_accuracy": None, "validation_accuracy": None, "train_loss": float(loss),

@@ -31,6 +31,7 @@ class Workdir:
         self.engine = path / "engine.json"
         self.baselines = path / "baselines.json"
         self.inputs = path / "inputs.json"
+        self.local_only = path / "local_only.npz"  # finished clients, until all are
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.checkpoints = path / "checkpoints"

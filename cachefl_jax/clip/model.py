@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig, VisionConfig
+from cachefl_jax.precision import full_precision
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -223,12 +224,12 @@ class CLIP(nnx.Module):
 
     def image_features(self, pixels: jax.Array) -> jax.Array:
         """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.visual_projection(self.vision_model(pixels)).astype(jnp.float32)
 
     def text_features(self, ids: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.text_projection(self.text_model(ids)).astype(jnp.float32)
 
 
@@ -245,11 +246,6 @@ def compiled_features(model: nnx.Module) -> tuple[Callable, Callable]:
 def features(graph: nnx.GraphDef, name: str, state: nnx.State, given: jax.Array) -> jax.Array:
     """What the named method gives on pixels or ids; compiled."""
     return getattr(nnx.merge(graph, state), name)(given)
-
-
-def exact_products():
-    """Within it float32 products are float32 on every device: accelerators would round their operands by default."""
-    return jax.default_matmul_precision("float32")
 
 
 def embedding(count: int, width: int, rngs: nnx.Rngs, dtype) -> nnx.Embed:

@@ -20,10 +20,11 @@ from cachefl_jax.clip.architecture import CLIPConfig, TextConfig
 from cachefl_jax.clip.checkpoint import OPEN_CLIP_CONFIG
 from cachefl_jax.clip.claims import check_claims, open_clip_claims
 from cachefl_jax.clip.costs import ModelCosts, TowerCosts, product_flops, text_costs, tower_costs, whole_costs
-from cachefl_jax.clip.model import CLIP, TextTower, exact_products, linear
+from cachefl_jax.clip.model import CLIP, TextTower, linear
 from cachefl_jax.clip.open_clip_config import read_open_clip_config
 from cachefl_jax.clip.resnet import ResNetShape, ResNetTower, resnet_costs
 from cachefl_jax.clip.weights import DTYPES, fill, read_tensors, tensor_name
+from cachefl_jax.precision import full_precision
 
 THIRDS = ("query", "key", "value")  # of an attention's input projection, which is one tensor there
 # From our paths, which are Hugging Face's names, to theirs; the residual tower's are theirs but for the statistics.
@@ -70,12 +71,12 @@ class ResNetCLIP(nnx.Module):
 
     def image_features(self, pixels: jax.Array) -> jax.Array:
         """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.visual(pixels).astype(jnp.float32)
 
     def text_features(self, ids: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.text_projection(self.text_model(ids)).astype(jnp.float32)
 
 

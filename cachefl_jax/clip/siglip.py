@@ -18,11 +18,11 @@ from cachefl_jax.clip.model import (
     TextEmbeddings,
     VisionEmbeddings,
     attention,
-    exact_products,
     layer_norm,
     linear,
     small_normal,
 )
+from cachefl_jax.precision import full_precision
 
 
 class PoolingAttention(nnx.Module):
@@ -111,10 +111,10 @@ class SigLIP(nnx.Module):
 
     def image_features(self, pixels: jax.Array) -> jax.Array:
         """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.vision_model(pixels).astype(jnp.float32)
 
     def text_features(self, ids: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with exact_products():
+        with full_precision():
             return self.text_model(ids).astype(jnp.float32)

@@ -1,7 +1,7 @@
 """How something is trained together: local steps, the round, the server; over any params pytree with a loss."""
 
 from cachefl_jax.federation.cohort import draw_cohort, everybody
-from cachefl_jax.federation.evaluate import count_right, make_accuracy, make_alone
+from cachefl_jax.federation.evaluate import count_right, make_accuracy, share_right
 from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
@@ -16,11 +16,21 @@ from cachefl_jax.federation.problem import (
 )
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
+from cachefl_jax.federation.separate import (
+    NOBODY,
+    make_counts,
+    make_separate,
+    place_locally,
+    seen_locally,
+    split_by_size,
+    start_all,
+)
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
 
 __all__ = [
     "CLIENT_OPTIMIZERS",
+    "NOBODY",
     "SERVER_OPTIMIZERS",
     "STRATEGIES",
     "Clients",
@@ -45,15 +55,21 @@ __all__ = [
     "in_client_order",
     "init_server",
     "make_accuracy",
-    "make_alone",
+    "make_counts",
     "make_plan",
     "make_round",
+    "make_separate",
     "make_sweep",
     "place",
+    "place_locally",
     "plan_batches",
     "prepare",
     "repeat_views",
+    "seen_locally",
+    "share_right",
+    "split_by_size",
     "stack",
+    "start_all",
     "train_client",
     "train_rounds",
 ]

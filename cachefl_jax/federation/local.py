@@ -43,8 +43,8 @@ class LocalTraining(NamedTuple):
         optimizer: Hyper -> optax transformation; its state starts anew in every round.
         epochs: passes over the client's rows.
         batch_size: B; the last batch of an epoch may be smaller, and is then averaged over what it has.
-        capacity: rows of the largest client, rounded up to whole batches (`plan_batches`). A client with more is not
-            noticed and trains on wrong rows.
+        capacity: rows of the largest client, rounded up to whole batches (`plan_batches`). A client with more
+            would train on wrong rows: `checks.check_clients` refuses it where counts are known.
         linear: the same loss seen through its scores, where it has that form; None leaves only the primal strategies.
         shuffle: a new order in every epoch; without it rows are taken as they lie.
         proximal: FedProx (arXiv 1812.06127): Hyper.proximal / 2 * |params - server's|^2 joins the loss.

@@ -92,3 +92,4 @@ class ServerState(NamedTuple):
 class RoundMetrics(NamedTuple):
     train_loss: jax.Array  # [] mean over the cohort's examples, before each local step
     examples: jax.Array  # [] rows that the cohort holds
+    finite: jax.Array  # [] bool, no number of the params after the round, or after a run's last, is NaN or infinite

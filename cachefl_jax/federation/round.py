@@ -11,11 +11,13 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cachefl_jax.federation import dual, gram, primal
+from cachefl_jax.federation.checks import ClientCheck, all_finite
 from cachefl_jax.federation.cohort import by_size, deal
 from cachefl_jax.federation.local import LocalTraining, Params
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.server import ServerHyper
+from cachefl_jax.precision import full_precision
 
 ServerOptimizer = Callable[[ServerHyper], optax.GradientTransformation]
 
@@ -33,7 +35,7 @@ def prepare(local: LocalTraining, plan: Plan, problem: Problem) -> Problem:
     """The problem with what a strategy computes once a run. Traced."""
     if plan.strategy != "dual":
         return problem
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         return problem._replace(gram=gram.gram_matrices(local, problem.clients, problem.data))
 
 
@@ -46,14 +48,22 @@ def make_round(local: LocalTraining, server_optimizer: ServerOptimizer, plan: Pl
         plan: how the cohort is spread over time and devices. Whatever it says, the result is the same up to float32's
             rounding; with the same plan, it is the same bits for every order of the cohort.
 
-    The result raises a ValueError for a plan that cannot train this.
+    The result raises a ValueError for a plan that cannot train this, and for clients whose rows are not their own or
+    too many (`checks.check_clients`).
     """
+    check_once = ClientCheck(local)
 
     def one_round(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
         seated = by_size(cohort, in_view(problem.clients, local.views, 0))
         return train_round(local, server_optimizer, plan, state, seated, problem)
 
-    return on_devices(one_round, plan)
+    compiled = on_devices(one_round, plan)
+
+    def checked(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
+        check_once(problem.clients, problem.data)
+        return compiled(state, cohort, problem)
+
+    return checked
 
 
 def on_devices(body: Callable, plan: Plan) -> Callable:
@@ -84,8 +94,7 @@ def train_round(
     """A round, not jitted; `seated` is what `by_size` gives."""
     chosen, counts = seated  # the same in all views of the data
     problem = problem._replace(clients=in_view(problem.clients, local.views, state.round))
-    # In full float32 everywhere: an accelerator's default rounds products to 10 bits.
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         examples = counts.sum()
         weights = counts / jnp.maximum(examples, 1)
         round_key = jax.random.fold_in(problem.key, state.round)
@@ -94,7 +103,7 @@ def train_round(
         optimizer = server_optimizer(problem.server)
         updates, optimizer_state = optimizer.update(pseudo_gradient, state.optimizer_state, state.params)
         params = optax.apply_updates(state.params, updates)
-    return ServerState(state.round + 1, params, optimizer_state), RoundMetrics(loss, examples)
+    return ServerState(state.round + 1, params, optimizer_state), RoundMetrics(loss, examples, all_finite(params))
 
 
 def sum_changes(local: LocalTraining, plan: Plan, params: Params, cohort, problem: Problem, round_key: jax.Array):

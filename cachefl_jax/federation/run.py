@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from cachefl_jax.federation.checks import ClientCheck, all_finite, check_clients, count_rows
 from cachefl_jax.federation.cohort import by_size, draw_cohort, everybody
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.plan import Plan
@@ -24,7 +25,7 @@ def train_rounds(
     count: jax.Array,
     problem: Problem,
 ) -> tuple[ServerState, RoundMetrics]:
-    """`count` rounds; traced. The metrics of the i-th stand at place i of [capacity], modulo `capacity`.
+    """`count` rounds; traced. Losses and examples of the i-th stand at place i of [capacity], modulo `capacity`.
 
     Each round draws its own `cohort` clients (0: all) by the run's key and the round's number alone, so that a run cut
     into pieces anywhere is the same run.
@@ -33,16 +34,37 @@ def train_rounds(
     everyone = by_size(everybody(clients.count), clients) if cohort in (0, clients.count) else None
 
     def one(number, carry):
-        state, metrics = carry
+        state, losses, examples = carry
         seated = everyone
         if seated is None:
             key = jax.random.fold_in(jax.random.fold_in(problem.key, state.round), COHORT)
             seated = by_size(draw_cohort(key, clients.count, cohort), clients)
         state, new = train_round(local, server_optimizer, plan, state, seated, problem)
-        return state, jax.tree.map(lambda rounds, value: rounds.at[number % capacity].set(value), metrics, new)
+        place = number % capacity
+        return state, losses.at[place].set(new.train_loss), examples.at[place].set(new.examples)
 
-    empty = RoundMetrics(jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32))
-    return jax.lax.fori_loop(0, count, one, (state, empty))
+    empty = jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
+    state, losses, examples = jax.lax.fori_loop(0, count, one, (state, *empty))
+    # One pass at the end: a number that is not finite never becomes so again.
+    return state, RoundMetrics(losses, examples, all_finite(state.params))
+
+
+class Run:
+    """A compiled run: (state, count, problem) -> (state, metrics). The state's buffers are donated.
+
+    A call raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`).
+    """
+
+    def __init__(self, local: LocalTraining, compiled: jax.stages.Compiled):
+        self.compiled, self.check_once = compiled, ClientCheck(local)
+
+    def __call__(self, state: ServerState, count: jax.Array, problem: Problem) -> tuple[ServerState, RoundMetrics]:
+        self.check_once(problem.clients, problem.data)
+        return self.compiled(state, count, problem)
+
+    def memory_analysis(self):
+        """XLA's account of what the program takes of a device's memory."""
+        return self.compiled.memory_analysis()
 
 
 def compile_run(
@@ -53,19 +75,22 @@ def compile_run(
     capacity: int,
     state: ServerState,
     problem: Problem,
-) -> jax.stages.Compiled:
-    """(state, count, problem) -> (state, metrics), compiled for arguments of these shapes, which may be
-    `jax.ShapeDtypeStruct`s: nothing is allocated. The state's buffers are donated.
+) -> Run:
+    """The run, compiled for arguments of these shapes, which may be `jax.ShapeDtypeStruct`s: nothing is allocated.
 
     With several devices the arguments must lie on all of them (`place`).
+
+    Raises:
+        ValueError: the plan cannot train this, or the clients' rows are not their own or too many.
     """
+    check_clients(local, problem.clients, count_rows(problem.data))
 
     def rounds(state, count, problem):
         return train_rounds(local, server_optimizer, plan, cohort, capacity, state, count, problem)
 
     spread = {} if plan.devices == 1 else {"in_shardings": whole(plan), "out_shardings": whole(plan)}
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    return jax.jit(rounds, donate_argnums=0, **spread).lower(state, count, problem).compile()
+    return Run(local, jax.jit(rounds, donate_argnums=0, **spread).lower(state, count, problem).compile())
 
 
 def whole(plan: Plan) -> NamedSharding:
@@ -78,9 +103,11 @@ def place(tree, plan: Plan):
 
     The CPU devices of a process share one copy of what none of them gives away.
     """
-    if plan.devices == 1:
-        return jax.device_put(tree)
-    spread = whole(plan)
+    return jax.device_put(tree) if plan.devices == 1 else place_on(tree, whole(plan))
+
+
+def place_on(tree, spread: NamedSharding):
+    """A pytree of host or device arrays whole on each of the sharding's devices."""
 
     def put(leaf):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

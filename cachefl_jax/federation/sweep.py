@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
+from cachefl_jax.federation.checks import all_finite, check_clients, count_rows
 from cachefl_jax.federation.local import LocalTraining, Params
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem
@@ -34,6 +35,7 @@ class Outcome(NamedTuple):
     params: Params
     scores: object  # of each evaluation: what `evaluate` gives, with a leading [E]
     train_loss: jax.Array  # [E] of the round before each evaluation
+    finite: jax.Array  # [] bool, no number of the params is NaN or infinite
 
 
 def make_sweep(
@@ -79,7 +81,7 @@ def make_sweep(
         segments = -(-point.rounds // point.eval_every)
         start = (state, scores, jnp.zeros(evaluations))
         state, scores, losses = jax.lax.fori_loop(0, segments, segment, start)
-        return Outcome(state.params, scores, losses)
+        return Outcome(state.params, scores, losses, all_finite(state.params))
 
     def run_points(varying, shared, data):
         join = lambda leaves: combine(leaves, shared)  # noqa: E731
@@ -88,13 +90,24 @@ def make_sweep(
         return jax.lax.map(lambda leaves: run_point(join(leaves), data), varying)
 
     if devices == 1:
-        return jax.jit(run_points)
+        return checked(local, jax.jit(run_points))
     mesh = jax.make_mesh((devices,), ("sweep",), (AxisType.Auto,), devices=jax.devices()[:devices])
     split, whole = PartitionSpec("sweep"), PartitionSpec()
     # As in `round.sum_changes`: every device differentiates for itself.
-    return jax.jit(
-        jax.shard_map(run_points, mesh=mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)
-    )
+    spread = jax.shard_map(run_points, mesh=mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)
+    return checked(local, jax.jit(spread))
+
+
+def checked(local: LocalTraining, sweep: Callable) -> Callable:
+    """`sweep`, which raises a ValueError where a point's clients have rows that are not their own or too many."""
+
+    def run(varying: Point, shared: Point, data) -> Outcome:
+        clients = combine(varying.problem.clients, shared.problem.clients)
+        first = jax.tree.map(lambda leaf: leaf[0], varying.problem.data)
+        check_clients(local, clients, count_rows((first, shared.problem.data)))
+        return sweep(varying, shared, data)
+
+    return run
 
 
 def stack(points: list[Point]) -> tuple[Point, Point]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from cachefl_jax.precision import full_precision
+
 Params = Any
 
 
@@ -31,7 +33,8 @@ class Examples(NamedTuple):
 
 def text_logits(frozen: Frozen, features: jax.Array) -> jax.Array:
     """s f[b] . text[n], [B, N]: zero-shot CLIP, which every method adds to. Nothing in it is trained."""
-    return frozen.logit_scale * features @ frozen.text.T
+    with full_precision():
+        return frozen.logit_scale * features @ frozen.text.T
 
 
 class Method(NamedTuple):
@@ -51,7 +54,8 @@ class Method(NamedTuple):
 
     def logits(self, params: Params, frozen: Frozen, features: jax.Array) -> jax.Array:
         """z[b,n], [B, N]."""
-        return text_logits(frozen, features) + self.votes(self.scores(params, features), frozen)
+        with full_precision():
+            return text_logits(frozen, features) + self.votes(self.scores(params, features), frozen)
 
 
 def cross_entropy_of_scores(method: Method) -> Callable[[Any, Frozen, Examples], jax.Array]:

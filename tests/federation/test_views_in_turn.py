@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.federation import Plan, make_alone, place, repeat_views
+from cachefl_jax.federation import Plan, make_separate, place, repeat_views, start_all
 from cachefl_jax.federation.cohort import everybody
 from cachefl_jax.federation.run import train_rounds
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS
@@ -55,17 +55,14 @@ def test_without_turning_another_result_comes_out(versions, make_local):
     assert np.abs(state.params.keys - still.params.keys).max() > 1e-5
 
 
-def test_a_client_alone_turns_too(versions, make_local):
+def test_clients_that_train_by_themselves_turn_too(versions, make_local):
     each, together = versions
-    local, client = make_local(4, 12), jnp.asarray(2)
-
-    def last(alone, number, problem, params):
-        return alone(problem.key, jnp.asarray(number), client, params, problem.clients, problem.data, problem.frozen,
-                     problem.hyper)  # fmt: skip
-
-    plain, turning = make_alone(local), make_alone(local._replace(views=VIEWS))
-    expected = params = together.params
+    local, clients = make_local(4, 12), np.asarray([2, 1], np.int32)
+    plain, turning = make_separate(local, 1), make_separate(local._replace(views=VIEWS), 1)
+    expected = start_all(together.params, 2)
     for number in range(ROUNDS):
-        expected = last(plain, number, each[number % VIEWS].problem, expected)
-        params = last(turning, number, together.problem, params)
+        problem = each[number % VIEWS].problem
+        expected, _ = plain(expected, clients, np.int32(number), np.int32(1), problem)
+    params = start_all(together.params, 2)
+    params, _ = turning(params, clients, np.int32(0), np.int32(ROUNDS), together.problem)
     np.testing.assert_array_equal(params.keys, expected.keys)

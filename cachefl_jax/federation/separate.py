@@ -1,0 +1,174 @@
+"""Clients that never hear from each other: each trains on from its own params, round after round.
+
+What a federation is compared with. A client draws the very batches that it would draw in the federation; only the
+averaging is missing. One client that holds everybody's rows is centralised training.
+
+Many clients and many rounds are one call, so that the host costs nothing. Memory: the params of a call's clients, whose
+number the caller chooses, and what one group of lanes needs to train.
+
+Axis letters: M clients of a call, L lanes.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cachefl_jax.federation.checks import ClientCheck, all_finite
+from cachefl_jax.federation.evaluate import count_right
+from cachefl_jax.federation.local import LocalTraining, Params, Rows, train_client
+from cachefl_jax.federation.primal import size_ranges
+from cachefl_jax.federation.problem import Clients, Problem, in_view
+from cachefl_jax.federation.run import place_on
+from cachefl_jax.precision import full_precision
+
+NOBODY = -1  # fills a call up; holds no rows
+
+
+def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callable:
+    """The jitted training: (params [M, ...], clients [M], first, count, problem) -> (params [M, ...], finite [M]).
+
+    Trains the rounds `first` to `first + count` (not included); what it gives for the first ones, it goes on from. The
+    params' buffers are donated. `finite` says of each client whether its losses and its params are. The clients of each
+    device come in order of size, the largest first, and NOBODY last.
+
+    Args:
+        local: what a client does in a round.
+        lanes: L clients side by side on a device; 1: one after another, which a CPU's caches reward. M is a multiple of
+            lanes x devices.
+        devices: the first so many of this process, to which the clients are dealt; the problem lies on all of them
+            (`place_locally`).
+
+    The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`).
+    """
+
+    def one_client(sized: LocalTraining, most, params: Params, client, first, count, problem: Problem):
+        number = jnp.maximum(client, 0)
+
+        def one_round(at, carry):
+            params, finite = carry
+            clients = in_view(problem.clients, local.views, at)
+            start = clients.offsets[number]
+            rows = Rows(start, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - start), most)
+            key = jax.random.fold_in(jax.random.fold_in(problem.key, at), number)
+            params, loss = train_client(
+                sized, key, params, problem.frozen, problem.hyper, problem.data, clients.indices, rows
+            )
+            return params, finite & jnp.isfinite(loss)
+
+        params, finite = jax.lax.fori_loop(first, first + count, one_round, (params, jnp.asarray(True)))
+        return params, finite & all_finite(params)
+
+    def one_group(sized: LocalTraining, most, params: Params, clients, *rest):
+        train = functools.partial(one_client, sized, most)
+        if lanes > 1:
+            return jax.vmap(train, (0, 0, *(None for _ in rest)))(params, clients, *rest)
+        params, finite = train(jax.tree.map(lambda leaf: leaf[0], params), clients[0], *rest)
+        return jax.tree.map(lambda leaf: leaf[None], params), finite[None]
+
+    def train(params: Params, clients, first, count, problem: Problem):
+        largest = sizes_of(clients, in_view(problem.clients, local.views, 0)).reshape(-1, lanes).max(axis=1)
+
+        def at_group(number, carry, sized):
+            cut = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * lanes, lanes)  # noqa: E731
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=number * lanes, axis=0)
+            own = jax.tree.map(cut, carry[0])
+            return jax.tree.map(put, carry, one_group(sized, largest[number], own, cut(clients), first, count, problem))
+
+        carry, group = (params, jnp.ones(clients.shape, bool)), jnp.zeros((), jnp.int32)
+        with full_precision():
+            for sized, least in size_ranges(local):
+                after = (largest >= least).sum(dtype=jnp.int32)
+                carry = jax.lax.fori_loop(group, after, functools.partial(at_group, sized=sized), carry)
+                group = after
+        return carry
+
+    split, whole = PartitionSpec("clients"), PartitionSpec()
+    spread = over_devices(train, devices, (split, split, whole, whole, whole))
+    compiled, check_once = jax.jit(spread, donate_argnums=0), ClientCheck(local)
+
+    def checked(params: Params, clients, first, count, problem: Problem):
+        check_once(problem.clients, problem.data)
+        return compiled(params, clients, first, count, problem)
+
+    return checked
+
+
+def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:
+    """Rows of these clients, 0 for NOBODY. Traced."""
+    held = clients.offsets[jnp.maximum(numbers, 0) + 1] - clients.offsets[jnp.maximum(numbers, 0)]
+    return jnp.where(numbers == NOBODY, 0, held)
+
+
+def make_counts(logits: Callable, devices: int = 1) -> Callable:
+    """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of [M] int32, `count_right` of each split,
+    which is (features [n, D], labels [n]). Clients one after another."""
+
+    def counts(params: Params, frozen, splits):
+        return jax.lax.map(lambda own: [count_right(logits, own, frozen, *split) for split in splits], params)
+
+    return jax.jit(over_devices(counts, devices, (PartitionSpec("clients"), PartitionSpec(), PartitionSpec())))
+
+
+def start_all(params: Params, count: int, devices: int = 1) -> Params:
+    """`count` copies of the params, [M, ...], dealt to the devices."""
+    repeat = lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf)))  # noqa: E731
+    spread = None if devices == 1 else NamedSharding(local_mesh(devices), PartitionSpec("clients"))
+    return jax.jit(lambda params: jax.tree.map(repeat, params), out_shardings=spread)(params)
+
+
+def over_devices(body: Callable, devices: int, specs: tuple) -> Callable:
+    """`body`, each device with its own share of what is split, for itself."""
+    if devices == 1:
+        return body
+    # As in `round.sum_changes`: every device differentiates for itself.
+    return jax.shard_map(
+        body, mesh=local_mesh(devices), in_specs=specs, out_specs=PartitionSpec("clients"), check_vma=False
+    )
+
+
+@functools.cache
+def local_mesh(devices: int) -> Mesh:
+    """The first `devices` devices of this process as an axis `clients`: the other processes are not needed."""
+    return jax.make_mesh((devices,), ("clients",), (AxisType.Auto,), devices=jax.local_devices()[:devices])
+
+
+def place_locally(tree, devices: int):
+    """A pytree of arrays whole on each of this process's first devices."""
+    if devices == 1:
+        return jax.device_put(tree)
+    return place_on(tree, NamedSharding(local_mesh(devices), PartitionSpec()))
+
+
+def seen_locally(tree, devices: int):
+    """Placed arrays, of which each of some devices of all processes has the whole, as `place_locally` would give them;
+    nothing is copied. None where one of this process's first devices has none of it."""
+    wanted = jax.local_devices()[:devices]
+
+    def seen(leaf: jax.Array) -> jax.Array | None:
+        parts = {part.device: part.data for part in leaf.addressable_shards}
+        if not leaf.is_fully_replicated or not parts.keys() >= set(wanted):
+            return None
+        if devices == 1:
+            return parts[wanted[0]]
+        spread = NamedSharding(local_mesh(devices), PartitionSpec())
+        return jax.make_array_from_single_device_arrays(leaf.shape, spread, [parts[device] for device in wanted])
+
+    leaves, structure = jax.tree.flatten(tree)
+    found = [seen(leaf) for leaf in leaves]
+    return None if any(leaf is None for leaf in found) else jax.tree.unflatten(structure, found)
+
+
+def split_by_size(sizes: np.ndarray, most: int, multiple: int) -> list[np.ndarray]:
+    """All client numbers, the largest client first, cut into calls of one length: a multiple of `multiple` and, as far
+    as that allows, at most `most`. The last is filled up with NOBODY."""
+    order = np.argsort(-sizes, kind="stable").astype(np.int32)
+    calls = -(-len(order) // max(most // multiple * multiple, multiple))
+    length = -(-len(order) // (calls * multiple)) * multiple
+    return [
+        np.pad(part, (0, length - len(part)), constant_values=NOBODY)
+        for part in np.split(order, range(length, len(order), length))
+    ]

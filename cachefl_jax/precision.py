@@ -1,0 +1,19 @@
+"""The one arithmetic of all that is compared: rounds, baselines and accuracies, on every backend.
+
+An accelerator rounds the operands of a float32 product to 10 bits (TF32) or 7 (bfloat16) unless it is told otherwise:
+two programs of one table would differ by more than what they are compared for.
+"""
+
+import jax
+
+MATMUL = "highest"  # float32 operands, as they are
+
+
+def full_precision():
+    """The context in which a program is traced: all matrix products in it keep their operands' float32."""
+    return jax.default_matmul_precision(MATMUL)
+
+
+def arithmetic() -> dict[str, str]:
+    """summary.json's account of it."""
+    return {"matmul": MATMUL, "dtype": "float32"}

@@ -1,0 +1,184 @@
+"""`local_only` and `centralized`: the plain loop's accuracies, in few calls, and what a kill leaves."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from plain_separate import plain_training
+
+from cachefl_jax.archive import read_arrays
+from cachefl_jax.config import default
+from cachefl_jax.federation import Clients
+from experiments import separate
+from experiments.baselines import Surroundings, centralized, local_only
+from experiments.build import build, local_training
+from experiments.engine import start_engine
+from experiments.prepare import prepare
+from experiments.train import train_and_evaluate
+from experiments.workdir import Workdir
+
+
+def config_for(bank, **changes):
+    config = default()
+    config.data.name, config.data.path = "feature_bank", str(bank)
+    config.partition.clients, config.partition.concentration = 5, 0.5
+    config.cache.keys_per_class, config.rounds, config.local.learning_rate = 2, 4, 0.3
+    config.methods, config.engine.devices, config.engine.strategy = ("local_only", "centralized"), 1, "scan"
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def accuracies_of(learner, params) -> list[float]:
+    return list(learner.score(learner.accuracy, params))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, make_bank_in):
+    """(bank, [C, 2] of each client, [2] of all rows in one place), by the plain loop."""
+    bank = make_bank_in(tmp_path_factory.mktemp("bank"), text_features=None)  # the keys decide
+    config = config_for(bank)
+    inputs = prepare(config)
+    learner = build(config, inputs)
+    train = plain_training(learner.local, learner.problem)
+    each = [accuracies_of(learner, train(learner.params, client, config.rounds)) for client in range(5)]
+    rows = len(inputs.bank.train.labels)
+    everybody = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
+    train = plain_training(local_training(config, rows), learner.problem._replace(clients=everybody))
+    whole = accuracies_of(learner, train(learner.params, 0, config.rounds))
+    assert len({tuple(one) for one in (*each, whole)}) > 3
+    return bank, np.asarray(each), whole
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("beside_an_engine", [False, True])
+def test_they_are_the_plain_loops_wherever_the_data_lie(expected, tmp_path, devices, beside_an_engine):
+    bank, each, whole = expected
+    config = config_for(bank, **{"engine.devices": devices})
+    inputs = prepare(config)
+    learner, workdir = build(config, inputs), Workdir(tmp_path)
+    engine = start_engine(config, learner, workdir.engine) if beside_an_engine else None
+    run = Surroundings(workdir, engine)
+    alone, together = local_only(config, inputs, learner, run), centralized(config, inputs, learner, run)
+    assert [alone["test_accuracy"], alone["validation_accuracy"]] == [np.mean(column) for column in each.T]
+    assert [alone["test_accuracy_min"], alone["test_accuracy_max"]] == [each[:, 0].min(), each[:, 0].max()]
+    assert [together["test_accuracy"], together["validation_accuracy"]] == whole
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Of every call that trains: (clients, rounds). After `stop_at` of them, the next is an interruption; `file` is
+    what was saved until then."""
+
+    class Calls(list):
+        stop_at = file = None
+
+    calls, real = Calls(), separate.make_separate
+
+    def make(*arguments):
+        train = real(*arguments)
+
+        def counted(params, clients, first, count, problem):
+            if calls.stop_at == len(calls):
+                file = tmp_path / "twice" / "local_only.npz"
+                calls.file = file.read_bytes() if file.is_file() else None
+                raise KeyboardInterrupt
+            if count:
+                calls.append((len(clients), int(count)))
+            return train(params, clients, first, count, problem)
+
+        return counted
+
+    monkeypatch.setattr(separate, "make_separate", make)
+    return calls
+
+
+def test_hundreds_of_clients_and_rounds_are_a_handful_of_calls(make_bank, tmp_path, calls):
+    rng = np.random.default_rng(0)
+    many = {"train_features": rng.normal(size=(600, 8)), "train_labels": np.arange(600) % 4}
+    config = config_for(make_bank(**many), rounds=50, methods=("local_only",), **{"partition.clients": 300})
+    config.partition.name = "iid"
+    train_and_evaluate(config, tmp_path / "run")
+    assert sum(clients * rounds for clients, rounds in calls) == 300 * 50
+    assert len(calls) < 30
+
+
+def test_a_part_holds_no_more_params_or_work_than_it_may(make_bank, tmp_path, calls, monkeypatch):
+    payload = 4 * 2 * 8 * 4
+    monkeypatch.setattr(separate, "PARAMS_BYTES", 3 * payload)
+    config = config_for(make_bank(), methods=("local_only",))
+    train_and_evaluate(config, tmp_path / "bytes")
+    assert {clients for clients, _ in calls} == {3}
+    calls.clear()
+    monkeypatch.setattr(separate, "PART_FLOPS", 1)
+    train_and_evaluate(config, tmp_path / "work")
+    assert {clients for clients, _ in calls} == {1}
+
+
+@pytest.mark.parametrize(("left", "seconds_a_save"), [("by SIGKILL", 0.0), ("by a signal", 1e9)])
+def test_a_run_that_was_left_goes_on_with_the_other_clients(
+    make_bank, tmp_path, calls, monkeypatch, left, seconds_a_save
+):
+    monkeypatch.setattr(separate, "PART_FLOPS", 1)  # a client a part
+    monkeypatch.setattr(separate, "SECONDS_A_SAVE", seconds_a_save)
+    config = config_for(make_bank(), rounds=1, methods=("local_only",))
+    at_once = train_and_evaluate(config, tmp_path / "at_once")
+    calls.clear()
+    calls.stop_at = 3
+    file = tmp_path / "twice" / "local_only.npz"
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(config, tmp_path / "twice")
+    if left == "by SIGKILL":  # nothing is done after it
+        file.write_bytes(calls.file)
+    assert (read_arrays("", file, ["right"])["right"][0] >= 0).sum() == 3
+    calls.clear()
+    calls.stop_at = None
+    twice = train_and_evaluate(config, tmp_path / "twice")
+    assert len(calls) == 2
+    assert not file.exists()
+    for summary in (at_once, twice):
+        assert summary["methods"]["local_only"].pop("seconds_per_round") > 0
+    assert twice == at_once
+
+
+@pytest.mark.parametrize("damage", ["cut", "other clients", "too many right", "text", "other rounds"])
+def test_a_file_of_finished_clients_that_is_damaged_or_of_another_run_is_begun_anew(make_bank, tmp_path, calls, damage):
+    config = config_for(make_bank(), rounds=1, methods=("local_only",))
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    calls.clear()
+    file = tmp_path / "run" / "local_only.npz"
+    file.parent.mkdir()
+    (tmp_path / "run" / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
+    right = np.full((2, 4 if damage == "other clients" else 5), 999 if damage == "too many right" else 0, np.int32)
+    np.savez(
+        file,
+        right=right.astype(str) if damage == "text" else right,
+        seconds=1.0,
+        rounds=2 if damage == "other rounds" else 1,
+    )
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:100])
+    summary = train_and_evaluate(config, tmp_path / "run")
+    assert sum(clients for clients, _ in calls) == 5
+    assert summary["methods"]["local_only"]["test_accuracy"] == whole["methods"]["local_only"]["test_accuracy"]
+
+
+def test_the_time_to_come_is_said_once_where_it_is_long_with_what_leaves_it_out(
+    make_bank, tmp_path, monkeypatch, capsys
+):
+    config = config_for(make_bank(), rounds=2, methods=("zero_shot", "local_only"))
+    train_and_evaluate(config, tmp_path / "short")
+    assert "local_only" not in capsys.readouterr().err
+    monkeypatch.setattr(separate, "LONG", 0.0)
+    monkeypatch.setattr(separate, "PART_FLOPS", 1)
+    train_and_evaluate(config, tmp_path / "long")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "local_only" in line]
+    assert line.startswith("local_only: about ")
+    assert "for 5 clients" in line
+    assert shlex.split(line)[-1] == "--config.methods=('zero_shot',)"
+
+
+def test_no_rounds_leave_every_client_the_cache_that_it_was_sent(make_bank, tmp_path):
+    config = config_for(make_bank(), rounds=0, methods=("cache_init", "local_only", "centralized"))
+    methods = train_and_evaluate(config, tmp_path / "run")["methods"]
+    assert len({json.dumps(method["test_accuracy"]) for method in methods.values()}) == 1

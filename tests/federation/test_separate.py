@@ -1,0 +1,140 @@
+"""Clients that never hear from each other: many in one call, each as it would be alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from plain_separate import plain_training
+
+from cachefl_jax.federation import (
+    NOBODY,
+    Plan,
+    count_right,
+    make_counts,
+    make_separate,
+    place,
+    place_locally,
+    plan_batches,
+    seen_locally,
+    split_by_size,
+    start_all,
+)
+from cachefl_jax.federation.cohort import deal
+from cachefl_jax.methods import Cache, cachefl
+
+SIZES, ROUNDS = [1, 7, 12, 3, 9, 0, 12], 4
+
+
+@pytest.fixture(scope="module")
+def federation(make_federation):
+    return make_federation(SIZES, scattered=True)
+
+
+@pytest.fixture(scope="module")
+def local(make_local):
+    """Mini-batches of AdamW; among the clients are some of no row, of one, of fewer than a batch, of a row over."""
+    return make_local(*plan_batches(4, max(SIZES)))
+
+
+@pytest.fixture(scope="module")
+def expected(federation, local) -> np.ndarray:
+    """[C, N, K, D] by the plain loop."""
+    train = plain_training(local, federation.problem)
+    return np.stack([train(federation.params, client, ROUNDS).keys for client in range(len(SIZES))])
+
+
+@pytest.mark.parametrize(("lanes", "devices"), [(1, 1), (3, 1), (1, 4), (2, 2)])
+def test_every_client_ends_where_the_plain_loop_ends_however_the_rounds_are_cut(
+    federation, local, expected, lanes, devices
+):
+    train, problem = make_separate(local, lanes, devices), place_locally(federation.problem, devices)
+    (clients,) = split_by_size(np.asarray(SIZES), len(SIZES) + lanes * devices, lanes * devices)
+    clients = deal(clients, devices).reshape(-1)
+    ends = []
+    for cuts in ([ROUNDS], [1, 3]):
+        params, first = start_all(federation.params, len(clients), devices), 0
+        for count in cuts:
+            before = params
+            params, finite = train(params, clients, np.int32(first), np.int32(count), problem)
+            assert before.keys.is_deleted()
+            assert np.asarray(finite).all()
+            first += count
+        ends.append(np.asarray(params.keys))
+    np.testing.assert_array_equal(ends[0], ends[1])
+    found = ends[0][np.argsort(clients)[(clients == NOBODY).sum() :]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    start = np.asarray(federation.params.keys)
+    assert np.abs(found[np.asarray(SIZES) > 0] - start).max(axis=(1, 2, 3)).min() > 1e-3
+    np.testing.assert_array_equal(found[SIZES.index(0)], start)
+
+
+def test_it_equals_a_federation_of_which_the_client_is_the_only_one(federation, local, expected):
+    for client in (1, 4):
+        federated = federation.train(local, [[client]] * ROUNDS, Plan("chunk", 3))[0].params
+        np.testing.assert_allclose(expected[client], federated.keys, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_counts_are_those_of_each_clients_own_params(federation, devices):
+    features, labels, _ = federation.problem.data
+    splits = [(features, labels), (features[:5], labels[:5])]
+    stacked = Cache(jnp.stack([federation.params.keys * scale for scale in (1.0, -1.0, 0.1, 1e30)]))
+    problem = place_locally((federation.problem.frozen, splits), devices)
+    found = make_counts(cachefl.logits, devices)(stacked, *problem)
+    for right, split in zip(found, splits, strict=True):
+        one_by_one = [
+            count_right(cachefl.logits, Cache(keys), federation.problem.frozen, *split) for keys in stacked.keys
+        ]
+        assert right.tolist() == [int(count) for count in one_by_one]
+    assert found[0][3] == -1
+
+
+def test_one_client_that_does_not_stay_finite_is_told_of_itself_alone(federation, make_local):
+    local = make_local(12, 12, "sgd", epochs=1)
+    features = federation.problem.data.features.at[federation.problem.clients.indices[0]].set(np.inf)
+    problem = federation.problem._replace(data=federation.problem.data._replace(features=features))
+    clients = np.asarray([0, 1, NOBODY], np.int32)
+    params = start_all(federation.params, 3)
+    _, finite = make_separate(local, 1)(params, clients, np.int32(0), np.int32(1), problem)
+    assert finite.tolist() == [False, True, True]
+
+
+def test_a_client_of_more_rows_than_capacity_is_refused(federation, make_local):
+    with pytest.raises(ValueError, match=r"client 2 has 12 rows; LocalTraining.capacity is 8"):
+        make_separate(make_local(4, 8), 1)(
+            start_all(federation.params, 1), np.zeros(1, np.int32), np.int32(0), np.int32(1), federation.problem
+        )
+
+
+def test_small_clients_beside_a_large_one_have_a_program_of_their_own_and_end_where_the_plain_loop_does(
+    make_federation, make_local
+):
+    sizes = [3, 4500, 300, 8]
+    federation, local = make_federation(sizes), make_local(4, 4500, epochs=1)
+    clients = np.asarray([1, 2, 3, 0, NOBODY, NOBODY], np.int32)
+    params = start_all(federation.params, len(clients))
+    params, finite = make_separate(local, 2)(params, clients, np.int32(0), np.int32(2), federation.problem)
+    train = plain_training(local, federation.problem)
+    assert finite.all()
+    for seat, client in enumerate(clients[:4]):
+        expected = train(federation.params, int(client), 2)
+        np.testing.assert_allclose(params.keys[seat], expected.keys, rtol=0, atol=1e-5)
+        assert np.abs(np.asarray(params.keys[seat] - federation.params.keys)).max() > 1e-4
+
+
+def test_clients_are_cut_into_calls_of_one_length_the_largest_first():
+    sizes = np.asarray([5, 9, 1, 7, 3])
+    parts = split_by_size(sizes, 3, 1)
+    assert [part.tolist() for part in parts] == [[1, 3, 0], [4, 2, NOBODY]]
+    assert [len(part) for part in split_by_size(np.arange(1000), 400, 8)] == [336] * 3
+    assert [part.tolist() for part in split_by_size(sizes, 1, 4)] == [[1, 3, 0, 4], [2, NOBODY, NOBODY, NOBODY]]
+
+
+def test_what_lies_on_the_devices_already_is_not_copied(federation):
+    placed = place(federation.problem.data, Plan(devices=2))
+    for devices in (1, 2):
+        found = seen_locally(placed, devices)
+        assert found.features.sharding.device_set == set(jax.local_devices()[:devices])
+        pointers = [part.data.unsafe_buffer_pointer() for part in found.features.addressable_shards]
+        assert pointers == [part.data.unsafe_buffer_pointer() for part in placed.features.addressable_shards][:devices]
+    assert seen_locally(placed, 3) is None

@@ -1,0 +1,57 @@
+"""Every product of a run is of full float32, whatever the backend would choose: one arithmetic in one table."""
+
+import jax
+import pytest
+from jax.extend.core.primitives import dot_general_p
+
+from cachefl_jax.config import default
+from experiments.sweep_points import run_points
+from experiments.train import train_and_evaluate
+
+
+@pytest.fixture
+def precisions(monkeypatch):
+    """Of every product that is traced or run from here on, the precision that is asked for."""
+    seen, real = [], dot_general_p.bind
+
+    def bind(*arguments, **parameters):
+        seen.append(parameters["precision"])
+        return real(*arguments, **parameters)
+
+    monkeypatch.setattr(dot_general_p, "bind", bind)
+    return seen
+
+
+def assert_full(precisions: list) -> None:
+    full = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
+    assert precisions
+    assert set(precisions) == {full}
+
+
+def config_for(bank, **changes):
+    config = default()
+    config.data.name, config.data.path = "feature_bank", str(bank)
+    config.partition.clients, config.rounds, config.engine.devices = 3, 1, 1
+    config.cache.keys_per_class, config.engine.strategy = 2, "scan"
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize(("strategy", "optimizer"), [("scan", "adamw"), ("chunk", "adamw"), ("dual", "sgd")])
+def test_all_products_of_a_run_with_all_its_baselines_are_full_float32(
+    make_bank, tmp_path, precisions, strategy, optimizer
+):
+    fields = {"engine.strategy": strategy, "local.optimizer": optimizer, "local.clip_norm": 1.0}
+    config = config_for(make_bank(), **fields)
+    with jax.default_matmul_precision("bfloat16"):  # as a user's environment may have it
+        summary = train_and_evaluate(config, tmp_path / "run")
+    assert_full(precisions)
+    assert summary["precision"] == {"matmul": "highest", "dtype": "float32"}
+
+
+def test_all_products_of_a_sweep_are_full_float32(make_bank, tmp_path, precisions):
+    changes = [{"cache.alpha": 1.0}, {"cache.alpha": 2.0}]
+    configs = [config_for(make_bank(), **each) for each in changes]
+    with jax.default_matmul_precision("bfloat16"):
+        run_points(configs, changes, tmp_path / "sweep", [], side_by_side=False)
+    assert_full(precisions)
