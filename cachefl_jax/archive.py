@@ -51,15 +51,16 @@ class Archive:
     Args:
         field: the config field that named the file, for messages.
         path: the file.
+        mend: what to do about a file that is missing or damaged.
 
     Raises:
         UsageError: the file is missing or is no .npz.
     """
 
-    def __init__(self, field: str, path: pathlib.Path):
-        self.field, self.path = field, path
+    def __init__(self, field: str, path: pathlib.Path, mend: str = ""):
+        self.field, self.path, self.mend = field, path, mend
         if not path.is_file():
-            raise UsageError(field, str(path), "an existing .npz file", "correct the path")
+            raise UsageError(field, str(path), "an existing .npz file", mend or "correct the path")
         with self.faults():
             self.bytes = path.stat().st_size
             with path.open("rb") as file:
@@ -123,7 +124,7 @@ class Archive:
             if header.dtype.hasobject:
                 mend = f"save {name} as an array of numbers or of str, such as numpy.array({name}, dtype=str)"
                 found = f"{self.path} ({name} holds pickled objects)"
-                raise UsageError(self.field, found, "an .npz of plain arrays", mend)
+                raise UsageError(self.field, found, "an .npz of plain arrays", self.mend or mend)
             held = member.file_size - stream.tell()
             if header.size != held or not header.dtype.itemsize:
                 claim = f"{header.shape} of {header.dtype}, {header.size:,} bytes"
@@ -141,7 +142,8 @@ class Archive:
             told = str(error) or type(error).__name__
             reason = f"{name}: {told}"[:200] if name else told
             found = f"{self.path} (cannot be read as .npz: {reason})"
-            raise UsageError(self.field, found, "an .npz of plain arrays", "write or download it again") from error
+            mend = self.mend or "write or download it again"
+            raise UsageError(self.field, found, "an .npz of plain arrays", mend) from error
 
 
 def check_member(member: zipfile.ZipInfo, size: int) -> None:
@@ -186,19 +188,20 @@ def read_values(stream: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
     return values
 
 
-def read_arrays(field: str, path: pathlib.Path, names: Collection[str]) -> dict[str, np.ndarray]:
+def read_arrays(field: str, path: pathlib.Path, names: Collection[str], mend: str = "") -> dict[str, np.ndarray]:
     """Those of the arrays `names` that an .npz has. Others are not read, whatever they are.
 
     Args:
         field: the config field that named the file, for the message.
         path: the archive.
         names: what is wanted of it.
+        mend: as for an `Archive`.
 
     Raises:
         UsageError: the file is missing, is damaged, is no .npz, holds pickled objects for one of the arrays, or
             unpacks to more than there is memory.
     """
-    with Archive(field, path) as archive:
+    with Archive(field, path, mend) as archive:
         there = [name for name in names if name in archive.names]
         check_room(field, path, sum(archive.header(name).size for name in there))
         return {name: archive.read(name) for name in there}

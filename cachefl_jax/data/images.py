@@ -105,9 +105,9 @@ def fingerprint_of(*parts: str | np.ndarray) -> str:
     """The sha256, in hex, of texts and arrays; where one ends and the next begins counts."""
     digest = hashlib.sha256()
     for part in parts:
-        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        content = memoryview(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))  # never a copy
         kind = "text" if isinstance(part, str) else f"{part.dtype.str}{part.shape}"
-        digest.update(f"{kind} {len(content)}\n".encode())
+        digest.update(f"{kind} {content.nbytes}\n".encode())
         digest.update(content)
     return digest.hexdigest()
 

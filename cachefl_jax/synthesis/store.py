@@ -14,13 +14,12 @@ import re
 import shutil
 import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.archive import read_arrays
 from cachefl_jax.data.blank import one_colour
 from cachefl_jax.data.disk import locked, sync_folder, writing
 from cachefl_jax.data.feature_store import PARTIAL
@@ -183,14 +182,12 @@ def read(folder: pathlib.Path, digest: str) -> SyntheticSet:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         expected = [manifest[name] for name in ("digest", "images_sha256", "labels_sha256")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(folder / MANIFEST, f"{type(error).__name__}: {error}", "a whole manifest") from error
-    try:
-        # Opened here, not by numpy, which would leave a broken archive open.
-        with (folder / IMAGES).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(folder / IMAGES, f"{type(error).__name__}: {error}", "a whole file") from error
+    arrays = read_arrays(str(folder / IMAGES), folder / IMAGES, ("images", "labels"), drawn_again(folder))
+    if len(arrays) < 2:
+        raise damaged(folder / IMAGES, f"no more than {listing(arrays) or 'nothing'}", "images and labels")
+    images, labels = arrays["images"], arrays["labels"]
     if [digest, array_digest(images), array_digest(labels)] != expected:
         raise damaged(folder / IMAGES, "other content than was drawn", f"the sha256 in {MANIFEST}")
     blank = labels[one_colour(images)]
@@ -203,7 +200,12 @@ def read(folder: pathlib.Path, digest: str) -> SyntheticSet:
 
 
 def damaged(path: pathlib.Path, found: str, allowed: str) -> UsageError:
-    return UsageError(str(path), found, allowed, f"delete {path.parent} and it is drawn again")
+    return UsageError(str(path), found, allowed, drawn_again(path.parent))
+
+
+def drawn_again(folder: pathlib.Path) -> str:
+    """What to do about a damaged set."""
+    return f"delete {folder} and it is drawn again"
 
 
 def request_digest(request: Request, weights: str) -> str:

@@ -147,9 +147,27 @@ def plain_array(folder: pathlib.Path) -> None:
         np.save(file, np.zeros(3))
 
 
+def encrypt_images(folder: pathlib.Path) -> None:
+    """Says of the first array that it is encrypted, as a flipped bit may."""
+    content = bytearray((folder / "images.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (folder / "images.npz").write_bytes(content)
+
+
+def forget_labels(folder: pathlib.Path) -> None:
+    np.savez(folder / "images.npz", images=np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def nest(folder: pathlib.Path) -> None:
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("harm", "file"),
     [
+        (encrypt_images, "images.npz"),
+        (forget_labels, "images.npz"),
+        (nest, "manifest.json"),
         (change_images, "images.npz"),
         (swap_labels, "images.npz"),
         (cut("images.npz"), "images.npz"),
