@@ -30,9 +30,10 @@ def default() -> ConfigDict:
             "data": {
                 "name": "digits",
                 "path": "",  # a bank's file; the folder of image_folder and idx; a named data set's own local folder
-                "shots": 0,  # training rows a class; 0 = all
+                "shots": 0,  # training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp
                 "hub": "",  # data.name=hub: OWNER/NAME on the Hugging Face hub
                 "hub_config": "",  # the hub data set's configuration, where it has several
+                "layout": "auto",  # image_folder: what the folders are from data.path down, such as site/class
                 "splits": ("train", "validation", "test"),  # what the source calls them; "" = it has none
                 "image_column": "image",
                 "label_column": "label",
@@ -42,6 +43,7 @@ def default() -> ConfigDict:
                 "test_share": 0.2,
                 "class_names": (),  # none = the source's own
                 "broken": "stop",  # what a broken image does: stop | skip
+                "max_pixels": 178_956_970,  # of one picture; a larger one counts as broken (Pillow's own limit)
             },
             "clip": {
                 "checkpoint": "pocket",

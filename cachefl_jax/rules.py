@@ -66,6 +66,10 @@ def three_splits(names: tuple[str, ...]) -> bool:
     return len(names) == 3 and bool(names[0]) and len(set(given)) == len(given)
 
 
+LAYOUTS = (
+    "class", "class/site", "site/class", "split/class", "split/class/site", "split/site/class", "class/split",
+    "site/split/class",
+)  # fmt: skip
 CHANGES = ("brightness", "contrast", "blur", "noise", "rotation", "jpeg")
 SPLITS = "name what the source calls training, validation and test rows; '' for what it has not"
 CHOOSE, RAISE, FINITE = "choose one of these", "raise it", "give a finite value in range"
@@ -73,10 +77,12 @@ RULES = (
     Rule("seed", lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295", "choose another"),
     Rule("data.name", *one_of(*SOURCES, *SUITE), CHOOSE),
     Rule("data.shots", *at_least(0), "0 keeps all rows"),
+    Rule("data.layout", *one_of("auto", *LAYOUTS), "auto tells the layouts apart by names and structure"),
     Rule("data.splits", three_splits, "three different names, the first not empty", SPLITS),
     Rule("data.validation_share", *within(0, 1), "0 makes no validation split"),
     Rule("data.test_share", *between(0, 1), "0.2 holds out a fifth of every class"),
     Rule("data.broken", *one_of("stop", "skip"), CHOOSE),
+    Rule("data.max_pixels", *at_least(2), RAISE),
     Rule("clip.dtype", *one_of("float32", "bfloat16"), CHOOSE),
     Rule("clip.batch_size", *at_least(0), "0 lets the encoder choose"),
     Rule("clip.key_views", *at_least(0), "0 takes the plain images"),

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 
 from cachefl_jax.archive import Archive
-from cachefl_jax.data.classes import check_text
+from cachefl_jax.data.class_names import check_text
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import check_room
 

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.data.class_names import FIELD, check_names
 from cachefl_jax.data.images import ImageSet, listing
 from cachefl_jax.data.sampling import splits_of
+from cachefl_jax.data.text import composed
 from cachefl_jax.errors import UsageError
-
-FIELD = "data.class_names"
-
 
 LEFT_OUT = -1  # in place of a class's number: its images are passed over
 
@@ -29,7 +28,7 @@ class Classes(NamedTuple):
 
 def plain(name: str) -> str:
     """A name without what spellings differ in: only its letters and digits, in lower case."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", composed(name.casefold()))
 
 
 def in_order(names: Collection[str]) -> list[str]:
@@ -97,6 +96,48 @@ def match_classes(found: Sequence[str], names: Sequence[str], spelled: Sequence[
     return Classes(tuple(names), numbers)
 
 
+def match_among(found: Sequence[str], names: Sequence[str], field: str) -> Classes:
+    """As `match_classes`, where the source may have further classes, which are left out.
+
+    Raises:
+        UsageError: a class is missing, or is there in several spellings.
+    """
+    known = spellings(names)
+    among = [name for name in found if plain(name) in known]
+    if {known[plain(name)] for name in among} != set(range(len(names))):
+        return match_classes(found, names, names, field)
+    classes = match_classes(among, names, names, field)
+    return Classes(classes.names, classes.numbers | {name: LEFT_OUT for name in found if name not in among})
+
+
+def match_some(
+    found: Sequence[str], names: Sequence[str], given: Sequence[str], field: str, spelled: Sequence[str] = ()
+) -> Classes:
+    """Numbers the classes that a source calls `found` as a run does, of whose classes it may lack some.
+
+    Args:
+        found: the source's own names.
+        names: the run's classes, [N].
+        given: data.class_names: where it names as many as there are found, these go in turn as they did in the run.
+        field: the config field that named the source.
+        spelled: what the usual download of a named data set calls its classes, in the order of `names`.
+
+    Raises:
+        UsageError: a class is none of the run's.
+    """
+    known = spellings(names) | (spellings(spelled) if len(spelled) == len(names) else {})
+    matched = {name: known[plain(name)] for name in found if plain(name) in known}
+    if len(matched) < len(found) and len(given) == len(found):
+        classes = name_classes(found, given)
+        if classes.names == tuple(names):
+            return classes
+    unknown = [name for name in found if name not in matched]
+    if unknown or len(set(matched.values())) < len(matched):
+        told = f"unknown ({len(unknown)}): {listing(unknown)}" if unknown else "named twice, in several spellings"
+        raise UsageError(field, f"classes {told}", f"the run's own, {listing(names)}", "rename or remove them")
+    return Classes(tuple(names), matched)
+
+
 def check_order(found: Sequence[str], names: Sequence[str], spelled: Sequence[str], field: str) -> None:
     """Refuses names that are to go with a data set's in turn, where one is known to be of another class.
 
@@ -120,42 +161,6 @@ def spellings(names: Sequence[str]) -> dict[str, int]:
     plains = [plain(name) for name in names]
     counts = collections.Counter(plains)
     return {name: number for number, name in enumerate(plains) if counts[name] == 1}
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuses names that are no text, as a folder's may be, or blank, and those that read alike in a prompt."""
-    mend = "rename them, or name all classes by data.class_names"
-    check_text(FIELD, names, mend)
-    read = [name.replace("_", " ").casefold() for name in names]
-    alike = repeated(names, read)
-    if alike:
-        raise UsageError(FIELD, f"{listing(alike)} alike", "names that differ by more than case", mend)
-
-
-def check_text(field: str, names: Sequence[str], mend: str) -> None:
-    """Refuses names that no file can hold as text, or that nobody can see, and those that are given twice: of every
-    source's classes, since a report that fails on one comes after all the training.
-
-    Args:
-        field: where they are from.
-        names: the classes'.
-        mend: what to do about such a name.
-    """
-    garbled = [name for name in names if re.search(r"[\ud800-\udfff]", name)]  # halves of a character, alone
-    if garbled:
-        raise UsageError(field, f"{listing(garbled)}, not in UTF-8", "names that are text", mend)
-    blank = [name for name in names if not name.replace("_", " ").strip()]
-    if blank:
-        raise UsageError(field, repr(blank[0]), "names that a prompt shows", mend)
-    twice = repeated(names, names)
-    if twice:
-        raise UsageError(field, f"{listing(dict.fromkeys(twice))} twice", "a name of its own for every class", mend)
-
-
-def repeated(names: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """The names whose key another name has too."""
-    counts = collections.Counter(keys)
-    return [name for name, key in zip(names, keys, strict=True) if counts[key] > 1]
 
 
 def check_source(source: ImageSet, field: str) -> None:

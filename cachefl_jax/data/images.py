@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cachefl_jax.data.formats import LIMIT, formats, pixels_allowed
 from cachefl_jax.errors import UsageError
 
 TEMPLATES = ("a photo of a {}.",)  # for sources that bring none
@@ -44,10 +45,11 @@ class Images(Sequence):
         count: n.
         decode: row -> image, from any thread; whatever it raises means that the image is broken.
         name: row -> what a message calls the image, such as its file.
+        files: whether the names are those of files.
     """
 
-    def __init__(self, count: int, decode: Callable[[int], object], name: Callable[[int], str]):
-        self.rows, self.decode, self.name = range(count), decode, name
+    def __init__(self, count: int, decode: Callable[[int], object], name: Callable[[int], str], files: bool = False):
+        self.rows, self.decode, self.name, self.files = range(count), decode, name, files
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,11 +68,20 @@ class Images(Sequence):
         except UsageError:
             raise
         except Exception as error:  # on damaged bytes a decoder may raise anything
-            # Pillow's own words for bytes that are no image name an object in memory: other words every time.
-            why = "no image" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
-            found = f"{self.name(row)} ({why})"
             mend = "replace or delete it, or data.broken=skip"
+            if isinstance(error, Image.DecompressionBombError):
+                mend = f"raise {LIMIT} if you trust it, or {mend}"
+            found = f"{self.name(row)} ({reason(error)})"
             raise UsageError("image", found, "an image that can be decoded", mend) from error
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be decoded, in the same words every time."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow's own words name an object in memory
+        return "no image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more pixels than {LIMIT}, {pixels_allowed()}"
+    return f"{type(error).__name__}: {error}"
 
 
 def read_image(source: str | BinaryIO) -> Image.Image:
@@ -79,7 +90,7 @@ def read_image(source: str | BinaryIO) -> Image.Image:
     Raises:
         ValueError: numbers without a known range, of which Pillow would make black and white.
     """
-    with Image.open(source) as image:
+    with Image.open(source, formats=formats()) as image:
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
@@ -95,7 +106,8 @@ def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
         chosen = images[rows]
     else:
         name = getattr(images, "name", "image {}".format)
-        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]))
+        files = getattr(images, "files", False)
+        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files)
     groups = None if split.groups is None else split.groups[rows]
     fingerprint = fingerprint_of(split.fingerprint, np.asarray(rows, np.int64))
     return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)

@@ -2,15 +2,21 @@
 
 Two forms are read, both JSON: {"train": [[path, class name], ...], "val": ..., "test": ...}, and the rows
 [path, label, class name] of CoOp's split_zhou_*.json (Zhou et al., arXiv 2109.01134), which most CLIP papers share.
+
+Such a file may come from anywhere, so its paths must stay below data.path: they start there, whatever separator they
+are written with. A link that lies below data.path is the user's own and is followed.
 """
 
 import json
 import pathlib
+import posixpath
 from collections.abc import Callable, Sequence
 
+from cachefl_jax.data.class_names import alike_note
 from cachefl_jax.data.classes import Classes, in_order
 from cachefl_jax.data.images import listing
 from cachefl_jax.data.splits import ROLES, find_splits
+from cachefl_jax.data.text import on_disk
 from cachefl_jax.errors import UsageError
 
 FIELD = "data.split_file"
@@ -30,11 +36,12 @@ def read_split_file(
     Raises:
         UsageError: the file is not to be had, or its rows contradict each other; the first such row is shown.
     """
+    path = on_disk(path)
     file = next((each for each in (pathlib.Path(path).expanduser(), root / path) if each.is_file()), None)
     if file is None:
         raise UsageError(FIELD, f"{path} (not there)", "an existing JSON file", "correct the path")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_bytes().decode("utf-8-sig"))  # Windows' editors write a mark in front
     except (OSError, ValueError, RecursionError) as error:  # the last: brackets without end
         raise UsageError(FIELD, f"{file} ({type(error).__name__}: {error})", ALLOWED, "write it again") from error
     if not isinstance(content, dict):
@@ -43,6 +50,7 @@ def read_split_file(
     rows = {role: content[key] if key else [] for role, key in keys.items()}
     for part in rows.values():
         check_rows(file, part)
+    rows = below_root(file, rows, root)
     every = [row for part in rows.values() for row in part]
     if not rows["train"]:
         raise refused(file, "no training rows")
@@ -52,7 +60,8 @@ def read_split_file(
     classes = name(labelled_names(file, every) if labelled else in_order({row[1] for row in rows["train"]}))
     unknown = sorted({row[-1] for row in every} - classes.numbers.keys())
     if unknown:
-        raise refused(file, f"classes that training lacks: {listing(unknown)}")
+        found = f"classes that training lacks: {listing(unknown)}{alike_note(unknown, classes.numbers)}"
+        raise refused(file, found)
     numbered = {role: [(row[0], classes.numbers[row[-1]]) for row in part] for role, part in rows.items()}
     return numbered, classes, overlap_notes(rows)
 
@@ -65,6 +74,36 @@ def check_rows(file: pathlib.Path, rows: object) -> None:
         texts = isinstance(row, list) and len(row) in (2, 3) and isinstance(row[0], str) and isinstance(row[-1], str)
         if not texts or (len(row) == 3 and type(row[1]) is not int):
             raise refused(file, f"the row {json.dumps(row)[:200]}")
+
+
+def below_root(file: pathlib.Path, rows: dict[str, list], root: pathlib.Path) -> dict[str, list]:
+    """The rows with paths in one form: with / between folders, and without a way back up.
+
+    Raises:
+        UsageError: a path is absolute or leads out of data.path; the first few are named.
+    """
+    clean = {role: [[one_form(row[0], root), *row[1:]] for row in part] for role, part in rows.items()}
+    pairs = [(row[0], old[0]) for role, part in clean.items() for row, old in zip(part, rows[role], strict=True)]
+    leaving = [old for path, old in pairs if path == ".." or path.startswith(("/", "../"))]
+    if leaving:
+        found = f"{file} ({len(leaving)} paths that are absolute or leave data.path: {listing(leaving)})"
+        raise UsageError(FIELD, found, "paths from data.path down", "write them so, or name a folder above all images")
+    return clean
+
+
+def one_form(path: str, root: pathlib.Path) -> str:
+    """A listed path, normalised; with backslashes as separators unless a file is really called so."""
+    if "\\" in path and not is_there(root, path):
+        path = path.replace("\\", "/")
+        path = f"/{path}" if path[1:2] == ":" else path  # C:/ is absolute too
+    return posixpath.normpath(path)
+
+
+def is_there(root: pathlib.Path, path: str) -> bool:
+    try:
+        return (root / on_disk(path)).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def labelled_names(file: pathlib.Path, rows: list) -> list[str]:

@@ -1,12 +1,51 @@
 """What sources call their splits."""
 
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cachefl_jax.errors import UsageError
 
 ROLES = ("train", "validation", "test")
 SYNONYMS = (("train", "training"), ("validation", "val", "valid", "dev"), ("test", "testing"))
 FIELD = "data.splits"
+# Words that say no more than that images lie in a folder: train_images, Training Set, trainset.
+FILLERS = ("set", "sets", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "folder", "split")
+WORDS = {
+    "train": (*SYNONYMS[0], "trn", "trainval"),  # trainval: PASCAL VOC's name for training and validation rows
+    "validation": (*SYNONYMS[1], "eval"),
+    "test": (*SYNONYMS[2], "tst"),
+}
+GLUED = {word + filler: role for role, words in WORDS.items() for word in words for filler in ("", *FILLERS)}
+
+
+class SplitName(NamedTuple):
+    """What a folder's name says of a split."""
+
+    role: str  # one of ROLES
+    rest: str  # the other words, which folders of one division share: seg_train and seg_test both have "seg"
+
+
+def read_split_name(name: str) -> SplitName | None:
+    """The split that a folder's name speaks of, in any case, with words before or after; None if of none, or of two.
+
+    The rest tells a division from classes that happen to hold such a word: bullet_train has no bullet_test beside it.
+    """
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [word.casefold() for word in re.findall(r"[^\W\d_]+", parts)]
+    roles = {GLUED[word] for word in words if word in GLUED}
+    if roles == {"train", "validation"}:  # train_val
+        roles = {"train"}
+    if len(roles) != 1:
+        return None
+    rest = [word for word in words if word not in GLUED and word not in FILLERS]
+    return SplitName(roles.pop(), " ".join(rest))
+
+
+def role_of(wanted: str) -> str | None:
+    """The role whose usual name, or a synonym of it, this is."""
+    pairs = zip(ROLES, SYNONYMS, strict=True)
+    return next((role for role, names in pairs if wanted.casefold() in names), None)
 
 
 def find_split(wanted: str, there: Sequence[str]) -> str | None:
@@ -18,9 +57,14 @@ def find_split(wanted: str, there: Sequence[str]) -> str | None:
     if wanted in there:
         return wanted
     alike = next((names for names in SYNONYMS if wanted.casefold() in names), (wanted.casefold(),))
-    found = [name for name in there if name.casefold() in alike]
+    return only_one(wanted, [name for name in there if name.casefold() in alike])
+
+
+def only_one(wanted: str, found: Sequence[str]) -> str | None:
+    """The only name found for a split, if there is one."""
     if len(found) > 1:
-        raise UsageError(FIELD, wanted, f"one of {', '.join(found)}", "name the one you mean")
+        mend = "name the one you mean in data.splits, or bring their images together"
+        raise UsageError(FIELD, wanted, f"one of {', '.join(found)}", mend)
     return found[0] if found else None
 
 
@@ -35,11 +79,15 @@ def find_splits(wanted: Sequence[str], there: Sequence[str], where: str) -> dict
     Raises:
         UsageError: the training split, or one with a name of the user's own, is not there.
     """
-    found = {}
+    found = {role: find_split(name, there) if name else None for role, name in zip(ROLES, wanted, strict=True)}
+    check_found(found, wanted, there, where)
+    return found
+
+
+def check_found(found: dict[str, str | None], wanted: Sequence[str], there: Sequence[str], where: str) -> None:
+    """Refuses a division without its training split, or without one that has a name of the user's own."""
     for role, name in zip(ROLES, wanted, strict=True):
-        found[role] = find_split(name, there) if name else None
         if found[role] is None and (role == "train" or name not in ("", role)):
             allowed = f"the splits of {where}: {', '.join(sorted(there)) or 'none'}"
             mend = "name one of these" if role == "train" else 'name one of these, or "" to hold one out of train'
             raise UsageError(FIELD, name or '""', allowed, mend)
-    return found

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachefl_jax.data import folder, hub, idx
-from cachefl_jax.data.classes import LEFT_OUT, Classes, check_order, match_classes, name_classes, plain
+from cachefl_jax.data.classes import LEFT_OUT, Classes, check_order, match_classes, match_some, name_classes, plain
 from cachefl_jax.data.images import ImageSet
-from cachefl_jax.data.splits import ROLES, find_split
+from cachefl_jax.data.splits import ROLES, read_split_name, role_of
+from cachefl_jax.data.tree import ARCHIVES, entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import read_json
 
@@ -62,12 +63,13 @@ def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
     )
 
 
-def load(name: str, data, directory: pathlib.Path = SUITE) -> ImageSet:
+def load(name: str, data, directory: pathlib.Path = SUITE, class_names: tuple[str, ...] = ()) -> ImageSet:
     """The named data set from data.path, if that is given, or from the hub.
 
     data.path holds class folders (called as the usual download, the class names or the hub's numbers call them), IDX
     files, or the images that data.split_file lists; a split file's own class names hold, since published ones differ
-    in classes from the hub. Fields of the data group that are not at their default override what is known.
+    in classes from the hub. Fields of the data group that are not at their default override what is known. Where a
+    run's own `class_names` are given, the images need not be of them all.
 
     Raises:
         UsageError: as `folder.load`, `idx.load` and `hub.load`; or the classes are not the data set's.
@@ -84,18 +86,37 @@ def load(name: str, data, directory: pathlib.Path = SUITE) -> ImageSet:
         return idx.load(data, known.templates)
     if data.split_file:
         own = () if tuple(data.class_names) == known.class_names else tuple(data.class_names)
-        return folder.load(data, functools.partial(name_classes, given=own), known.templates)
-    there = folder.folders_in(root)
-    as_the_hub = all(find_split(split, there) for split in data.splits if split)
-    if tuple(data.splits) == known.splits and (find_split("test", there) or not as_the_hub):
-        data.splits = ROLES  # the download is not divided as the hub's copy is
+        number = functools.partial(name_classes, given=own)
+        if class_names:
+            number = functools.partial(match_some, names=class_names, given=own, field="data.split_file")
+        return folder.load(data, number, known.templates)
+    if tuple(data.splits) == known.splits and not divided_as_the_hub(root, known.splits):
+        data.splits = ROLES
 
     def match(found: Sequence[str]) -> Classes:
         kept, without = apart(found, known.left_out)
-        classes = match_classes(kept, tuple(data.class_names), known.folder_names, folder.FIELD)
+        names, spelled = tuple(data.class_names), known.folder_names
+        if class_names:
+            classes = match_some(kept, class_names, names, folder.FIELD, spelled)
+        else:
+            classes = match_classes(kept, names, spelled, folder.FIELD)
         return Classes(classes.names, classes.numbers | without)
 
-    return folder.load(data, match, known.templates)
+    return folder.load(data, match, known.templates, (*known.folder_names, *known.left_out))
+
+
+def divided_as_the_hub(root: pathlib.Path, splits: Sequence[str]) -> bool:
+    """Whether a download has the hub's split folders, and none called test that is not one of them."""
+    inside = [name for each in read_outer(root) if (name := read_split_name(each))]
+    roles = {name.role for name in inside}
+    wanted = {role_of(split) for split in splits if split}
+    return wanted <= roles and ("test" in wanted or "test" not in roles)
+
+
+def read_outer(root: pathlib.Path) -> list[str]:
+    """The folders in a folder, or in the one that is all it holds."""
+    names = sorted(entry.name for entry in entries(root) if entry.is_dir() and entry.name not in ARCHIVES)
+    return read_outer(root / names[0]) if len(names) == 1 and not read_split_name(names[0]) else names
 
 
 def apart(found: Sequence[str], left_out: Sequence[str]) -> tuple[list[str], dict[str, int]]:
