@@ -83,6 +83,7 @@ def run(main: Callable[[], None]) -> None:
                 raise
             leave(told)
 
+    in_utf8()
     interrupts.listen()
     try:
         app.run(guarded, flags_parser=parse)
@@ -97,6 +98,13 @@ def bad_variable(error: ValueError) -> UsageError | None:
         return None
     given = " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
     return UsageError("environment", f"{given} ({error})", "what JAX takes for each variable", "unset or correct it")
+
+
+def in_utf8() -> None:
+    """Starts the process anew in UTF-8 where the locale has another encoding: under plain ASCII no name with an umlaut
+    reaches the libraries that read weights and write checkpoints. Python does the same for LANG=C (PEP 538)."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def places() -> dict[str, list[str]]:

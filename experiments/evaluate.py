@@ -2,18 +2,24 @@
 
     python -m experiments.evaluate --workdir=runs/digits [--round=R] [--config.data.path=other.npz ...]
 
-Prints one line of JSON: round, test and validation accuracy. Writes nothing.
+Prints one line of JSON: round, test and validation accuracy. Writes nothing. Images of a single site need not show
+every class of the run; only those that are evaluated are decoded and encoded.
 """
 
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.errors import UsageError
 from experiments import command
+
+if TYPE_CHECKING:
+    from experiments.prepare import Inputs
 
 command.define("workdir")
 flags.DEFINE_integer("round", None, "rounds done at the checkpoint; the last one by default")
@@ -40,25 +46,73 @@ def stored_config(argv: list[str]) -> ConfigDict:
     return from_json(read_config(file))
 
 
-def check_classes(cache: pathlib.Path, class_names: tuple[str, ...]) -> None:
-    """Whether the run's keys are of these classes, in this order.
+def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(keys [N, K, D], names [N] of their classes) of the cache that a run starts from.
 
     Raises:
-        UsageError: they are of others, or the run left no cache.
+        UsageError: the run left no cache.
     """
     from safetensors import SafetensorError, safe_open
 
-    from cachefl_jax.data.images import listing
-
     try:
         with safe_open(cache, "numpy") as file:
-            known = tuple(json.loads(file.metadata()["class_names"]))
+            return file.get_tensor("keys"), tuple(json.loads(file.metadata()["class_names"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         found = f"{cache} ({type(error).__name__})"
         raise UsageError("--workdir", found, "the cache that a run leaves", "repeat the run's command") from error
+
+
+def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Whether data are of the run's classes, in its order.
+
+    Raises:
+        UsageError: they are of others.
+    """
+    from cachefl_jax.data.images import listing
+
     if known != class_names:
         mend = "name data of the same classes in the same order"
         raise UsageError("data", f"the classes {listing(class_names)}", f"the run's own, {listing(known)}", mend)
+
+
+def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[str, ...]) -> "Inputs":
+    """As `prepare`, of images that are evaluated and not trained on: no more is encoded, and classes may lack images.
+
+    Args:
+        config: a run's, with the data group of the images.
+        keys: the run's at round 0, [N, K, D].
+        class_names: its classes, [N].
+
+    Raises:
+        UsageError: the images or the checkpoint are not to be had, or the classes are others.
+    """
+    from cachefl_jax.data import FeatureBank, Split, everything
+    from cachefl_jax.data.sources import load_for_evaluation
+    from experiments.encoded import Checkpoint, class_weights, image_features
+    from experiments.prepare import Inputs
+
+    source = load_for_evaluation(config, class_names)
+    check_classes(source.class_names, class_names)
+    clip, name = config.clip, config.data.name
+    checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
+    templates = tuple(clip.templates) or source.templates
+    weights = class_weights(checkpoint, class_names, templates, f"{name}, class names")
+    test, validation = (
+        split and Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
+        for role, split in (("test", source.test), ("validation", source.validation))
+    )
+    width = keys.shape[-1]
+    bank = FeatureBank(
+        train=Split(np.zeros((1, width), np.float32), np.zeros(1, np.int32)),  # nobody trains on it
+        validation=validation,
+        test=test,
+        synthetic=Split(keys.reshape(-1, width), np.repeat(np.arange(len(keys)), keys.shape[1]).astype(np.int32)),
+        text_features=weights.arrays["text_features"],
+        class_names=class_names,
+        logit_scale=weights.facts["logit_scale"],
+        metadata={},
+    )
+    return Inputs(bank, everything(1), keys, None, None, list(source.notes), {})
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
@@ -71,15 +125,21 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.config import resolve
     from experiments.build import build, finite
     from experiments.environment import device_count, settle
+    from experiments.notes import tell
     from experiments.prepare import counted, prepare
     from experiments.workdir import Workdir
 
     config, folder = resolve(config), Workdir(workdir).checkpoints
     settle()
     device_count()
-    inputs = prepare(config)
-    check_classes(Workdir(workdir).cache_init, inputs.bank.class_names)
-    learner = build(counted(config, inputs), inputs)
+    if config.data.name == "feature_bank":
+        inputs = prepare(config)
+        check_classes(inputs.bank.class_names, read_cache(Workdir(workdir).cache_init)[1])
+        config = counted(config, inputs)
+    else:
+        inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
+        tell(inputs.notes)
+    learner = build(config, inputs)
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)
@@ -94,6 +154,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command.in_utf8()
     try:
         config_flags.DEFINE_config_dict("config", stored_config(sys.argv), lock_config=True)
     except UsageError as error:

@@ -15,6 +15,7 @@ from cachefl_jax.data.bank_validation import hold_out_validation
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
+from cachefl_jax.data.sampling import VALIDATION_SHOTS
 from cachefl_jax.distinct import check_weights
 from cachefl_jax.unused import unused
 from experiments.made_of import bank_parts, image_parts
@@ -34,6 +35,7 @@ class Inputs(NamedTuple):
     whole_model: dict | None  # name, bytes and FLOPs of the encoder, where it is known
     notes: list[str]
     parts: dict[str, str]  # digests of what all this was made of, by the names of `made_of`
+    told: tuple[str, ...] = ()  # those of the notes that the command tells before it trains
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -70,13 +72,23 @@ def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:
 def from_bank(config: ConfigDict) -> Inputs:
     """A user's own features."""
     notes = ["Features came from a bank: the encoder is not known here, so bytes are not set against a whole model."]
-    bank, told = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
-    notes += told
-    bank = bank._replace(train=take_shots(bank.train, config.data.shots, config.seed))
+    bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
+    bank, told = few_shots(bank, config)
     division = partition(bank.train.labels, config.partition, config.seed)
     keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
     parts = {"partition": partition_hash(division), **bank_parts(bank)}
-    return Inputs(bank, division, keys, None, None, notes, parts)
+    return Inputs(bank, division, keys, None, None, [*notes, *held_out, *told], parts, (*held_out, *told))
+
+
+def few_shots(bank: FeatureBank, config: ConfigDict) -> tuple[FeatureBank, tuple[str, ...]]:
+    """(the bank with data.shots rows of each class, a note where that are fewer); validation as of images."""
+    shots, taken, counts = config.data.shots, {}, []
+    for name, most in (("train", shots), ("validation", min(shots, VALIDATION_SHOTS))):
+        split = getattr(bank, name)
+        if split is not None and shots:
+            taken[name] = take_shots(split, most, config.seed)
+            counts.append(f"{len(taken[name].labels)} of {len(split.labels)} {name} rows")
+    return bank._replace(**taken), (f"data.shots={shots} takes {', '.join(counts)}.",) if counts else ()
 
 
 def from_images(config: ConfigDict) -> Inputs:
@@ -94,7 +106,7 @@ def from_images(config: ConfigDict) -> Inputs:
         kinds = {"synthetic": synthetic, "real": changed.train}
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
-    return Inputs(bank, division, keys, images, whole_model, list(source.notes), parts)
+    return Inputs(bank, division, keys, images, whole_model, list(source.notes), parts, source.notes)
 
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:

@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
 from cachefl_jax.data import folder, suite
-from cachefl_jax.data.broken import check_images
-from cachefl_jax.data.classes import match_classes
+from cachefl_jax.data.classes import match_among
 from cachefl_jax.data.images import ImageSet, LabelledImages, select
-from cachefl_jax.data.sampling import shot_rows
-from cachefl_jax.data.sources import load_images, read_source
+from cachefl_jax.data.overlap import shared_rows
+from cachefl_jax.data.sampling import shot_rows, splits_of
+from cachefl_jax.data.sources import choose_images, load_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import Request, obtain, request_of
 
@@ -25,33 +25,60 @@ def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     synthesis = config.synthesis
     if synthesis.source == "held_out":
         return set_apart(config)
-    source = load_images(config)
     if synthesis.source == "image_folder":
-        count = synthesis.images_per_class
-        images = bring(synthesis.path, source.class_names, count, config.seed, config.data.broken)
-        check_enough(images.labels, source.class_names, config)
-        source = source._replace(notes=(*source.notes, *images.notes))
-        return source, images, {"source": "image_folder", "path": synthesis.path, "fingerprint": images.fingerprint}
+        return with_brought(config)
+    source = load_images(config)
     drawn = obtain(synthesis_request(config, source.class_names, source.templates))
     images = LabelledImages(drawn.images, drawn.labels, drawn.manifest["images_sha256"])
     return source, images, drawn.manifest
 
 
-def bring(path: str, class_names: tuple[str, ...], count: int, seed: int, broken: str) -> LabelledImages:
-    """At most `count` images of each class, at random, out of class folders called as the classes are.
+def with_brought(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
+    """As `load_all`: the server's images lie in the folder synthesis.path."""
+    synthesis = config.synthesis
+    source = choose_images(config)
+    images = bring(synthesis.path, source.class_names, synthesis.images_per_class, config.seed)
+    source, sound = without_broken(source, config, synthetic=images)
+    images = sound["synthetic"]
+    check_enough(images.labels, source.class_names, config)
+    notes = (*source.notes, *images.notes, *leak_notes(source, images, config.cache.keys_per_class))
+    about = {"source": "image_folder", "path": synthesis.path, "fingerprint": images.fingerprint}
+    return source._replace(notes=notes), images, about
+
+
+def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> LabelledImages:
+    """At most `count` images of each class, at random, out of class folders called as the classes are; folders of other
+    classes are passed over, and the notes say so.
 
     Raises:
-        UsageError: the folder is not there, its classes are others, or images are broken.
+        UsageError: the folder is not there, or lacks a class.
     """
-    layout = default().data
-    layout.update({"path": path, "splits": ("", "", "")})
-    match = functools.partial(match_classes, names=class_names, spelled=class_names, field=folder.FIELD)
+    fields = default().data
+    fields.update({"path": path, "splits": ("train", "", "")})
+    match = functools.partial(match_among, names=class_names, field=folder.FIELD)
     try:
-        found = folder.load(layout, match).train
-        return check_images(select(found, shot_rows(found.labels, count, seed)), "synthetic", broken)
+        found = folder.load(fields, match, known=class_names)
     except UsageError as error:
+        if error.field in ("data.layout", "data.splits"):  # fields that do not hold for this folder
+            found = f"{path} ({error.value})"
+            raise UsageError(
+                "synthesis.path", found, "a folder of class folders", "name the folder of these"
+            ) from error
         field = error.field.replace(folder.FIELD, "synthesis.path")
         raise UsageError(field, error.value, error.allowed, error.mend) from error
+    chosen = select(found.train, shot_rows(found.train.labels, count, seed))
+    return chosen._replace(notes=tuple(f"synthesis.path: {note}" for note in found.notes))
+
+
+def leak_notes(source: ImageSet, images: LabelledImages, keys_per_class: int) -> list[str]:
+    """How many images that accuracy is measured on are keys of the cache themselves."""
+    rows = [np.flatnonzero(images.labels == label)[:keys_per_class] for label in range(len(source.class_names))]
+    keys, notes = select(images, np.concatenate(rows)), []
+    for what, split in splits_of(source).items():
+        if what != "train" and (shared := len(shared_rows(split, keys))):
+            told = f"{shared} of {len(split.labels)} {what} images are keys of the cache too (synthesis.path)"
+            notes.append(f"{told}: {what} accuracy is measured on what the cache was made of.")
+    return notes
 
 
 def check_enough(labels: np.ndarray, class_names: tuple[str, ...], config: ConfigDict) -> None:
@@ -66,10 +93,8 @@ def check_enough(labels: np.ndarray, class_names: tuple[str, ...], config: Confi
 def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     """As `load_all`: the server holds images_per_class real images of every class, which no client gets."""
     count = config.synthesis.images_per_class
-    wanted = config.copy_and_resolve_references()
-    if config.data.shots:
-        wanted.data.shots += count  # the clients' shots are left when the server has taken its own
-    source = load_images(wanted)
+    # The clients' shots are left when the server has taken its own.
+    source, _ = without_broken(choose_images(config, count), config)
     labels = source.train.labels
     counts = np.bincount(labels, minlength=len(source.class_names))
     if counts.min() <= count:

@@ -32,6 +32,7 @@ from experiments.devices import (
 from experiments.engine import start_engine
 from experiments.filling import Engine, needs_table
 from experiments.made_of import files_of
+from experiments.notes import tell
 from experiments.plans import stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.resume import resume
@@ -91,6 +92,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
         if trained < config.rounds:
             engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
     made_of = {"parts": inputs.parts, "files": files}
+    tell(inputs.told if workdir.writes else ())
     workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
     workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large

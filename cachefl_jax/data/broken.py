@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.data.disk import locked, writing
+from cachefl_jax.data.formats import LIMIT
 from cachefl_jax.data.images import LabelledImages, listing, select
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home, write_json
@@ -16,33 +17,56 @@ from cachefl_jax.machine import cores
 BLOCK = 64  # images a thread decodes at a time
 
 
-def check_images(split: LabelledImages, what: str, broken: str) -> LabelledImages:
-    """The split without images that cannot be decoded.
+def check_images(splits: dict[str, LabelledImages], broken: str) -> dict[str, LabelledImages]:
+    """The splits, by name, without images that cannot be decoded.
 
     Every image is decoded once, whole: a file cut short has a sound header. The verdict is kept under the split's
     fingerprint in the user's store, so that later runs need not; images once found broken are tried again, because
     what was wrong may have been mended without a trace in the fingerprint (say, who may read the file).
 
     Args:
-        split: images; arrays cannot be broken.
-        what: the split's name, for messages.
+        splits: images; arrays cannot be broken.
         broken: "stop", or "skip" to leave broken images out and say so in the notes.
 
     Raises:
-        UsageError: images are broken and `broken` is "stop", or all are; the first few are named.
+        UsageError: images are broken and `broken` is "stop", or all of a split are; those of all splits are counted,
+            and the first few of each are named.
     """
-    if isinstance(split.images, np.ndarray):
-        return split
-    faults = find_broken(split, what)
-    if not faults:
-        return split
-    found = f"{len(faults)} of {len(split.labels)} that cannot be decoded: {listing(faults.values())}"
-    if broken == "stop" or len(faults) == len(split.labels):
-        mend = "replace or delete them, or data.broken=skip" if broken == "stop" else "bring these images again"
-        raise UsageError(f"{what} images", found, "images that can be decoded", mend)
-    rows = np.setdiff1d(np.arange(len(split.labels)), list(faults))
-    sound = select(split, rows)
-    return sound._replace(notes=(*split.notes, f"Left out of the {what} images: {found}."))
+    files = {what: split for what, split in splits.items() if not isinstance(split.images, np.ndarray)}
+    faults = {what: found for what, split in files.items() if (found := find_broken(split, what))}
+    texts = {
+        what: f"{len(found)} of {len(splits[what].labels)} that cannot be decoded: {listing(found.values())}"
+        for what, found in faults.items()
+    }
+    emptied = any(len(found) == len(splits[what].labels) for what, found in faults.items())
+    if faults and (emptied or broken == "stop"):
+        first, *more = texts
+        found = "; ".join([texts[first], *(f"{what} images: {texts[what]}" for what in more)])
+        raise UsageError(f"{first} images", found, "images that can be decoded", advice(splits, faults, broken))
+    sound = dict(splits)
+    for what, found in faults.items():
+        split = splits[what]
+        rows = np.setdiff1d(np.arange(len(split.labels)), list(found))
+        note = f"Left out of the {what} images: {texts[what]}."
+        sound[what] = select(split, rows)._replace(notes=(*split.notes, note))
+    return sound
+
+
+def advice(splits: dict[str, LabelledImages], faults: dict[str, dict[int, str]], broken: str) -> str:
+    """What to do about broken images; to skip them only where images of every class are left."""
+    large = any(LIMIT in why for found in faults.values() for why in found.values())
+    texts = [f"raise {LIMIT} if you trust what has more"] if large else []
+    poor = any(leaves_too_few(splits[what].labels, found, what) for what, found in faults.items())
+    if broken == "stop" and not poor:
+        return ", or ".join([*texts, "replace or delete them, or data.broken=skip"])
+    return ", or ".join([*texts, "bring these images again: without them a class or a split has none"])
+
+
+def leaves_too_few(labels: np.ndarray, faults: dict[int, str], what: str) -> bool:
+    """Whether nothing is left of the split, or of one of the classes that it must show."""
+    left = np.delete(labels, list(faults))
+    every = what in ("train", "synthetic")
+    return not len(left) or (every and set(left.tolist()) != set(labels.tolist()))
 
 
 def find_broken(split: LabelledImages, what: str) -> dict[int, str]:

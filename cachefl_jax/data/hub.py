@@ -5,11 +5,13 @@ Axis letter: n rows.
 
 import io
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Callable
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from cachefl_jax.data.classes import Classes, in_order, name_classes
 from cachefl_jax.data.images import (
@@ -53,10 +55,26 @@ def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLA
     classes = name(names, np.issubdtype(values["train"].dtype, np.str_))
     parts = dict.fromkeys(ROLES)
     for role, table in tables.items():
-        labels = numbers(splits[role], values[role], names, classes)
+        labels = numbers(splits[role], values[role], names, classes, data.label_column)
         column = data.group_column if role == "train" else ""
         parts[role] = kept(labelled(table, splits[role], labels, data, column))
     return ImageSet(**parts, class_names=classes.names, templates=templates)
+
+
+def check_place(path: str, hub: str) -> None:
+    """Refuses an image file that a row names outside of the data set and of the package's own folders: who made the
+    data set may know the names of the user's files.
+
+    Raises:
+        ValueError: it lies elsewhere.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    own = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    places = [os.path.abspath(each) for each in (*map(str, own), os.path.expanduser(hub))]
+    if not any(os.path.commonpath([os.path.abspath(path), place]) == place for place in places):
+        raise ValueError(f"the row names {path}, which lies outside of data.hub")
 
 
 def kept(split: LabelledImages) -> LabelledImages:
@@ -122,8 +140,8 @@ def label_names(feature, values: np.ndarray, data) -> list[str]:
     return list(names if names is not None else data.class_names)
 
 
-def numbers(split: str, values: np.ndarray, names: list[str], classes: Classes) -> np.ndarray:
-    """Labels [n] int32 of one split's values."""
+def numbers(split: str, values: np.ndarray, names: list[str], classes: Classes, column: str) -> np.ndarray:
+    """Labels [n] int32 of one split's values; `column` is what they are from."""
     if np.issubdtype(values.dtype, np.str_):
         unknown = sorted(set(values.tolist()) - classes.numbers.keys())
         if unknown:
@@ -131,10 +149,14 @@ def numbers(split: str, values: np.ndarray, names: list[str], classes: Classes) 
             raise UsageError("data.label_column", found, f"the {len(names)} classes of training", "name other splits")
         kinds, which = np.unique(values, return_inverse=True)
         return np.array([classes.numbers[kind] for kind in kinds.tolist()], np.int32)[which]
-    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     if low < 0 or high >= len(names):
         found = f"labels from {low} to {high} in {split}"
         mend = "name another split: this one keeps its labels to itself" if low < 0 else "name all classes"
+        if (low, high) == (1, len(names)):
+            found += ", which are counted from 1"
+            shift = f"data.map(lambda row: {{{column!r}: row[{column!r}] - 1}}).save_to_disk(DIR)"
+            mend = f"take 1 off by the package datasets, {shift}, then --config.data.hub=DIR"
         raise UsageError("data.label_column", found, f"0 to {len(names) - 1}, one per class", mend)
     return np.array([classes.numbers[name] for name in names], np.int32)[values]
 
@@ -153,8 +175,13 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
 
     def decode(row: int):
         value = encoded[row][data.image_column]
-        value = {"bytes": value} if isinstance(value, bytes) else value
-        return read_image(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"]))
+        value = value if isinstance(value, dict) else {"bytes": value}
+        if value["bytes"] is not None:
+            return read_image(io.BytesIO(value["bytes"]))
+        if value.get("path") is None:
+            raise UnidentifiedImageError("the row is empty")
+        check_place(value["path"], data.hub)
+        return read_image(value["path"])
 
     groups = None
     if group_column:

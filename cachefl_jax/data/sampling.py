@@ -7,6 +7,7 @@ import numpy as np
 
 from cachefl_jax.data.images import ImageSet, LabelledImages, listing, select
 
+VALIDATION_SHOTS = 4  # of each class, CoOp's
 SPLIT_SEED = (0, 2)  # part of the data set, not of a run: all runs share one test set
 
 
@@ -27,19 +28,37 @@ def shot_rows(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     return np.flatnonzero(class_ranks(labels, (seed, 1)) < shots)
 
 
-def take_image_shots(source: ImageSet, shots: int, seed: int) -> ImageSet:
-    """At most `shots` training images of each class, chosen before anything is decoded; 0 keeps all.
+def take_image_shots(source: ImageSet, shots: int, seed: int, more: int = 0) -> ImageSet:
+    """Few-shot rows of training and validation, chosen before anything is decoded; 0 shots keep all.
 
-    `bank.take_shots` chooses the same rows of the same labels. Classes that have fewer give what they have, and a
-    note says so. Validation and test stay whole: we do not cut validation to 4 shots, as CoOp's code does.
+    Training has at most `shots` images of each class, validation `VALIDATION_SHOTS` and no more than training, as in
+    CoOp's code (Zhou et al., arXiv 2109.01134): choosing on thousands of labelled images is no few-shot learning. The
+    test split stays whole. `bank.take_shots` chooses the same rows of the same labels. A note says what was taken.
+
+    Args:
+        source: the splits.
+        shots: images of a class.
+        seed: the run's.
+        more: training images of each class on top, for whoever takes them out of the training rows again.
     """
     if shots == 0:
         return source
+    notes, splits = list(source.notes), {}
+    for what, most in (("train", shots + more), ("validation", min(shots, VALIDATION_SHOTS))):
+        split = getattr(source, what)
+        rows = np.arange(0) if split is None else shot_rows(split.labels, most, seed)
+        if split is None or len(rows) == len(split.labels):
+            continue
+        splits[what] = select(split, rows)
+        told = f"{most} images of each class, {len(rows)} of {len(split.labels)}"
+        notes.append(f"data.shots={shots}: the {what} split is at most {told}.")
     counts = np.bincount(source.train.labels, minlength=len(source.class_names))
     poor = [f"{source.class_names[label]} ({counts[label]})" for label in np.flatnonzero(counts < shots)]
-    note = f"Classes with fewer than {shots} training images ({len(poor)} of {len(counts)}): {listing(poor)}."
-    train = select(source.train, shot_rows(source.train.labels, shots, seed))
-    return source._replace(train=train, notes=(*source.notes, note) if poor else source.notes)
+    if poor:
+        notes.append(
+            f"Classes with fewer than {shots} training images ({len(poor)} of {len(counts)}): {listing(poor)}."
+        )
+    return source._replace(**splits, notes=tuple(notes))
 
 
 def hold_out(source: ImageSet, validation_share: float, test_share: float) -> ImageSet:

@@ -1,10 +1,14 @@
 """A config's data fields to images, whatever the source."""
 
+import functools
+
 from cachefl_jax.data import folder, hub, idx, suite
 from cachefl_jax.data.broken import check_images
-from cachefl_jax.data.classes import check_source
-from cachefl_jax.data.images import ImageSet, listing
+from cachefl_jax.data.classes import check_source, match_some
+from cachefl_jax.data.formats import limit_pixels
+from cachefl_jax.data.images import ImageSet, LabelledImages, listing
 from cachefl_jax.data.sampling import hold_out, splits_of, take_image_shots
+from cachefl_jax.data.splits import ROLES
 from cachefl_jax.errors import UsageError
 
 
@@ -21,37 +25,98 @@ SOURCES = {"digits": digits, "image_folder": folder.load, "hub": hub.load, "idx"
 def load_images(config) -> ImageSet:
     """The images that config.data names: all three splits (validation may be None), few-shot, none of them broken.
 
-    Few-shot rows are chosen before broken images are looked for, so that only what is used is decoded.
-
     Raises:
         UsageError: the source is not to be had, or a split, a class or an image is not as it must be.
     """
+    return without_broken(choose_images(config), config)[0]
+
+
+def choose_images(config, more: int = 0) -> ImageSet:
+    """As `load_images`, before broken images are looked for, so that only what is used is decoded.
+
+    Args:
+        config: a run's.
+        more: training images of each class beyond data.shots.
+    """
     data = config.data
+    limit_pixels(data.max_pixels)
     source = read_source(data)
-    field = "data.path" if data.path else "data.hub" if data.name == "hub" else "data.name"
-    check_source(source, field)
+    check_source(source, field_of(data))
     source = hold_out(source, data.validation_share, data.test_share)
-    source = take_image_shots(source, data.shots, config.seed)
-    splits = {what: check_images(split, what, data.broken) for what, split in splits_of(source).items()}
+    return take_image_shots(source, data.shots, config.seed, more)
+
+
+def without_broken(source: ImageSet, config, **beside: LabelledImages) -> tuple[ImageSet, dict[str, LabelledImages]]:
+    """The source without images that cannot be decoded, and so are the images that come from `beside` it, by name.
+
+    Raises:
+        UsageError: images are broken, and data.broken is "stop" or nothing is left of a class; all splits are told.
+    """
+    names = splits_of(source)
+    sound = check_images(names | beside, config.data.broken)
+    splits = {what: sound[what] for what in names}
     source = source._replace(**splits)
-    check_source(source, field)
+    check_source(source, field_of(config.data))
     notes = [note for split in splits.values() for note in split.notes]
-    return source._replace(notes=(*source.notes, *notes, *class_notes(source)))
+    source = source._replace(notes=(*source.notes, *notes, *class_notes(source)))
+    return source, {what: sound[what] for what in beside}
 
 
-def read_source(data) -> ImageSet:
-    """What the source gives, before anything is held out or chosen."""
-    if data.name in SOURCES:
-        return SOURCES[data.name](data)
+def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
+    """As `load_images`, for classes that are known: a site need not have images of them all.
+
+    Training images are not decoded: those that are no one's to evaluate on may be broken.
+
+    Args:
+        config: of a run, with the data group of the images.
+        class_names: the run's, in its order.
+
+    Raises:
+        UsageError: as `load_images`; or the images are of other classes.
+    """
+    data = config.data.copy_and_resolve_references()
+    data.group_column = ""  # sites are asked of training images alone
+    limit_pixels(data.max_pixels)
+    source = hold_out(read_source(data, class_names), data.validation_share, data.test_share)
+    source = take_image_shots(source, data.shots, config.seed)
+    evaluated = {what: split for what, split in splits_of(source).items() if what != "train"}
+    for what, split in list(evaluated.items()):
+        if not len(split.labels):
+            if what == "test":
+                raise UsageError(field_of(data), "no images in the test split", "one or more", "bring more images")
+            del evaluated[what]  # of a few images there may be none to spare
+    sound = check_images(evaluated, data.broken)
+    source = source._replace(**{"validation": None} | sound)
+    notes = [note for split in sound.values() for note in split.notes]
+    return source._replace(notes=(*source.notes, *notes, *class_notes(source, tuple(sound))))
+
+
+def field_of(data) -> str:
+    """The field that named the source."""
+    return "data.path" if data.path else "data.hub" if data.name == "hub" else "data.name"
+
+
+def read_source(data, class_names: tuple[str, ...] = ()) -> ImageSet:
+    """What the source gives, before anything is held out or chosen; of `class_names`, where these are known."""
     if data.name in suite.names():
-        return suite.load(data.name, data)
-    raise UsageError("data.name", data.name, " | ".join((*SOURCES, *suite.names())), "choose one of these")
+        return suite.load(data.name, data, class_names=class_names)
+    if data.name not in SOURCES:
+        raise UsageError("data.name", data.name, " | ".join((*SOURCES, *suite.names())), "choose one of these")
+    if class_names and data.name == "image_folder":
+        name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=folder.FIELD)
+        return folder.load(data, name, known=class_names)
+    if class_names and data.name == "hub":
+        name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=hub.FIELD)
+        return hub.load(data, lambda found, texts: name(found))
+    return SOURCES[data.name](data)
 
 
-def class_notes(source: ImageSet) -> list[str]:
-    """Classes of which a split other than training has no image."""
+def class_notes(source: ImageSet, names: tuple[str, ...] = ROLES) -> list[str]:
+    """Classes of which one of these splits has no image."""
     notes = []
     for what, split in splits_of(source).items():
+        if what not in names:
+            continue
         present = set(split.labels.tolist())
         absent = [name for number, name in enumerate(source.class_names) if number not in present]
         if absent:

@@ -8,7 +8,8 @@ Without data.path a named data set, the checkpoint and the generator are downloa
 instead of ViT-B/16: ``--config.clip.checkpoint=timm/resnet50_clip.openai``. No generator at hand:
 ``--config.synthesis.source=held_out`` sets real images apart for the server.
 
-16 images a class at 10 clients under a strong label skew, as most of the literature has it. alpha is Tip-Adapter's by
+Named data sets have 16 training images a class (data.shots), as most of the literature has it; a folder of your own is
+taken whole. Both are dealt to 10 clients under a strong label skew. alpha is Tip-Adapter's by
 data set (arXiv 2111.03930, public code) and beta its 1.0, which were found for real keys; rounds and learning rate are
 a start. Choose all of them on validation data:
 
@@ -18,6 +19,7 @@ a start. Choose all of them on validation data:
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
+from cachefl_jax.rules import SUITE
 
 ALPHA = {
     "imagenet": 1.17, "caltech101": 3.0, "dtd": 2.0, "eurosat": 2.0, "fgvc_aircraft": 5.0, "food101": 1.17,
@@ -28,7 +30,7 @@ ALPHA = {
 def get_config(name: str = "eurosat") -> ConfigDict:
     """The config of a data set by its data.name."""
     config = default()
-    config.data.name, config.data.shots = name, 16
+    config.data.name, config.data.shots = name, 16 if name in SUITE else 0
     config.clip.checkpoint = "timm/vit_base_patch16_clip_224.openai"  # OpenAI's, in safetensors
     config.clip.key_views = 10
     config.synthesis.source = "diffusers"

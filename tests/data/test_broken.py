@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cachefl_jax.config import default as config_default
 from cachefl_jax.data import broken as broken_images
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.images import LabelledImages
@@ -94,14 +95,14 @@ def test_a_verdict_is_kept_but_broken_images_are_tried_again(pets, decodings, mo
 
     monkeypatch.setattr(split.images, "decode", flaky)
     split = split._replace(fingerprint="f" * 64)
-    assert len(check_images(split, "train", "skip").labels) == 15
+    assert len(check_images({"train": split}, "skip")["train"].labels) == 15
     decodings.clear()
-    assert len(check_images(split, "train", "skip").labels) == 15
+    assert len(check_images({"train": split}, "skip")["train"].labels) == 15
     assert decodings == [4]
     failing.clear()
-    assert check_images(split, "train", "stop") is split
+    assert check_images({"train": split}, "stop")["train"] is split
     decodings.clear()
-    check_images(split, "train", "stop")
+    check_images({"train": split}, "stop")
     assert decodings == []
 
 
@@ -113,7 +114,7 @@ def test_a_damaged_verdict_is_made_again(pets, decodings, content):
     decodings.clear()
     path = home() / "checked" / f"{split.fingerprint}.json"
     path.write_text(content)
-    assert check_images(split, "train", "stop") is split
+    assert check_images({"train": split}, "stop")["train"] is split
     assert len(decodings) == 16
     assert '"broken": {}' in path.read_text()
 
@@ -138,5 +139,50 @@ def test_a_store_that_cannot_be_written_is_named(pets, monkeypatch):
 
 def test_arrays_are_not_checked(decodings):
     split = LabelledImages(np.zeros((3, 2, 2), np.uint8), np.zeros(3, np.int32), "f")
-    assert check_images(split, "train", "stop") is split
+    assert check_images({"train": split}, "stop")["train"] is split
     assert decodings == []
+
+
+def test_broken_images_of_all_splits_are_told_at_once(pets):
+    whole = load_images(pets)
+    for split, rows in ((whole.train, (0, 1)), (whole.test, (3,))):
+        for row in rows:
+            pathlib.Path(split.images.name(row)).write_text("no image")
+    told = r"train images: got 2 of 16 .*; test images: 1 of 4 that cannot be decoded: .*; mend: .*data.broken=skip"
+    with pytest.raises(UsageError, match=told) as caught:
+        load_images(pets)
+    assert "\n" not in str(caught.value)
+    pets.data.broken = "skip"
+    rest = load_images(pets)
+    assert [len(rest.train.labels), len(rest.test.labels)] == [14, 3]
+
+
+@pytest.mark.parametrize("kinds", [("cat", "dog"), ("dog",)])
+def test_skip_is_no_advice_where_it_would_leave_nothing(pets, kinds):
+    for kind in kinds:
+        for path in pathlib.Path(pets.data.path).glob(f"{kind}/*"):
+            path.write_text("no image")
+    with pytest.raises(UsageError, match="that cannot be decoded") as caught:
+        load_images(pets)
+    assert "skip" not in caught.value.mend
+    assert "bring these images again" in caught.value.mend
+
+
+def test_a_picture_over_the_limit_is_broken_until_the_limit_is_raised(pets, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.new("L", (40, 40)).save(pathlib.Path(pets.data.path) / "cat/large.png")
+    pets.data.max_pixels = 1000
+    with pytest.raises(UsageError, match=r"cat/large.png \(more pixels than data.max_pixels, 1000\)") as caught:
+        load_images(pets)
+    assert caught.value.mend.startswith("raise data.max_pixels if you trust")
+    pets.data.max_pixels = 4000
+    assert len(load_images(pets).train.labels) == 17
+    assert config_default().data.max_pixels == 2 * 89_478_485  # Pillow's own
+
+
+def test_an_image_that_is_another_programs_to_decode_is_none(pets):
+    """Pillow would start Ghostscript on it."""
+    path = pathlib.Path(pets.data.path) / "cat/3.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(UsageError, match=r"cat/3.jpg \(no image\)"):
+        load_images(pets)

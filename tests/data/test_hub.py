@@ -136,7 +136,7 @@ def test_the_configs_names_are_matched_or_go_in_turn(save, load):
         ({}, {"splits": ("train", "", "eval")}, r"data.splits: got eval; allowed: the splits of"),
         ({}, {"hub_config": "large"}, r"data.hub: got .*large"),
         ({"label": [None, 1, 2]}, {}, r"data.label_column: got label \(int64, 1 empty\)"),
-        ({"label": [-1, -1, -1]}, {}, r"data.label_column: got labels from -1 to 0 in train; .*keeps its labels"),
+        ({"label": [-1, -1, -1]}, {}, r"data.label_column: got labels from -1 to -1 in train; .*keeps its labels"),
     ],
 )  # fmt: skip
 def test_every_fault_is_told_in_one_line(save, load, table, fields, match):
@@ -194,3 +194,38 @@ def test_rows_of_classes_that_are_left_out_are_dropped(save, config_of):
 def test_sites_are_asked_of_training_rows_alone(save, load):
     root = save(train=table_of(4), test=table_of(3).remove_columns("site"))
     assert load(root, group_column="site").train.groups.tolist() == [0, 1, 0, 1]
+
+
+def test_labels_from_one_are_told_with_the_way_to_count_them_from_nought(save, load, tmp_path, monkeypatch):
+    root = save(train=table_of(6, datasets.Value("int64"), label=[1, 2, 3] * 2))
+    with pytest.raises(
+        UsageError, match=r"labels from 1 to 3 in train, which are counted from 1; allowed: 0 to 2"
+    ) as told:
+        load(root, class_names=("a", "b", "c"))
+    monkeypatch.chdir(tmp_path)
+    shift = told.value.mend.split(", ")[1]  # what the refusal advises works
+    eval(shift, {"data": datasets.load_dataset(str(root)), "DIR": "shifted"})
+    assert load(tmp_path / "shifted", class_names=("a", "b", "c")).train.labels.tolist() == [0, 1, 2] * 2
+
+
+def test_a_row_without_an_image_is_a_broken_image(save, config_of):
+    table = table_of(30, image=[None if row == 4 else {"bytes": picture(row), "path": None} for row in range(30)])
+    root = save(train=table, test=table_of(3))
+    with pytest.raises(UsageError, match=r"train images: got 1 of .*row 4 of the train split of .*hub \(no image\);"):
+        load_images(config_of("hub", hub=root, validation_share=0.0))
+    rest = load_images(config_of("hub", hub=root, validation_share=0.0, broken="skip"))
+    assert len(rest.train.labels) == 29
+
+
+def test_a_row_that_names_a_file_of_the_users_is_a_broken_image(save, load, tmp_path):
+    for place in (tmp_path / "private.png", tmp_path / "hub/own.png"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(picture(1))
+    paths = [str(tmp_path / "private.png"), str(tmp_path / "hub/own.png"), str(tmp_path / "hub/../private.png")]
+    source = load(save(train=table_of(3, image=[{"bytes": None, "path": path} for path in paths])))
+    assert source.train.images[1].size == (2, 2)
+    for row in (0, 2):
+        with pytest.raises(
+            UsageError, match=r"row . of the train split of .* \(ValueError: the row names .*private.png"
+        ):
+            source.train.images[row]

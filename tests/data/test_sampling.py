@@ -41,8 +41,12 @@ def test_images_and_features_of_equal_labels_give_the_same_rows():
 def test_classes_with_too_few_images_give_what_they_have_and_are_named():
     source = take_image_shots(source_of(), 16, seed=0)
     assert np.bincount(source.train.labels).tolist() == [16, 16, 11, 2]
-    assert source.notes == ("Classes with fewer than 16 training images (2 of 4): c (11), d (2).",)
-    assert take_image_shots(source_of(), 2, seed=0).notes == ()
+    assert source.notes == (
+        "data.shots=16: the train split is at most 16 images of each class, 45 of 63.",
+        "Classes with fewer than 16 training images (2 of 4): c (11), d (2).",
+    )
+    told = ("data.shots=2: the train split is at most 2 images of each class, 8 of 63.",)
+    assert take_image_shots(source_of(), 2, seed=0).notes == told
     whole = source_of()
     assert take_image_shots(whole, 0, seed=0) is whole
 
@@ -92,3 +96,15 @@ def test_ranks_count_up_within_every_class():
 def test_fingerprints_tell_content_shape_and_kind_apart(other):
     assert fingerprint_of(other) != fingerprint_of(np.array([1, 2], np.int32))
     assert fingerprint_of("a", "bc") != fingerprint_of("ab", "c")
+
+
+@pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4)])
+def test_validation_is_never_larger_than_training_under_few_shots(shots, most):
+    """CoOp's rule: four of each class, and no more than there are shots."""
+    validation = LabelledImages(np.zeros((len(LABELS), 2, 2), np.uint8), LABELS, "validation")
+    source = take_image_shots(source_of(validation=validation), shots, seed=0)
+    assert np.bincount(source.validation.labels).tolist() == [most, most, most, min(most, 2)]
+    assert any(note.startswith(f"data.shots={shots}: the validation split is at most {most}") for note in source.notes)
+    more = take_image_shots(source_of(validation=validation), shots, seed=0, more=3)
+    assert np.bincount(more.train.labels).tolist() == [min(count, shots + 3) for count in (30, 20, 11, 2)]
+    assert more.validation.fingerprint == source.validation.fingerprint

@@ -1,11 +1,16 @@
 """The server's images: set apart from training, brought along, or asked of a generator."""
 
+import pathlib
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from cachefl_jax.config import default
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import SyntheticSet
 from experiments import server_set
@@ -102,6 +107,48 @@ def test_classes_called_by_numbers_keep_their_names_whatever_their_order(make_pi
     for split in (images, source.train):
         for row, file in enumerate(files_of(split)):
             assert f"/{source.class_names[split.labels[row]]}/" in file
+
+
+def test_classes_that_the_task_has_not_are_passed_over_and_told(bring):
+    source, images, _ = bring({"red square": 3, "green disc": 4, "blue bar": 3, "more/red square": 5})
+    assert source.class_names == NAMES
+    assert per_class(images) == [3, 3, 3]
+    assert "synthesis.path: Folders of none of the classes were passed over (5 images): more." in source.notes
+
+
+def test_test_images_that_are_keys_are_counted(make_pictures, tmp_path, config_for_images):
+    """In a folder of one's own, in synthesis.path, as copies under other names; keys are the first two of a class."""
+    root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 20))
+    fields = {"synthesis.source": "image_folder", "synthesis.path": str(root), "synthesis.images_per_class": 20}
+    source, images, _ = load_all(config_for_images(root, **fields, **{"cache.keys_per_class": 20}))
+    told = [note for note in source.notes if "are keys of the cache too" in note]
+    assert told[0].startswith("6 of 6 validation images are keys of the cache too (synthesis.path)")
+    assert told[1].startswith("12 of 12 test images are keys of the cache too (synthesis.path)")
+    for row, file in enumerate(files_of(source.test)):
+        place = tmp_path / "copies" / NAMES[source.test.labels[row]]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place / f"copy {row}.png")
+    make_pictures(tmp_path / "copies", COUNTS, seed=7)
+    copies = {"synthesis.source": "image_folder", "synthesis.path": str(tmp_path / "copies")}
+    fields = copies | {"synthesis.images_per_class": 30, "cache.keys_per_class": 30}
+    with pytest.raises(UsageError, match="16 images of blue bar"):
+        load_all(config_for_images(root, **fields))
+    for keys, expected in ((16, 12), (2, None)):
+        changes = copies | {"synthesis.images_per_class": 30, "cache.keys_per_class": keys}
+        source, images, _ = load_all(config_for_images(root, **changes))
+        told = [note for note in source.notes if "are keys of the cache too" in note]
+        among = sum(file.name.startswith("copy") for file in map(pathlib.Path, files_of(images)))
+        assert among == 12
+        if expected:
+            assert len(told) == 1
+
+
+def test_pixels_tell_keys_where_the_images_are_no_files():
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 4, 4), dtype=np.uint8)
+    split = LabelledImages(pixels, np.zeros(6, np.int32), "")
+    colour = np.repeat(pixels[[4, 1]][..., None], 3, axis=-1)
+    others = LabelledImages([Image.fromarray(each) for each in colour], np.zeros(2, np.int32), "")
+    assert shared_rows(split, others).tolist() == [1, 4]
 
 
 def test_broken_images_among_those_brought_stop_or_are_left_out_and_told(bring, tmp_path):
