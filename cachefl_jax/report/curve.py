@@ -17,8 +17,11 @@ MOST_LABELS = 10  # beyond it, baselines that are one run's own are left to the 
 LINE_HEIGHT = 13.5  # points from one label to the next, at least
 
 
+MOST_CURVES = 24  # runs that are drawn
+
 BASELINE = "--"
-DASHES = ("-", "-.", ":")  # runs beyond the last colour start again with another dash
+DASHES = ("-", "-.", ":")  # runs beyond the last colour start again with another dash,
+MARKERS = ("o", "s")  # and beyond the last dash with another mark at the end: no two look alike
 
 
 class Series(NamedTuple):
@@ -30,11 +33,12 @@ class Series(NamedTuple):
     y: list[float]
     dash: str  # how the line is drawn; "-" is solid
     thin: bool = False  # a validation curve; among several runs it goes without a label
+    marker: str = "o"
 
 
 def accuracy_chart(runs: Sequence[Run]) -> Markup | None:
     """The plot of all runs; None where no round was evaluated."""
-    curves = [series for index, run in enumerate(runs) for series in run_curves(run, index, len(runs) > 1)]
+    curves = all_curves(runs)
     if not curves:
         return None
     lines = baselines(runs, MOST_LABELS - len(curves))
@@ -47,10 +51,33 @@ def accuracy_chart(runs: Sequence[Run]) -> Markup | None:
     return palette.chart("accuracy", description + ".", lambda width: draw(width, curves, lines))
 
 
+def all_curves(runs: Sequence[Run]) -> list[Series]:
+    """The curves of at most `MOST_CURVES` runs, the first ones."""
+    several = len(runs) > 1
+    return [series for index, run in enumerate(runs[:MOST_CURVES]) for series in run_curves(run, index, several)]
+
+
+def caption(runs: Sequence[Run]) -> str:
+    """What the lines are; or, without any, why there are none."""
+    curves = all_curves(runs)
+    if not curves:
+        trained = [run for run in runs if any(row["round"] > 0 for row in run.rounds)]
+        return "No round was evaluated." if trained else "No round was run."
+    sentences = [
+        "Thick: test accuracy." if any(not series.thin for series in curves) else "",
+        "Thin: validation accuracy." if any(series.thin for series in curves) else "",
+        "Dashed: the methods to compare with." if baselines(runs, MOST_LABELS - len(curves)) else "",
+        "Round 0 is the untuned cache." if any(series.x[0] == 0 for series in curves) else "",
+        f"Drawn are the first {MOST_CURVES} of {len(runs)} runs." if len(runs) > MOST_CURVES else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
 def run_curves(run: Run, index: int, several: bool) -> list[Series]:
     """The test curve of a run and, where there is one, its validation curve."""
     colour = palette.SERIES[index % len(palette.SERIES)]
-    dash = DASHES[index // len(palette.SERIES) % len(DASHES)]
+    turn = index // len(palette.SERIES)
+    dash, marker = DASHES[turn % len(DASHES)], MARKERS[turn // len(DASHES)]
     label = run.name if several else table.label(run.method)
     kinds = (
         ("test_accuracy", label, False),
@@ -58,7 +85,7 @@ def run_curves(run: Run, index: int, several: bool) -> list[Series]:
     )
     points = {kind: [(row["round"], row[kind]) for row in run.rounds if row[kind] is not None] for kind, *_ in kinds}
     return [
-        Series(text, colour, *map(list, zip(*points[kind], strict=True)), dash, thin)
+        Series(text, colour, *map(list, zip(*points[kind], strict=True)), dash, thin, marker)
         for kind, text, thin in kinds
         if points[kind]
     ]
@@ -105,7 +132,7 @@ def draw(width: float, curves: Sequence[Series], lines: Sequence[Series]) -> Fig
     for series in curves:
         look = {"color": series.colour, "clip_on": False}
         axes.plot(series.x, series.y, series.dash, linewidth=0.9 if series.thin else 2.4, **look)
-        axes.plot(series.x[-1], series.y[-1], "o", markersize=3 if series.thin else 5, **look)
+        axes.plot(series.x[-1], series.y[-1], series.marker, markersize=3 if series.thin else 5, **look)
     set_scales(axes, curves, lines, most_ticks=8 if width > 6 else 4)
     write_labels(axes, labelled, labels, size)
     return figure

@@ -8,29 +8,54 @@ from typing import Any
 import jinja2
 
 from cachefl_jax import files
-from cachefl_jax.report import curve, holdings, palette, pictures, table, units, words
+from cachefl_jax.errors import UsageError
+from cachefl_jax.report import curve, holdings, palette, pictures, statements, table, traffic, units, words
+from cachefl_jax.report.comparison import comparison, flat
 from cachefl_jax.report.workdir import Run, read_runs
 
 
-def write_report(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
-    """Writes report.html from what one or more runs left in their workdirs.
-
-    The same workdirs give the same bytes. With several, the runs share the plot and the table, and each has its own
-    section below.
+def write_report(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None = None) -> pathlib.Path:
+    """Writes a page from what one or more runs left in their workdirs; the same workdirs give the same bytes.
 
     Args:
-        workdirs: directories as ``experiments.run`` leaves them. The page goes into the first.
+        workdirs: directories as ``experiments.run`` leaves them.
+        output: where the page goes: an .html file, or a folder that gets report.html. None, for one run alone, is the
+            run's own folder.
 
     Returns:
-        The path of report.html.
+        The path of the page.
 
     Raises:
-        UsageError: no workdir is given, or a file in one is missing, corrupt or at odds with another.
+        UsageError: no workdir is given; a file in one is missing, corrupt or at odds with another; several runs have no
+            output, or one that is a run's own page.
     """
-    page = render(read_runs(workdirs))
-    path = pathlib.Path(workdirs[0]) / "report.html"
-    files.write_whole(path, lambda file: file.write(page.encode()))
+    path = place(workdirs, output)
+    write_page(path, render(read_runs(workdirs)))
     return path
+
+
+def place(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None) -> pathlib.Path:
+    """The file that the page of these workdirs goes to (see :func:`write_report`)."""
+    if output is None:
+        if len(workdirs) > 1:
+            allowed = "an .html file or a folder, for the page of several runs"
+            raise UsageError("--output", "nothing", allowed, "add --output=comparison.html")
+        return pathlib.Path(workdirs[0]) / "report.html" if workdirs else pathlib.Path()
+    path = pathlib.Path(output)
+    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+        if path.is_file():
+            raise UsageError("--output", str(path), "an .html file or a folder", "name another")
+        path = path / "report.html"
+    own = any((path.parent / name).is_file() for name in ("config.json", "sweep.json"))
+    if len(workdirs) > 1 and own and path.name == "report.html":
+        allowed = "a place that is no run's own page"
+        raise UsageError("--output", str(path), allowed, "add --output=comparison.html")
+    return path
+
+
+def write_page(path: pathlib.Path, page: str) -> None:
+    """Writes the page whole. A name of a folder that is no UTF-8 shows its odd bytes as text."""
+    files.write_whole(path, lambda file: file.write(page.encode("utf-8", "backslashreplace")))
 
 
 @functools.cache
@@ -45,21 +70,25 @@ def templates() -> jinja2.Environment:
     )
 
 
+def fill(template: str, **values: Any) -> str:
+    """A page by its template."""
+    return templates().get_template(f"{template}.html.jinja").render(theme=palette.THEME, **values)
+
+
 def render(runs: Sequence[Run]) -> str:
-    """The page of ``runs`` as HTML."""
-    return (
-        templates()
-        .get_template("page.html.jinja")
-        .render(
-            theme=palette.THEME,
-            several=len(runs) > 1,
-            accuracy=curve.accuracy_chart(runs),
-            title=words.title(runs),
-            columns=columns(runs),
-            differences=differences(runs),
-            runs=[section(index, run) for index, run in enumerate(runs)],
-        )
-    )
+    """The page of one run, or of several side by side, as HTML."""
+    shared = {
+        "name": ", ".join(run.name for run in runs),
+        "accuracy": {"chart": curve.accuracy_chart(runs), "caption": curve.caption(runs)},
+        "title": words.title(runs),
+        "columns": columns(runs),
+        "legend": legend(runs),
+        "measured": statements.together(runs, [statements.measured(run) for run in runs]),
+        "privacy": statements.together(runs, [statements.privacy(run) for run in runs]),
+    }
+    if len(runs) == 1:
+        return fill("page", run=section(runs[0]), **shared)
+    return fill("comparison", **comparison(runs), **shared)
 
 
 def columns(runs: Sequence[Run]) -> list[table.Column]:
@@ -69,61 +98,51 @@ def columns(runs: Sequence[Run]) -> list[table.Column]:
     return [first, *(column for column in others if any(column.cell(row) != units.EMPTY for row in rows))]
 
 
-def section(index: int, run: Run) -> dict[str, Any]:
-    """Everything that the page says of one run."""
-    dataset = run.summary["dataset"]
-    sheet = pictures.contact_sheet(run)
+def legend(runs: Sequence[Run]) -> str:
+    """What dashes and ranges in the table of methods mean, where there are any."""
+    rows = [row for run in runs for row in table.method_rows(run.summary)]
+    dashes = any(column.cell(row) == units.EMPTY for column in columns(runs) for row in rows)
+    ranges = any(None not in (row.lowest, row.highest) for row in rows)
+    sentences = [
+        *(["A dash stands for what was not measured or does not apply."] if dashes else []),
+        *(["A range below an accuracy: the lowest and the highest over the clients."] if ranges else []),
+    ]
+    return " ".join(sentences)
+
+
+def section(run: Run) -> dict[str, Any]:
+    """Everything that the page says of its one run."""
+    row = table.main_row(run)
     return {
         "name": run.name,
-        "colour": palette.SERIES_NAMES[index % len(palette.SERIES_NAMES)],
-        "dataset": dataset,
+        "colour": palette.run_colour(0),
+        "dataset": run.summary["dataset"],
         "rows": table.method_rows(run.summary),
-        "main": words.main_row(run),
-        "headline": words.headline(run),
+        "main": row,
+        "tested": words.tested(run),
+        "untrained": words.untrained(run),
         "gain": words.gain(run),
         "comparisons": words.comparisons(run),
-        "flops": units.readable_flops(words.main_row(run).flops),
-        "seconds": units.readable_seconds(words.main_row(run).seconds),
+        "flops": units.readable_flops(row.flops),
+        "seconds": units.readable_seconds(row.seconds),
         "cohort": cohort(run),
-        "traffic": words.traffic(run),
-        "bars": words.bars(run),
-        "saving": words.saving(run),
-        "model": words.model_name(run),
-        "doubt": words.doubt(run),
-        "server": words.server_images(run),
-        "work": words.site_work(run),
-        "validation": int(units.number(dataset, "validation") or 0),
-        "holdings": holdings.holdings_chart(run, f"holdings-{index}"),
-        "pooled": holdings.is_pooled(run.cells),
-        "facts": holdings.partition_facts(run.cells, run.card),
-        "pictures": sheet,
-        "most_pictures": pictures.most_images(sheet),
-        "classes": len(run.class_names),
-        "notes": run.summary.get("notes") or [],
-        "config": flat(run.config),
+        "traffic": traffic.traffic(run),
+        "bars": traffic.bars(run),
+        "saving": traffic.saving(run),
+        "model": traffic.model_name(run),
+        "server": statements.server_images(run),
+        "work": traffic.site_work(run),
+        "travelled": statements.travelled(run),
+        "holdings": holdings.shown(run, "holdings"),
+        "sheet": pictures.shown(run),
+        "config": flat(run.config).items(),
     }
 
 
 def cohort(run: Run) -> str:
-    """Clients a round: one number, or the range where rounds differ."""
-    sizes = sorted({round(row["cohort"]) for row in run.rounds if row["round"] > 0 and row["cohort"] is not None})
-    return " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else units.EMPTY
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested config by dotted names, in its own order: {"data": {"name": "digits"}} -> {"data.name": "digits"}."""
-    fields: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return fields
-
-
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """The config fields on which the runs are not all alike, with each run's value."""
-    configs = [flat(run.config) for run in runs]
-    names = dict.fromkeys(name for config in configs for name in config)
-    values = {name: [config.get(name, units.EMPTY) for config in configs] for name in names}
-    return [(name, row) for name, row in values.items() if len(set(row)) > 1]
+    """Clients a round: "20 clients", or the range where rounds differ; "" where there were no rounds."""
+    sizes = sorted({row["cohort"] for row in run.rounds if row["round"] > 0})
+    if not sizes:
+        return ""
+    plural = "client" if sizes == [1] else "clients"
+    return f"{' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} {plural}"

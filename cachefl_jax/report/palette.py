@@ -27,6 +27,7 @@ THEME = {
 INK, MUTED, LINE, PAPER, BLUE = (THEME[name][0] for name in ("ink", "muted", "line", "paper", "blue"))
 SERIES_NAMES = ("blue", "orange", "green", "purple", "ochre", "slate")  # of the runs, in their order
 SERIES = tuple(THEME[name][0] for name in SERIES_NAMES)
+SPARE = "muted"  # marks the rows of runs beyond these colours
 
 WIDE, NARROW = 9.2, 4.0  # inches; the page shows one or the other, by the width of the window
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -44,6 +45,11 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+
+def run_colour(index: int) -> str:
+    """The colour that marks what is of run `index`; no two runs share one of the series."""
+    return SERIES_NAMES[index] if index < len(SERIES_NAMES) else SPARE
 
 
 def shortened(text: str, most: int) -> str:

@@ -1,12 +1,13 @@
-"""The contact sheet: what the generator drew, and real images of the same class beside it."""
+"""The contact sheet: the server's images, and the clients' of the same class beside them."""
 
 import base64
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from cachefl_jax.report import statements
 from cachefl_jax.report.workdir import Run
 
 MOST_CLASSES = 24
@@ -25,15 +26,22 @@ class ClassPictures(NamedTuple):
     real_count: int
 
 
-def contact_sheet(run: Run) -> list[ClassPictures]:
-    """A strip of synthetic and one of real images for each class, or for ``MOST_CLASSES`` evenly among many.
+def shown(run: Run, most: int = MOST_CLASSES) -> dict[str, Any]:
+    """What the page shows of a run's images, of at most so many classes, and what it says of them."""
+    sheet = contact_sheet(run, most)
+    how = statements.no_pictures(run) if run.synthetic is None else statements.pictures(run, len(sheet))
+    return {"pictures": sheet, "most": most_images(sheet), "how": how}
+
+
+def contact_sheet(run: Run, most: int) -> list[ClassPictures]:
+    """A strip of the server's and one of the clients' images for each class, or for ``most`` evenly among many.
 
     Empty where the run left no images.
     """
     if run.synthetic is None:
         return []
     classes = len(run.class_names)
-    shown = np.unique(np.linspace(0, classes - 1, min(classes, MOST_CLASSES)).round().astype(int))
+    shown = np.unique(np.linspace(0, classes - 1, min(classes, most)).round().astype(int))
     return [class_pictures(run.class_names[index], run.synthetic[index], run.real[index]) for index in shown]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cachefl_jax.report import units
+from cachefl_jax.report.workdir import Run
 
 # In the order in which they are told: the references from below, what the rounds trained, the reference from above.
 LABELS = {
@@ -13,13 +14,15 @@ LABELS = {
     "cachefl": "CacheFL",
     "centralized": "centralized",
 }
+NO_ROUND = "no round was run"  # of a method that would have trained
 EXPLANATIONS = {
     "zero_shot": "class names only, nothing trained",
-    "cache_init": "the server's images only, nothing tuned",
+    "cache_init": "as the server sends it, nothing tuned",
     "local_only": "tuned at each client, never averaged; mean over clients",
     "cachefl": "tuned at the clients, averaged by the server",
-    "centralized": "the same training with all data in one place",
+    "centralized": "as many rounds with all data in one place",
 }
+TRAINED = ("local_only", "cachefl", "centralized")
 
 
 class MethodRow(NamedTuple):
@@ -39,6 +42,7 @@ class MethodRow(NamedTuple):
     total: float | None  # bytes, everybody, whole run
     flops: float | None  # one client in one round
     seconds: float | None  # a round of the whole cohort in the simulator
+    diverged: bool = False
 
 
 class Column(NamedTuple):
@@ -84,7 +88,7 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
     return MethodRow(
         name=name,
         label=label(name),
-        explanation=EXPLANATIONS.get(name, ""),
+        explanation=NO_ROUND if name in TRAINED and method.get("rounds") == 0 else EXPLANATIONS.get(name, ""),
         test_accuracy=accuracy,
         points=None if None in (accuracy, zero_shot) or name == "zero_shot" else accuracy - zero_shot,
         lowest=units.number(method, "test_accuracy_min"),
@@ -96,7 +100,14 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
         total=units.number(method, "total_bytes"),
         flops=units.number(method, "client_flops_per_round"),
         seconds=units.number(method, "seconds_per_round"),
+        diverged=bool(method.get("diverged")),
     )
+
+
+def main_row(run: Run) -> MethodRow:
+    """The row of the method that the rounds trained; one without figures where the summary lacks it."""
+    rows = {row.name: row for row in method_rows(run.summary)}
+    return rows.get(run.method) or method_row(run.method, {}, None)
 
 
 def method_table(summary: Mapping[str, Any]) -> str:

@@ -1,10 +1,15 @@
 """A small workdir as experiments.run leaves it, with figures that are easy to find again on a page."""
 
+import html
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
+
+from cachefl_jax.report import curve, holdings, page
+from cachefl_jax.report.workdir import Run, read_runs
 
 CLASSES = ("zero", "<b>one</b> & $co$", "two")
 COUNTS = np.array([[5, 0, 1], [0, 7, 0], [0, 0, 0], [2, 2, 2]])
@@ -64,7 +69,8 @@ def make_workdir(tmp_path):
         workdir.mkdir()
         clients = len(COUNTS)
         model = None if feature_bank else {"name": "pocket CLIP", "bytes": 1_000_000}
-        (workdir / "config.json").write_text(json.dumps(config(clients) | changes))
+        bank = {"data": {"name": "feature_bank", "path": "bank.npz"}} if feature_bank else {}
+        (workdir / "config.json").write_text(json.dumps(config(clients) | bank | changes))
         (workdir / "summary.json").write_text(json.dumps(summary(clients, model)))
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics(clients)))
         offsets = np.concatenate([[0], np.cumsum(COUNTS.sum(axis=1))])
@@ -74,3 +80,41 @@ def make_workdir(tmp_path):
         return workdir
 
     return make
+
+
+@pytest.fixture
+def make_run(make_workdir):
+    """A run, read, with some of its entries changed.
+
+    `methods` and `dataset` replace entries of the summary (None takes a method out), `rounds` cuts the rounds off after
+    that one, and the rest are fields of the config.
+    """
+
+    made = 0
+
+    def make(methods=None, dataset=None, rounds=None, images=True, notes=(), **config) -> Run:
+        nonlocal made
+        made += 1
+        (run,) = read_runs([make_workdir(f"run{made}")])
+        changed = {name: METHODS.get(name, {}) | entry for name, entry in (methods or {}).items() if entry is not None}
+        left = {name: entry for name, entry in METHODS.items() if name not in (methods or {})}
+        summary = run.summary | {"methods": left | changed, "notes": list(notes)}
+        summary["dataset"] = summary["dataset"] | (dataset or {})
+        lines = run.rounds if rounds is None else run.rounds[: rounds + 1]
+        pictures = {} if images else {"synthetic": None, "real": None}
+        return run._replace(summary=summary, rounds=lines, config=run.config | config, **pictures)
+
+    return make
+
+
+@pytest.fixture
+def text_of(monkeypatch):
+    """The words of the page of some runs, each space single. Charts are not drawn: they take most of a page's time."""
+    monkeypatch.setattr(curve, "draw", lambda *_: curve.Figure(figsize=(1, 1)))
+    monkeypatch.setattr(holdings, "draw", lambda *_: holdings.Figure(figsize=(1, 1)))
+
+    def text(*runs: Run) -> str:
+        body = page.render(runs).split("<main>")[1]
+        return html.unescape(" ".join(re.sub(r"<svg.*?</svg>|<[^>]*>", " ", body, flags=re.DOTALL).split()))
+
+    return text
