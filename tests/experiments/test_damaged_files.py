@@ -159,5 +159,5 @@ def test_a_sweep_that_goes_on_tells_damage_in_one_line(tmp_path, name):
     assert len(claim(folder, [config] * 2)) == 2
     for what, content in damages(folder / name):
         (folder / name).write_bytes(content)
-        line = outcome(lambda: ranking(list(claim(folder, [config] * 2).values())))
+        line = outcome(lambda: ranking(list(claim(folder, [config] * 2).values()), [config] * 2))
         assert len(line or "") < 1500, what
