@@ -11,6 +11,7 @@ import statistics
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.errors import UsageError
 from cachefl_jax.rules import lookup
 
 SETTING = ("data.", "partition.", "cohort")
@@ -24,6 +25,19 @@ def ranking(results: list[dict], configs: list[ConfigDict]) -> str:
         results: the lines of results.jsonl.
         configs: the resolved configs of all points, in the points' order.
     """
+    settings = settings_of(results, configs)
+    tables = [table(points) for points in settings.values()]
+    if not any(tables):
+        return "no point has a validation accuracy: nothing to rank by"
+    heads = [f"{setting}\n" if setting else "" for setting in settings]
+    return "\n\n".join(head + (lines or "no validation accuracy") for head, lines in zip(heads, tables, strict=True))
+
+
+def settings_of(results: list[dict], configs: list[ConfigDict]) -> dict[str, dict[str, list[dict]]]:
+    """The lines of results.jsonl by setting and, within it, by point without its seed; both in words.
+
+    The one setting of a sweep that varies none is called "".
+    """
     swept = dict.fromkeys(field for row in results for field in row["overrides"])  # in the order of the sweep
     swept = [field for field in swept if not field.startswith(NO_CHOICE)]
     given = [field for field in swept if field.startswith(SETTING)]
@@ -31,30 +45,31 @@ def ranking(results: list[dict], configs: list[ConfigDict]) -> str:
     settings = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in results:
         config = configs[row["point"]]
-        score = row["methods"]["cachefl"]["validation_accuracy"]
-        settings[values(config, given)][values(config, chosen) or "the config as it is"].append(
-            (score, row.get("diverged", False))
-        )
-    tables = [table(points) for points in settings.values()]
-    if not any(tables):
-        return "no point has a validation accuracy: nothing to rank by"
-    heads = [f"{setting}\n" if given else "" for setting in settings]
-    return "\n\n".join(head + (lines or "no validation accuracy") for head, lines in zip(heads, tables, strict=True))
+        settings[values(config, given)][values(config, chosen) or "the config as it is"].append(row)
+    return settings
 
 
 def values(config: ConfigDict, fields: list[str]) -> str:
-    """These fields of a config, in words."""
-    return ", ".join(f"{field}={lookup(config, field)}" for field in fields)
+    """These fields of a config, in words.
+
+    Raises:
+        UsageError: the config has no such field.
+    """
+    try:
+        return ", ".join(f"{field}={lookup(config, field)}" for field in fields)
+    except (KeyError, AttributeError, TypeError) as error:
+        mend = "delete the lines of results.jsonl that name others, and repeat the sweep's command"
+        raise UsageError("sweep: overrides", ", ".join(fields), "fields of the config", mend) from error
 
 
-def table(points: dict[str, list[tuple[float | None, bool]]]) -> str:
+def table(points: dict[str, list[dict]]) -> str:
     """The points of one setting with their scores, best first, then those that diverged; empty if none has a score."""
     scored, diverged = [], []
     for point, runs in points.items():
-        scores = [score for score, _ in runs]
+        scores = [row["methods"]["cachefl"]["validation_accuracy"] for row in runs]
         if None not in scores:
             scored.append((statistics.mean(scores), len(scores), point))
-        elif any(lost for _, lost in runs):
+        elif any(row.get("diverged") for row in runs):
             diverged.append(f"{'diverged':>10s}  {len(runs):4d}  {point}")
     if not scored and not diverged:
         return ""

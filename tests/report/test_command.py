@@ -1,8 +1,12 @@
 """python -m experiments.report: the path of the page, or one line and status 2."""
 
+import json
 import pathlib
 import subprocess
 import sys
+
+from cachefl_jax.config import default
+from experiments.workdir import resolved
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -29,3 +33,13 @@ def test_command_tells_bad_input_in_one_line(make_workdir, tmp_path):
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.count("\n") == 1
         assert "mend:" in done.stderr
+
+
+def test_a_sweep_has_a_page_of_its_own_and_none_beside_runs(make_workdir, tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps([resolved(default())]))
+    done = report(f"--workdir={tmp_path / 'sweep'}")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'sweep' / 'report.html'}\n")
+    done = report(f"--workdir={tmp_path / 'sweep'}", f"--workdir={make_workdir()}", f"--output={tmp_path / 'a.html'}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "(a sweep's) beside others" in done.stderr
