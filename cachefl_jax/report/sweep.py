@@ -108,7 +108,7 @@ def told(sweep: Sweep, settings: Sequence[Mapping[str, Any]], done: int) -> list
     return [
         *([f"{done:,} of {sweep.points:,} points are done: the sweep's own command again does the rest."]
           if done < sweep.points else []),
-        *(["Points are ranked by validation accuracy alone; the best of many tends to look better there than elsewhere."]
+        *(["Points are ranked by validation accuracy alone; the best of many tends to look better than it is."]
           if len(scored) > 1 else []),
         *(["Test accuracy is told, and ranks nothing: to choose by it is to lose it as a test."]
           if any(point.test is not None for point in points) else []),
