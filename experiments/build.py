@@ -30,6 +30,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.files import check_room
 from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy, cross_entropy_of_scores, text_logits
 from experiments.prepare import Inputs
+from experiments.shared import Shared
 
 TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
 BLOCK_BYTES = 2**25  # of features whose text logits are computed at once
@@ -70,20 +71,27 @@ def measure(accuracy: Callable, params, frozen: Frozen, split: Split | None) -> 
     return None if split is None else accuracy(params, frozen, split.features, split.labels)
 
 
-def build(config: ConfigDict, inputs: Inputs) -> Learner:
-    """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still."""
+def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None) -> Learner:
+    """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still, those to be
+    tested on apart; what was made for an earlier config of a sweep is found in `shared`."""
     bank, division, method = inputs.bank, inputs.division, METHODS[config.method]
+    shared = shared or Shared()
     local = local_training(config, int(division.sizes.max()))
     return Learner(
         local=local,
         server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
-        accuracy=make_accuracy(method.logits),
-        zero_shot_accuracy=make_accuracy(METHODS["zero_shot"].logits),
+        accuracy=shared.once(accuracy_of, config.method),
+        zero_shot_accuracy=shared.once(accuracy_of, "zero_shot"),
         params=method.init(inputs.keys),
-        problem=problem(config, bank, division),
+        problem=problem(config, bank, division, shared),
         client_rows=division.sizes,
-        bank=bank._replace(test=on_device(bank.test), validation=on_device(bank.validation)),
+        bank=bank._replace(test=shared.once(on_device, bank.test), validation=shared.once(on_device, bank.validation)),
     )
+
+
+def accuracy_of(method: str) -> Callable:
+    """`make_accuracy` of a method by its name."""
+    return make_accuracy(METHODS[method].logits)
 
 
 def on_device(split: Split | None) -> Split | None:
@@ -117,18 +125,14 @@ def server_optimizer(config: ConfigDict) -> str:
     return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
 
 
-def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Problem:
+def problem(config: ConfigDict, bank: FeatureBank, division: Partition, shared: Shared) -> Problem:
     """The federation's arrays."""
-    frozen = freeze(config, bank)
-    data = Examples(bank.train.features, bank.train.labels)
+    text = shared.once(text_of, bank.text_features, bank.classes, bank.width)
+    frozen = Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))
+    data = shared.once(examples_of, bank.train, bank.train_views, text, bank.logit_scale)
     clients = Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32))
     if bank.train_views is not None:
-        views = len(bank.train_views)
-        data = Examples(bank.train_views.reshape(-1, bank.width), np.tile(bank.train.labels, views))
-        clients = repeat_views(clients, views)
-    size = len(data.labels) * bank.classes * 4
-    if size <= max(TEXT_LOGITS_BYTES, data.features.nbytes):
-        data = data._replace(text_logits=text_logits_of(frozen, data.features))
+        clients = repeat_views(clients, len(bank.train_views))
     numbers = {name: config.local[name] for name in Hyper._fields}
     numbers["clip_norm"] = numbers["clip_norm"] or np.inf
     return Problem(
@@ -139,6 +143,23 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition) -> Probl
         server=ServerHyper(**{name: np.float32(value) for name, value in server_numbers(config.server).items()}),
         key=jax.random.key(config.seed),
     )
+
+
+def examples_of(train: Split, views: np.ndarray | None, text: np.ndarray, logit_scale: float) -> Examples:
+    """The rows of all clients, of all views one after the other, with their text logits where these are small."""
+    data = Examples(train.features, train.labels)
+    if views is not None:
+        data = Examples(views.reshape(-1, views.shape[-1]), np.tile(train.labels, len(views)))
+    if len(data.labels) * len(text) * 4 > max(TEXT_LOGITS_BYTES, data.features.nbytes):
+        return data
+    # alpha and beta take no part in them.
+    frozen = Frozen(text, *map(np.float32, (logit_scale, 0, 0)))
+    return data._replace(text_logits=text_logits_of(frozen, data.features))
+
+
+def text_of(text: np.ndarray | None, classes: int, width: int) -> np.ndarray:
+    """Class weights [N, D]; without text features the zero-shot term is zero."""
+    return np.zeros((classes, width), np.float32) if text is None else np.asarray(text, np.float32)
 
 
 def text_logits_of(frozen: Frozen, features: np.ndarray) -> np.ndarray:
@@ -153,13 +174,6 @@ def text_logits_of(frozen: Frozen, features: np.ndarray) -> np.ndarray:
     for start in range(0, len(features), step):
         logits[start : start + step] = compute(frozen, features[start : start + step])
     return logits
-
-
-def freeze(config: ConfigDict, bank: FeatureBank) -> Frozen:
-    """What every client holds and nobody trains; without text features the zero-shot term is zero."""
-    text = bank.text_features
-    text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
-    return Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))
 
 
 def diverged(config: ConfigDict, what: str) -> UsageError:

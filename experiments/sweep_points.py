@@ -1,12 +1,9 @@
-"""A sweep's points in groups, one compiled program a group, a line of results a point."""
+"""A sweep's points from their configs to a line of results each."""
 
-import hashlib
 import json
 import math
 import pathlib
 import shlex
-import time
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,31 +13,19 @@ from tqdm import tqdm
 from cachefl_jax import costs
 from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Point, count_right, make_sweep, place, share_right, stack
+from cachefl_jax.federation import Plan, share_right
 from cachefl_jax.files import write_json
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.leftovers import remove_leftovers
 from cachefl_jax.locks import folder_lock
-from cachefl_jax.methods import METHODS
 from experiments.baselines import cache_init, result, round_flops, zero_shot
-from experiments.build import Learner, build, client_optimizer, server_optimizer
+from experiments.build import build
 from experiments.devices import use_devices
-from experiments.plans import plans_of
 from experiments.prepare import Inputs, counted, prepare
+from experiments.shared import Shared
 from experiments.sweep_folder import claim, left_of, refuse_other_data, write_lines
+from experiments.sweep_groups import Prepared, digest, make_groups, run_group
 from experiments.workdir import Workdir, resolved
-
-BATCH_BYTES = 2**28  # of params that one call gives back
-BATCH_POINTS = 8  # a device and call: the progress bar moves and a kill loses no more
-
-
-class Prepared(NamedTuple):
-    """A point before it runs."""
-
-    number: int
-    config: ConfigDict
-    inputs: Inputs
-    learner: Learner
 
 
 def run_points(
@@ -73,28 +58,31 @@ def run_left(
     lines = claim(workdir, configs)  # once more: another sweep may just have left
     left = left_of(lines, configs)
     refuse_other_data(workdir, lines, configs)
-    groups: dict[str, list[Prepared]] = {}
-    prepared: dict[str, Inputs] = {}
-    for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
-        inputs = inputs_of(configs[number], prepared)
-        refuse_unranked(configs[number], inputs)
-        config = counted(configs[number], inputs)
-        point = Prepared(number, config, inputs, build(config, inputs))
-        groups.setdefault(group_of(point), []).append(point)
-    plans = [plan_of(group) for group in groups.values()]
+    groups = make_groups(prepared_points(configs, left), side_by_side)
     write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
-        for group, plan in zip(groups.values(), plans, strict=True):
-            for batch, outcome, seconds in run_group(group, plan, side_by_side):
+        for group in groups:
+            for batch, outcome, seconds in run_group(group):
                 for number, point in enumerate(batch):
                     told = line(point, jax.tree.map(lambda leaf, at=number: leaf[at], outcome), seconds / len(batch))
                     changes = overrides[point.number]
-                    told |= {"overrides": changes, "command": again(point, plan, changes, workdir, given)}
+                    told |= {"overrides": changes, "command": again(point, group.plan, changes, workdir, given)}
                     lines[point.number] = told
                 bar.update(len(batch))
                 write_lines(workdir / "results.jsonl", lines)
                 leave_if_asked()
     return [lines[number] for number in sorted(lines)]
+
+
+def prepared_points(configs: list[ConfigDict], left: list[int]) -> list[Prepared]:
+    """These points with all that they need, built once where several need the same."""
+    shared, prepared, points = Shared(), {}, []
+    for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
+        inputs = inputs_of(configs[number], prepared, shared)
+        refuse_unranked(configs[number], inputs)
+        config = counted(configs[number], inputs)
+        points.append(Prepared(number, config, inputs, build(config, inputs, shared)))
+    return points
 
 
 def refuse_unranked(config: ConfigDict, inputs: Inputs) -> None:
@@ -109,71 +97,13 @@ def refuse_unranked(config: ConfigDict, inputs: Inputs) -> None:
         raise UsageError("data.validation_share", config.data.validation_share, allowed, mend)
 
 
-def inputs_of(config: ConfigDict, prepared: dict[str, Inputs]) -> Inputs:
+def inputs_of(config: ConfigDict, prepared: dict[str, Inputs], shared: Shared) -> Inputs:
     """The point's inputs, out of `prepared` where another starts from the same; without images: none are shown."""
     groups = [config[name].to_dict() for name in ("data", "clip", "synthesis", "partition")]
     name = json.dumps([config.seed, config.cache.keys_per_class, *groups])
     if name not in prepared:
-        prepared[name] = prepare(config)._replace(images=None)
+        prepared[name] = shared.inputs(prepare(config))._replace(images=None)
     return prepared[name]
-
-
-def group_of(point: Prepared) -> str:
-    """What points of one program have in common: shapes, and choices that are not numbers."""
-    config, learner, bank = point.config, point.learner, point.inputs.bank
-    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
-    local = learner.local
-    choices = [
-        client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
-        local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
-    ]  # fmt: skip
-    tested = digest((bank.test, bank.validation))
-    return json.dumps([shapes, choices, tested])
-
-
-def plan_of(group: list[Prepared]) -> Plan:
-    """How each point's rounds run: on one device, since the points themselves are dealt to the devices."""
-    plans = []
-    for point in group:
-        config = point.config.copy_and_resolve_references()
-        config.engine.devices = 1
-        plans.append(plans_of(config, point.learner)[0])
-    # Blocks that hold the largest client of any point.
-    return plans[0]._replace(block_rows=max(plan.block_rows for plan in plans))
-
-
-def run_group(group: list[Prepared], plan: Plan, side_by_side: bool):
-    """Yields (points, their outcome on the host, seconds) batch by batch."""
-    first = group[0]
-    capacity = max(point.learner.local.capacity for point in group)
-    payload = costs.tree_bytes(first.learner.params)
-    devices = min(first.config.engine.devices or jax.device_count(), len(group))
-    size = max(min(BATCH_POINTS, BATCH_BYTES // payload, math.ceil(len(group) / devices)), 1) * devices
-    every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in group]
-    evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(group, every, strict=True))
-    logits = METHODS[first.config.method].logits
-    bank = first.learner.bank
-    data = [(split.features, split.labels) for split in (bank.test, bank.validation) if split is not None]
-
-    def evaluate(params, problem, data):
-        return [count_right(logits, params, problem.frozen, *split) for split in data]
-
-    sweep = make_sweep(
-        first.learner.local._replace(capacity=capacity), first.learner.server_optimizer, plan,
-        first.config.cohort, evaluate, max(evaluations, 1), side_by_side=side_by_side, devices=devices,
-    )  # fmt: skip
-    points = [
-        Point(point.learner.params, point.learner.problem, np.int32(point.config.rounds), np.int32(each))
-        for point, each in zip(group, every, strict=True)
-    ]
-    varying, shared = stack(points)
-    shared, data = place((shared, data), Plan(devices=devices))
-    for begin in range(0, len(group), size):
-        # The last batch is filled up with its last point, so that all are the same program.
-        chosen = np.minimum(np.arange(begin, begin + size), len(group) - 1)
-        began = time.perf_counter()
-        outcome = jax.device_get(sweep(jax.tree.map(lambda leaf, at=chosen: leaf[at], varying), shared, data))
-        yield group[begin : begin + size], outcome, time.perf_counter() - began
 
 
 def line(point: Prepared, outcome, seconds: float) -> dict:
@@ -218,11 +148,6 @@ def untuned(point: Prepared) -> dict:
         return cache_init(point.config, point.inputs, point.learner)
     except UsageError:
         return result(None, None)
-
-
-def digest(params) -> str:
-    """SHA-256 of the params' bytes, leaf after leaf."""
-    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
 
 
 def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, given: list[str]) -> str:

@@ -32,7 +32,10 @@ def told(**changes) -> list[str]:
             {"synthesis.source": "held_out", "synthesis.pipeline": "x", "synthesis.steps": 9},
             "synthesis.pipeline=x, synthesis.steps=9 do nothing under synthesis.source=held_out.",
         ),
-        ({"data.hub": "a/b", "data.broken": "skip"}, "data.broken=skip, data.hub=a/b do nothing under data.name=digits."),
+        (
+            {"data.hub": "a/b", "data.broken": "skip"},
+            "data.broken=skip, data.hub=a/b do nothing under data.name=digits.",
+        ),
         (
             {"data.name": "feature_bank", "data.path": "x.npz", "clip.checkpoint": "y", "data.broken": "skip"},
             "clip.checkpoint=y, data.broken=skip do nothing under data.name=feature_bank.",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cachefl_jax.federation.checks import all_finite, check_clients, count_rows
 from cachefl_jax.federation.local import LocalTraining, Params
@@ -49,7 +49,8 @@ def make_sweep(
     side_by_side: bool = False,
     devices: int = 1,
 ) -> Callable:
-    """The jitted sweep: (stacked leaves, shared leaves, structure, shared arrays for `evaluate`) -> Outcome [S, ...].
+    """The jitted sweep: (stacked leaves, shared leaves, shared arrays for `evaluate`) -> Outcome [S, ...]. Its `lower`
+    compiles it from shapes.
 
     Args:
         local: what a client does, with the capacity of the largest client of all points.
@@ -95,7 +96,8 @@ def make_sweep(
     split, whole = PartitionSpec("sweep"), PartitionSpec()
     # As in `round.sum_changes`: every device differentiates for itself.
     spread = jax.shard_map(run_points, mesh=mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)
-    return checked(local, jax.jit(spread))
+    placed = [NamedSharding(mesh, spec) for spec in (split, whole, whole)]
+    return checked(local, jax.jit(spread, in_shardings=tuple(placed), out_shardings=placed[0]))
 
 
 def checked(local: LocalTraining, sweep: Callable) -> Callable:
@@ -107,20 +109,28 @@ def checked(local: LocalTraining, sweep: Callable) -> Callable:
         check_clients(local, clients, count_rows((first, shared.problem.data)))
         return sweep(varying, shared, data)
 
+    run.lower = sweep.lower
     return run
 
 
-def stack(points: list[Point]) -> tuple[Point, Point]:
+def alike(points: list[Point]) -> list[bool]:
+    """Of each leaf, whether it is the same in all points."""
+    every = zip(*(jax.tree.leaves(point) for point in points), strict=True)
+    return [all(same(leaf, leaves[0]) for leaf in leaves) for leaves in every]
+
+
+def stack(points: list[Point], common: list[bool] | None = None) -> tuple[Point, Point]:
     """(varying, shared): leaves that differ between the points, stacked to [S, ...], and those that do not.
 
-    Each has None where the other has the leaf.
+    Each has None where the other has the leaf. `common` is what `alike` says of these points and others that go
+    through the same program.
     """
     structure = jax.tree.structure(points[0])
+    every = zip(*(jax.tree.leaves(point) for point in points), common or alike(points), strict=True)
     varying, shared = [], []
-    for leaves in zip(*(jax.tree.leaves(point) for point in points), strict=True):
-        alike = all(same(leaf, leaves[0]) for leaf in leaves)
-        shared.append(leaves[0] if alike else None)
-        varying.append(None if alike else pile(leaves))
+    for *leaves, is_common in every:
+        shared.append(leaves[0] if is_common else None)
+        varying.append(None if is_common else pile(leaves))
     varying, shared = jax.tree.unflatten(structure, varying), jax.tree.unflatten(structure, shared)
     # Always one of the varying, so that there is a leaf to map over.
     return varying._replace(rounds=pile([point.rounds for point in points])), shared._replace(rounds=None)

@@ -14,7 +14,7 @@ from cachefl_jax import interrupts
 from cachefl_jax.checkpoint import rounds_saved
 from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
-from experiments import sweep_points, train
+from experiments import sweep_groups, sweep_points, train
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
 
@@ -64,7 +64,7 @@ def test_a_sweep_leaves_between_its_batches(make_bank, tmp_path, signals, monkey
     configs = [small_config(make_bank()) for _ in overrides]
     for config, changes in zip(configs, overrides, strict=True):
         config.update_from_flattened_dict(changes)
-    monkeypatch.setattr(sweep_points, "BATCH_POINTS", 1)
+    monkeypatch.setattr(sweep_groups, "BATCH_POINTS", 1)
     real, written = sweep_points.write_lines, []
 
     def write_lines(path, lines):

@@ -17,6 +17,7 @@ from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.errors import UsageError
 from experiments.prepare import PICTURES, SIDE, card, counted, partition_arrays, pictures, prepare
 from experiments.server_set import load_all
+from experiments.shared import Shared
 from experiments.sweep_points import inputs_of
 
 
@@ -117,12 +118,12 @@ def test_inputs_depend_on_the_heeded_fields_alone(folder, config_for_images):
     np.testing.assert_array_equal(whole.keys, least.keys)
     np.testing.assert_array_equal(whole.bank.train.features, least.bank.train.features)
     # A sweep's points share inputs by these very fields.
-    known = {}
-    first = inputs_of(config_for_images(folder), known)
+    known, shared = {}, Shared()
+    first = inputs_of(config_for_images(folder), known, shared)
     for field in ("cache.alpha", "local.learning_rate", "rounds"):
-        assert inputs_of(config_for_images(folder, **{field: 3}), known) is first
+        assert inputs_of(config_for_images(folder, **{field: 3}), known, shared) is first
     for field, value in (("seed", 1), ("data.shots", 2), ("cache.keys_per_class", 1), ("partition.clients", 2)):
-        assert inputs_of(config_for_images(folder, **{field: value}), known) is not first
+        assert inputs_of(config_for_images(folder, **{field: value}), known, shared) is not first
 
 
 def test_sites_are_clients_and_their_number_goes_into_the_config(prepared):

@@ -1,0 +1,163 @@
+"""A sweep's points in groups, one compiled program a group: compiled and held against memory before anything runs."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cachefl_jax import costs
+from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Outcome, Plan, Point, count_right, make_sweep, place
+from cachefl_jax.federation.memory import free, size
+from cachefl_jax.federation.sweep import alike, stack
+from cachefl_jax.methods import METHODS
+from cachefl_jax.report.units import readable_bytes
+from experiments.build import Learner, client_optimizer, server_optimizer
+from experiments.plans import plans_of
+from experiments.prepare import Inputs
+
+BATCH_BYTES = 2**28  # of params that one call gives back
+BATCH_POINTS = 8  # a device and call: the progress bar moves and a kill loses no more
+
+
+class Prepared(NamedTuple):
+    """A point before it runs."""
+
+    number: int
+    config: ConfigDict
+    inputs: Inputs
+    learner: Learner
+
+
+class Group(NamedTuple):
+    """Points that share a program, which is compiled."""
+
+    points: list[Prepared]
+    plan: Plan  # how each point's rounds run, on one device
+    leaves: list[Point]  # of each point
+    common: list[bool]  # which leaves all points share
+    devices: int  # to which the points are dealt
+    batch: int  # points a call
+    run: jax.stages.Compiled
+
+
+def make_groups(points: list[Prepared], side_by_side: bool) -> list[Group]:
+    """All points in groups, ready to run; nothing is on the devices yet.
+
+    Raises:
+        UsageError: a group would not fit into memory.
+    """
+    groups: dict[str, list[Prepared]] = {}
+    for point in points:
+        groups.setdefault(group_of(point), []).append(point)
+    return [make_group(group, side_by_side) for group in groups.values()]
+
+
+def group_of(point: Prepared) -> str:
+    """What points of one program have in common: shapes, and choices that are not numbers."""
+    config, learner, bank = point.config, point.learner, point.inputs.bank
+    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
+    local = learner.local
+    choices = [
+        client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
+        local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
+    ]  # fmt: skip
+    tested = digest((bank.test, bank.validation))
+    return json.dumps([shapes, choices, tested])
+
+
+def make_group(points: list[Prepared], side_by_side: bool) -> Group:
+    """Compiles the program of points that `group_of` says are alike.
+
+    Raises:
+        UsageError: it would not fit.
+    """
+    first, plan = points[0], plan_of(points)
+    devices = min(first.config.engine.devices or jax.device_count(), len(points))
+    most = min(BATCH_POINTS, BATCH_BYTES // costs.tree_bytes(first.learner.params), math.ceil(len(points) / devices))
+    every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
+    evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
+    logits = METHODS[first.config.method].logits
+
+    def evaluate(params, problem, data):
+        return [count_right(logits, params, problem.frozen, *split) for split in data]
+
+    sweep = make_sweep(
+        first.learner.local._replace(capacity=max(point.learner.local.capacity for point in points)),
+        first.learner.server_optimizer, plan, first.config.cohort, evaluate, max(evaluations, 1),
+        side_by_side=side_by_side, devices=devices,
+    )  # fmt: skip
+    leaves = [
+        Point(point.learner.params, point.learner.problem, np.int32(point.config.rounds), np.int32(each))
+        for point, each in zip(points, every, strict=True)
+    ]
+    group = Group(points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
+    arguments = jax.eval_shape(lambda *one: one, *batch_of(group, 0), tested_on(first))
+    group = group._replace(run=sweep.lower(*arguments).compile())
+    check_memory(group, size(arguments[1:]), side_by_side)
+    return group
+
+
+def plan_of(group: list[Prepared]) -> Plan:
+    """How each point's rounds run: on one device, since the points themselves are dealt to the devices."""
+    plans = []
+    for point in group:
+        config = point.config.copy_and_resolve_references()
+        config.engine.devices = 1
+        plans.append(plans_of(config, point.learner)[0])
+    # Blocks that hold the largest client of any point.
+    return plans[0]._replace(block_rows=max(plan.block_rows for plan in plans))
+
+
+def batch_of(group: Group, begin: int) -> tuple[Point, Point]:
+    """The points from number `begin` on, as `stack` has them; the last batch is filled up with the last point, so that
+    all are the same program."""
+    last = len(group.leaves) - 1
+    return stack([group.leaves[min(begin + at, last)] for at in range(group.batch)], group.common)
+
+
+def tested_on(point: Prepared) -> list[tuple[jax.Array, jax.Array]]:
+    """(features, labels) of the test and the validation rows."""
+    bank = point.learner.bank
+    return [(split.features, split.labels) for split in (bank.test, bank.validation) if split is not None]
+
+
+def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
+    """Holds what the program needs against what there is. A CPU's devices read one copy of the `shared` bytes.
+
+    Raises:
+        UsageError: it would not fit.
+    """
+    analysis, there = group.run.memory_analysis(), free()
+    own = analysis.argument_size_in_bytes - shared + analysis.output_size_in_bytes + analysis.temp_size_in_bytes
+    wanted = shared + own * (group.devices if jax.default_backend() == "cpu" else 1)
+    if there is None or wanted <= there:
+        return
+    value = (
+        f"{group.batch} points at a time on {group.devices} devices, which need {readable_bytes(wanted)} "
+        f"(shared {readable_bytes(shared)}, their own {readable_bytes(own)} on a device)"
+    )
+    field = "--side_by_side" if side_by_side else "engine.devices"
+    mend = "leave it out, or engine.devices=1" if side_by_side else "engine.devices=1; fewer keys or classes"
+    raise UsageError(field, value, f"what fits into the {readable_bytes(there)} that are free", mend)
+
+
+def run_group(group: Group) -> Iterator[tuple[list[Prepared], Outcome, float]]:
+    """Yields (points, their outcome on the host, seconds) batch by batch."""
+    common = place((batch_of(group, 0)[1], tested_on(group.points[0])), Plan(devices=group.devices))
+    for begin in range(0, len(group.points), group.batch):
+        varying, _ = batch_of(group, begin)
+        began = time.perf_counter()
+        outcome = jax.device_get(group.run(varying, *common))
+        yield group.points[begin : begin + group.batch], outcome, time.perf_counter() - began
+
+
+def digest(params) -> str:
+    """SHA-256 of the params' bytes, leaf after leaf."""
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()

@@ -1,0 +1,62 @@
+"""What a sweep's points share is made once, and a group that does not fit is refused before anything runs."""
+
+import numpy as np
+import pytest
+
+from cachefl_jax.errors import UsageError
+from experiments import build, sweep_groups
+from experiments.configs import feature_bank
+from experiments.shared import Shared
+from experiments.sweep import configs
+from experiments.sweep_points import prepared_points, run_points
+
+OVERRIDES = [
+    {"cache.alpha": alpha, "seed": seed, "rounds": 1} for alpha in (1.0, 3.0) for seed in (0, 1)
+]  # two partitions
+
+
+@pytest.fixture
+def points(make_bank):
+    base = feature_bank.get_config()
+    base.data.path, base.partition.clients = str(make_bank()), 4
+    return list(configs(base, OVERRIDES))
+
+
+def test_points_share_text_logits_test_rows_and_compiled_accuracies(points, monkeypatch):
+    made, real = [], build.text_logits_of
+    monkeypatch.setattr(build, "text_logits_of", lambda *arrays: made.append(1) or real(*arrays))
+    first, *others = (point.learner for point in prepared_points(points, range(len(points))))
+    assert len(made) == 1
+    for learner in others:
+        assert learner.problem.data is first.problem.data
+        assert learner.problem.frozen.text is first.problem.frozen.text
+        assert learner.bank.test.features is first.bank.test.features
+        assert learner.accuracy is first.accuracy
+        assert learner.zero_shot_accuracy is first.zero_shot_accuracy
+        assert learner.params.keys is first.params.keys
+    alphas = [float(learner.problem.frozen.alpha) for learner in (first, *others)]
+    assert alphas == [1.0, 1.0, 3.0, 3.0]
+
+
+def test_only_what_is_equal_is_shared():
+    shared, ones = Shared(), np.ones(3, np.float32)
+    assert shared.array(ones) is ones
+    assert shared.array(np.ones(3, np.float32)) is ones
+    for other in (np.ones(4, np.float32), np.ones(3, np.float64), np.zeros(3, np.float32)):
+        assert shared.array(other) is other
+    calls = []
+    add = lambda array, number: calls.append(number) or array + number  # noqa: E731
+    assert shared.once(add, ones, 1) is shared.once(add, ones, 1)
+    assert shared.once(add, ones, 2)[0] == 3
+    assert shared.once(add, np.ones(3, np.float32), 1)[0] == 2  # another array, which the same name may not stand for
+    assert calls == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("side_by_side", "field"), [(False, "engine.devices"), (True, "--side_by_side")])
+def test_a_group_that_does_not_fit_is_refused_before_anything_is_written(
+    points, tmp_path, monkeypatch, side_by_side, field
+):
+    monkeypatch.setattr(sweep_groups, "free", lambda: 4000)
+    with pytest.raises(UsageError, match=rf"{field}: got 2 points at a time on 2 devices, which need .*KiB.* free"):
+        run_points(points, OVERRIDES, tmp_path / "sweep", [], side_by_side)
+    assert not any(file.name == "sweep.json" for file in tmp_path.rglob("*"))
