@@ -2,7 +2,8 @@
 
     python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/digits [--config.a.b=v ...]
 
---dry_run says what it will need and how it will be trained, and does nothing. In several processes, which see the same
+--dry_run says what it will need and how it will be trained, and leaves the run's folder alone: what is drawn or encoded
+for it goes into the store. In several processes, which see the same
 folder: the same command with --coordinator=HOST:PORT --processes=P --process=I, or --coordinator=auto.
 """
 
@@ -15,7 +16,7 @@ from experiments import command
 
 command.define("config", "workdir", "processes")
 if "dry_run" not in flags.FLAGS:
-    flags.DEFINE_boolean("dry_run", False, "say what the run will need, and do nothing")
+    flags.DEFINE_boolean("dry_run", False, "say what the run will need; only stores are written to")
 
 
 def main() -> None:

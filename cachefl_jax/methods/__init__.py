@@ -1,4 +1,4 @@
-"""What is trained: each method is a `Method`, two pure functions over a params pytree."""
+"""What is trained: each method is a `Method`, three pure functions over a params pytree."""
 
 from cachefl_jax.methods.cache import Cache, cachefl
 from cachefl_jax.methods.method import Examples, Frozen, Method, cross_entropy, cross_entropy_of_scores, text_logits
