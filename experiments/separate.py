@@ -76,7 +76,7 @@ class Separate:
         self.train = make_separate(job.local, self.lanes, job.devices)
         self.count = make_counts(METHODS[config.method].logits, job.devices)
         self.right, self.seconds = self.saved()
-        self.told = not job.tells
+        self.told, self.warm = not job.tells, False
         self.worked = 0.0  # FLOPs of the seconds that this process has trained
         self.trained = 0.0
 
@@ -120,10 +120,9 @@ class Separate:
     def train_part(self, clients: np.ndarray, bar: tqdm):
         """The clients' params [M, ...] after all rounds."""
         config, real = self.config, clients[clients != NOBODY]
+        self.warm_up(clients)
         params = start_all(self.learner.params, len(clients), self.job.devices)
         number, pace = 0, 1
-        params, _ = self.train(params, clients, np.int32(0), np.int32(0), self.job.problem)  # compiles
-        jax.block_until_ready(params)
         while number < config.rounds:
             count, began = min(pace, config.rounds - number), time.perf_counter()
             params, finite = self.train(params, clients, np.int32(number), np.int32(count), self.job.problem)
@@ -137,6 +136,16 @@ class Separate:
             self.tell_time()
             bar.update(count * len(real))
         return params
+
+    def warm_up(self, clients: np.ndarray) -> None:
+        """Compiles, before the clock starts; a program's first round is slow, so the smallest client does one."""
+        if self.warm or not self.config.rounds:
+            return
+        real, few = clients[clients != NOBODY], np.full_like(clients, NOBODY)
+        few[:: len(clients) // self.job.devices] = real[self.job.rows[real].argmin()]
+        params = start_all(self.learner.params, len(clients), self.job.devices)
+        jax.block_until_ready(self.train(params, few, np.int32(0), np.int32(1), self.job.problem))
+        self.warm = True
 
     def most(self) -> int:
         """Clients of a part, of the usual size."""
@@ -158,7 +167,7 @@ class Separate:
         left = (self.right[0] == UNDONE).sum()
         work = self.training_flops(self.job.rows[self.right[0] == UNDONE].sum()) * self.config.rounds
         expected = (work + left * self.evaluation_flops()) * self.trained / self.worked
-        if self.told or expected < LONG:
+        if self.told or self.trained < SECONDS_A_CALL or expected < LONG:
             return
         self.told = True
         others = tuple(name for name in self.config.methods if name != self.job.name)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite
 from cachefl_jax.federation.evaluate import count_right
@@ -114,9 +114,12 @@ def make_counts(logits: Callable, devices: int = 1) -> Callable:
 
 
 def start_all(params: Params, count: int, devices: int = 1) -> Params:
-    """`count` copies of the params, [M, ...], dealt to the devices."""
+    """`count` copies of the params, [M, ...], dealt to the devices; placed as training gives them back, or its second
+    call would compile anew."""
     repeat = lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf)))  # noqa: E731
-    spread = None if devices == 1 else NamedSharding(local_mesh(devices), PartitionSpec("clients"))
+    spread = NamedSharding(local_mesh(devices), PartitionSpec("clients"))
+    if devices == 1:
+        spread = SingleDeviceSharding(jax.local_devices()[0])
     return jax.jit(lambda params: jax.tree.map(repeat, params), out_shardings=spread)(params)
 
 

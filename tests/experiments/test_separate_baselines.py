@@ -50,8 +50,7 @@ def expected(tmp_path_factory, make_bank_in):
     return bank, np.asarray(each), whole
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("beside_an_engine", [False, True])
+@pytest.mark.parametrize(("devices", "beside_an_engine"), [(1, False), (2, True)])
 def test_they_are_the_plain_loops_wherever_the_data_lie(expected, tmp_path, devices, beside_an_engine):
     bank, each, whole = expected
     config = config_for(bank, **{"engine.devices": devices})
@@ -67,8 +66,8 @@ def test_they_are_the_plain_loops_wherever_the_data_lie(expected, tmp_path, devi
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """Of every call that trains: (clients, rounds). After `stop_at` of them, the next is an interruption; `file` is
-    what was saved until then."""
+    """Of every call that trains, but for those that warm up: (clients, rounds). After `stop_at` of them, the next is an
+    interruption; `file` is what was saved until then."""
 
     class Calls(list):
         stop_at = file = None
@@ -76,15 +75,16 @@ def calls(monkeypatch, tmp_path):
     calls, real = Calls(), separate.make_separate
 
     def make(*arguments):
-        train = real(*arguments)
+        train, warm = real(*arguments), []
 
         def counted(params, clients, first, count, problem):
-            if calls.stop_at == len(calls):
+            if warm and calls.stop_at == len(calls):
                 file = tmp_path / "twice" / "local_only.npz"
                 calls.file = file.read_bytes() if file.is_file() else None
                 raise KeyboardInterrupt
-            if count:
+            if warm:
                 calls.append((len(clients), int(count)))
+            warm.append(True)
             return train(params, clients, first, count, problem)
 
         return counted
@@ -170,6 +170,7 @@ def test_the_time_to_come_is_said_once_where_it_is_long_with_what_leaves_it_out(
     train_and_evaluate(config, tmp_path / "short")
     assert "local_only" not in capsys.readouterr().err
     monkeypatch.setattr(separate, "LONG", 0.0)
+    monkeypatch.setattr(separate, "SECONDS_A_CALL", 0.0)
     monkeypatch.setattr(separate, "PART_FLOPS", 1)
     train_and_evaluate(config, tmp_path / "long")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "local_only" in line]

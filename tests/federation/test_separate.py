@@ -68,6 +68,21 @@ def test_every_client_ends_where_the_plain_loop_ends_however_the_rounds_are_cut(
     np.testing.assert_array_equal(found[SIZES.index(0)], start)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("beside_an_engine", [False, True])
+def test_all_calls_are_one_compilation(federation, local, caplog, devices, beside_an_engine):
+    problem = place_locally(federation.problem, devices)
+    if beside_an_engine:
+        problem = seen_locally(place(federation.problem, Plan(devices=2)), devices)
+    train = make_separate(local, 1, devices)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        params, clients = start_all(federation.params, 2, devices), np.asarray([2, 6], np.int32)
+        for number in range(3):
+            params, _ = train(params, clients, np.int32(number), np.int32(1), problem)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith("Compiling jit(train)") for message in messages) == 1
+
+
 def test_it_equals_a_federation_of_which_the_client_is_the_only_one(federation, local, expected):
     for client in (1, 4):
         federated = federation.train(local, [[client]] * ROUNDS, Plan("chunk", 3))[0].params
