@@ -17,9 +17,11 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from cachefl_jax.data.disk import file_digest
-from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_json
+from cachefl_jax.errors import UsageError, of_the_system
+from cachefl_jax.files import naming, write_json
+from cachefl_jax.leftovers import temporary_name
 
+OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, and more
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
 
 
@@ -43,17 +45,49 @@ class Checkpoints:
         writes = jax.process_index() == 0
         if writes:
             digests_file(self.directory, number).unlink(missing_ok=True)
+            make_sure_of_room(self.directory, state_bytes(state) + OVERHEAD)
         self.checkpointer.save(number, state, force=True, overwrite=True)
         if writes:
             write_json(digests_file(self.directory, number), digests(self.directory / str(number)))
 
 
+def state_bytes(state) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def make_sure_of_room(directory: pathlib.Path, size: int) -> None:
+    """Takes `size` bytes and gives them back, as Orbax's threads tell of a full disk in pages.
+
+    Raises:
+        OSError: they are not to be had.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = temporary_name(directory / "room")
+    try:
+        with naming(directory), path.open("xb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+    finally:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def open_checkpoints(directory: pathlib.Path) -> Iterator[Checkpoints]:
     """The checkpoints of a run, for writing; leaves only after all writes have landed. Half-written ones are cleared
-    away."""
-    with opened(directory, cleanup_tmp_directories=True) as checkpointer:
-        yield Checkpoints(directory, checkpointer)
+    away.
+
+    Raises:
+        OSError: the file system refuses one; what was saved before is as it was.
+    """
+    try:
+        with opened(directory, cleanup_tmp_directories=True) as checkpointer:
+            yield Checkpoints(directory, checkpointer)
+    except Exception as error:  # Orbax hands on whatever its threads met with, some of it as it is closed
+        named = isinstance(error, UsageError) or (isinstance(error, OSError) and error.filename is not None)
+        refused = None if named else of_the_system(error, directory)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def opened(directory: pathlib.Path, **options) -> ocp.training.Checkpointer:

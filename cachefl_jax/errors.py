@@ -1,6 +1,7 @@
 """The one exception that means "what you asked for cannot be done, and here is the mend"."""
 
 import errno
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -65,3 +66,19 @@ def refusal(error: OSError, places: Mapping[str, Sequence[str]]) -> UsageError |
 def within(path: pathlib.Path, folder: str) -> bool:
     """Whether `path` is `folder` or lies below it."""
     return path.is_relative_to(pathlib.Path(folder).absolute())
+
+
+def of_the_system(error: BaseException, path: pathlib.Path) -> OSError | None:
+    """The refusal of the file system that lies behind a library's own error, and names `path`; None where none does.
+
+    Some libraries raise it as a cause, others (Orbax by way of tensorstore) tell of it in words alone.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        number = behind.errno if isinstance(behind, OSError) else None
+        told = (code for code in REFUSALS if os.strerror(code) in str(behind))
+        number = number if number in REFUSALS else next(told, None)
+        if number is not None:
+            return OSError(number, os.strerror(number), str(path))
+        behind = behind.__cause__ or behind.__context__
+    return None

@@ -128,9 +128,14 @@ def leave_if_asked() -> None:
 
 
 def leave(interrupted: Interrupted) -> NoReturn:
-    """Ends the process with the signal's status; threads at work are not waited for, as all files are whole."""
+    """Ends the process with the signal's status."""
     request.told.wait(SAME)
+    end(interrupted.status)
+
+
+def end(status: int) -> NoReturn:
+    """Ends the process; threads at work are not waited for, as all files are whole."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(interrupted.status)
+    os._exit(status)

@@ -76,7 +76,8 @@ def run(main: Callable[[], None]) -> None:
             told = refusal(error, places())
             if told is None:
                 raise
-            leave(told)
+            print(told, file=sys.stderr)
+            interrupts.end(2)  # what threads still try to write would be told in pages
         except ValueError as error:
             told = bad_variable(error)
             if told is None:
