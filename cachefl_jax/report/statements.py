@@ -176,11 +176,14 @@ def pictures(run: Run, shown: int) -> str:
     more = " and of others" if keys and keys > drawn else ""
     sentences = [
         f"Server: {server_images(run).images}. The features of {which}{more} are the cache at round 0, {made}.",
-        f"Clients: their own of the same class{changed(run)}.",
+        f"Clients: their own of the same class{changed(run)}." if run.real.shape[1] else NONE_OF_SOME,
     ]
     if shown < len(run.class_names):
         sentences.append(f"Shown: {shown} of {len(run.class_names):,} classes.")
     return " ".join(sentences)
+
+
+NONE_OF_SOME = "Clients: none are shown, since they hold none of some class."
 
 
 def changed(run: Run) -> str:

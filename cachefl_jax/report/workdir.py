@@ -104,9 +104,11 @@ def read_partition(path: pathlib.Path, classes: int) -> tuple[dict[str, np.ndarr
         shaped = counts.ndim == 2 and len(counts) > 0 and counts.shape[1] == classes and counts.min() >= 0
     else:
         shaped = held[0].ndim == 1 and held[0].shape == held[1].shape and held[0].size > 0
-        shaped = shaped and held[0].min() >= 0 and held[0].max() < (len(offsets) - 1) * classes
+        shaped = shaped and min(part.min() for part in held) >= 0 and held[0].max() < (len(offsets) - 1) * classes
     shapes = " and ".join(str(list(array.shape)) for array in held)
     require(bool(shaped), path, f"counts {shapes}", f"[clients, {classes}], or as many cells as counts of them")
+    rows = arrays.get("indices", offsets)
+    require(rows.dtype.kind in "iu" and rows.ndim == 1, path, f"indices {rows.dtype}{list(rows.shape)}", "int, [n]")
     cells = cells_of(arrays, len(offsets) - 1 if counts is None else len(counts), classes)
     agree = len(offsets) == cells.clients + 1 and np.array_equal(np.diff(offsets), cells.sizes)
     require(agree, path, "offsets that do not add up to the counts", "one and the same")
@@ -140,7 +142,7 @@ def read_images(path: pathlib.Path, classes: int) -> tuple[np.ndarray | None, np
 def read_arrays(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The arrays ``names`` of an .npz, which must be there, and those ``optional`` ones that are."""
     require(path.is_file(), path, "missing", "a file that a run wrote")
-    arrays = archive.read_arrays("workdir", path, (*names, *optional))
+    arrays = archive.read_arrays("workdir", path, (*names, *optional), AGAIN)
     missing = [name for name in names if name not in arrays]
     require(not missing, path, f"no {' and no '.join(missing)}", f"an .npz with {' and '.join(names)}")
     return arrays

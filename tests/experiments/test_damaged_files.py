@@ -161,3 +161,20 @@ def test_a_sweep_that_goes_on_tells_damage_in_one_line(tmp_path, name):
         (folder / name).write_bytes(content)
         line = outcome(lambda: ranking(list(claim(folder, [config] * 2).values()), [config] * 2))
         assert len(line or "") < 1500, what
+
+
+@pytest.mark.parametrize("name", ["summary.json", "partition.json", "metrics.jsonl", "baselines.json", "partition.npz"])
+def test_the_mend_that_is_named_works(finished, tmp_path, name):
+    folder, config = tmp_path / "run", finished[1]
+    shutil.copytree(finished[0], folder)
+    (folder / name).write_bytes(b"[")
+    line = outcome(
+        lambda: page.render(read_runs([folder])) if name != "baselines.json" else read_baselines(folder / name)
+    )
+    assert "mend: repeat the run's own command without this file and summary.json" in line
+    for mended in (name, "summary.json"):
+        (folder / mended).unlink(missing_ok=True)
+    train_and_evaluate(config, folder)
+    page.render(read_runs([folder]))
+    for same in ("cache.safetensors", "partition.npz", "partition.json"):
+        assert (folder / same).read_bytes() == (finished[0] / same).read_bytes()

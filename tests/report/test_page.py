@@ -269,6 +269,9 @@ def test_figure_that_is_none_is_named(make_workdir):
         {"offsets": np.array([0, 3]), "cells": np.array([3]), "cell_counts": np.array([3])},
         {"offsets": np.array([0, 3]), "cells": np.array([0, 2]), "cell_counts": np.array([3])},
         {"offsets": np.array([0, 3]), "cells": np.array([0, 2]), "cell_counts": np.array([1, 1])},
+        {"offsets": np.array([0, 3]), "cells": np.array([0, 2]), "cell_counts": np.array([4, -1])},
+        {"offsets": np.array([0, 3]), "class_counts": np.ones((1, 3), int), "indices": np.array(["a", "b", "c"])},
+        {"offsets": np.array([0, 3]), "class_counts": np.ones((1, 3), int), "indices": np.array([[0, 1, 2]])},
     ],
 )
 def test_partition_at_odds_with_itself_is_refused(make_workdir, arrays):

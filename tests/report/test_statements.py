@@ -170,6 +170,13 @@ def test_changed_images_are_told_as_such(make_run):
     assert "Shown" not in statements.pictures(make_run(), 3)
 
 
+def test_clients_without_images_of_a_class_show_none(make_run):
+    run = make_run()
+    assert "Clients: their own" in statements.pictures(run, 3)
+    none = run._replace(real=run.real[:, :0])
+    assert "Clients: none are shown, since they hold none of some class." in statements.pictures(none, 3)
+
+
 def test_images_that_are_gone_are_not_taken_for_features(make_run):
     assert statements.no_pictures(make_run(images=False)) == "The run's folder holds no images to show."
 
