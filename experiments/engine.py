@@ -81,7 +81,7 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bo
     """(a filled engine: of the first plan that fits, or where the run `measures` of the fastest; the seconds a round of
     those that were measured)."""
     rows, left, refusal = HostRows(learner.problem), list(plans), None
-    best = None
+    best, began = None, time.perf_counter()
     while best is None and left:
         try:
             best = compiled(config, learner, left.pop(0), rows)
@@ -90,7 +90,7 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bo
     if best is None:
         raise refusal
     if measures and left:
-        best, measured = fastest(config, learner, best, left, rows)
+        best, measured = fastest(config, learner, best, left, rows, since(began))
     else:
         measured = {}
         if len(plans) > 1:
@@ -100,20 +100,21 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bo
 
 
 def fastest(
-    config: ConfigDict, learner: Learner, first: Engine, others: list[Plan], rows: HostRows
+    config: ConfigDict, learner: Learner, first: Engine, others: list[Plan], rows: HostRows, compiling: float
 ) -> tuple[Engine, dict[str, float]]:
     """(the fastest engine, filled if it was the last to be tried; the seconds a round of all that were tried).
 
     Other plans are tried as long as the budget lasts: a share of what the run takes by the best so far, less what was
-    spent. One engine at a time has its arrays on the devices.
+    spent. One engine at a time has its arrays on the devices. `compiling` is the seconds that the first one took; the
+    next are expected to take as many.
     """
     began = time.perf_counter()
     tried = fill(first, learner, rows)
-    filling = since(began)  # which the next plan will take as well
+    making = compiling + since(began)  # what the next plan will take as well
     best, seconds = first, seconds_a_round(tried, learner)
     measured, spent = {describe(first.plan): seconds}, TRIAL * seconds
     for plan in others:
-        if spent + filling + TRIAL * seconds > SHARE * config.rounds * seconds:
+        if spent + making + TRIAL * seconds > SHARE * config.rounds * seconds:
             break
         tried, began = None, time.perf_counter()  # its arrays are let go of before others are put there
         try:
@@ -121,7 +122,7 @@ def fastest(
         except UsageError:
             continue
         tried = fill(engine, learner, rows)
-        filling = max(filling, since(began))
+        making = max(making, since(began))
         measured[describe(plan)] = new = seconds_a_round(tried, learner, seconds)
         spent += since(began)
         if new < seconds:

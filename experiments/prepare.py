@@ -52,7 +52,8 @@ def prepare(config: ConfigDict) -> Inputs:
         check_weights(inputs.bank.text_features, inputs.bank.class_names)
     if inputs.bank.validation is None:
         notes.append("There are no validation rows: nothing was chosen on them, and no validation accuracy is given.")
-    return inputs._replace(notes=[*notes, *unused(config)])
+    idle = unused(config)
+    return inputs._replace(notes=[*notes, *idle], told=(*inputs.told, *idle))
 
 
 def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:

@@ -113,12 +113,17 @@ def test_measuring_keeps_one_plans_arrays_on_the_devices_and_ends_with_its_budge
     monkeypatch.setattr(engine, "seconds_a_round", seconds)
     # Of 40 rounds of a second 15% is 6 s: the first takes 2, and so does each of the others, by a clock that stands.
     monkeypatch.setattr(engine, "SHARE", 0.15)
-    ticks = iter([0.0, 0.0, 0.0, 0.0, 3.0])
+    ticks = iter([0.0, 0.0, 0.0, 0.0, 0.0, 3.0])
     monkeypatch.setattr(engine, "since", lambda began: next(ticks))
     config = make_config(**{"seed": 7, "rounds": 40, "eval_every": 40, "checkpoint_every": 40})
     train_and_evaluate(config, tmp_path / "run")
     assert asked == [np.inf, 1.0, 1.0]
     assert plan_of(tmp_path / "run")["strategy"] == "dual"
+    ticks = iter([5.0, 0.0])  # a plan that takes 5 s to compile is beyond the budget
+    config.seed, config.cohort = 8, 5
+    seen.clear()
+    train_and_evaluate(config, tmp_path / "dear")
+    assert len(seen) == 1
 
 
 def test_a_plan_that_is_slower_is_dropped_after_one_round(monkeypatch):
