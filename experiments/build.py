@@ -179,7 +179,9 @@ def text_logits_of(frozen: Frozen, features: np.ndarray) -> np.ndarray:
 def diverged(config: ConfigDict, what: str) -> UsageError:
     """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
     allowed = f"a rate at which training stays finite ({what} did not)"
-    return UsageError("local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha")
+    return UsageError(
+        "local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha, in a new folder"
+    )
 
 
 def finite(scores: tuple[float, float | None], refusal: UsageError) -> tuple[float, float | None]:

@@ -15,8 +15,6 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax import costs
-from cachefl_jax.archive import read_arrays
-from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     NOBODY,
     LocalTraining,
@@ -29,10 +27,10 @@ from cachefl_jax.federation import (
     start_all,
 )
 from cachefl_jax.federation.cohort import deal
-from cachefl_jax.files import write_arrays
 from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_seconds
 from experiments.build import Learner, diverged
+from experiments.finished_clients import FinishedClients
 
 PARAMS_BYTES = 2**28  # of params on the devices at a time
 PART_FLOPS = 4e11  # of a part over all its rounds: seconds of work, which a kill may lose
@@ -40,7 +38,6 @@ LANES = {"cpu": 1, "other": 64}  # clients side by side on a device
 SECONDS_A_CALL = 1.0  # the progress bar's patience
 SECONDS_A_SAVE = 5.0  # between two of finished clients
 LONG = 30.0  # seconds from which on the time to come is told
-UNDONE = -1  # of a client that is not finished
 
 
 class Job(NamedTuple):
@@ -72,13 +69,15 @@ class Separate:
         self.config, self.learner, self.job = config, learner, job
         self.splits = [split for split in (learner.bank.test, learner.bank.validation) if split is not None]
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
-        self.lanes = min(LANES[kind], -(-len(job.rows) // job.devices))
+        room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
+        self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
         self.train = make_separate(job.local, self.lanes, job.devices)
         self.count = make_counts(METHODS[config.method].logits, job.devices)
-        self.right, self.seconds = self.saved()
+        rows = [len(split.labels) for split in self.splits]
+        self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds)
         self.told, self.warm = not job.tells, False
         self.worked = 0.0  # FLOPs of the seconds that this process has trained
-        self.trained = 0.0
+        self.trained = 0.0  # those seconds
 
     def run(self) -> tuple[list[list[float]], float]:
         """([each client's accuracy, of each split], seconds of training).
@@ -86,16 +85,18 @@ class Separate:
         Raises:
             UsageError: a client's training did not stay finite.
         """
+        job, finished = self.job, self.finished
         try:
             self.train_parts()
         except BaseException:  # a signal among them
-            self.save()
+            if job.tells:
+                self.finished.write_if_any()
             raise
         shares = [
             [share_right(int(right), len(split.labels)) for right in rights]
-            for rights, split in zip(self.right, self.splits, strict=True)
+            for rights, split in zip(finished.right, self.splits, strict=True)
         ]
-        return shares, self.seconds
+        return shares, finished.seconds
 
     def train_parts(self) -> None:
         """Trains and evaluates who is not finished."""
@@ -105,24 +106,25 @@ class Separate:
             for part in split_by_size(job.rows, self.most(), self.lanes * job.devices):
                 clients = deal(part, job.devices).reshape(-1)
                 real = clients[clients != NOBODY]
-                if (self.right[:, real] != UNDONE).all():
+                if not self.finished.left()[real].any():
                     bar.update(len(real) * self.config.rounds)
                     continue
-                params = self.train_part(clients, bar)
+                params, seconds = self.train_part(clients, bar)
                 counts = np.stack(jax.device_get(self.count(params, job.problem.frozen, placed)))
                 counts = counts[:, clients != NOBODY]
                 self.refuse(real, (counts >= 0).all(axis=0), self.config.rounds)
-                self.right[:, real] = counts
-                if time.monotonic() - saved >= SECONDS_A_SAVE:
-                    self.save()
+                self.finished.right[:, real] = counts
+                self.finished.seconds += seconds
+                if job.tells and time.monotonic() - saved >= SECONDS_A_SAVE:
+                    self.finished.write()
                     saved = time.monotonic()
 
     def train_part(self, clients: np.ndarray, bar: tqdm):
-        """The clients' params [M, ...] after all rounds."""
+        """(the clients' params [M, ...] after all rounds, seconds of training)."""
         config, real = self.config, clients[clients != NOBODY]
         self.warm_up(clients)
         params = start_all(self.learner.params, len(clients), self.job.devices)
-        number, pace = 0, 1
+        number, pace, seconds = 0, 1, 0.0
         while number < config.rounds:
             count, began = min(pace, config.rounds - number), time.perf_counter()
             params, finite = self.train(params, clients, np.int32(number), np.int32(count), self.job.problem)
@@ -130,12 +132,11 @@ class Separate:
             took = time.perf_counter() - began
             number, pace = number + count, max(int(SECONDS_A_CALL * count / max(took, 1e-6)), 1)
             self.refuse(real, finite, number)
-            self.seconds += took
-            self.trained += took
+            seconds, self.trained = seconds + took, self.trained + took
             self.worked += self.training_flops(self.job.rows[real].sum()) * count
             self.tell_time()
             bar.update(count * len(real))
-        return params
+        return params, seconds
 
     def warm_up(self, clients: np.ndarray) -> None:
         """Compiles, before the clock starts; a program's first round is slow, so the smallest client does one."""
@@ -164,16 +165,18 @@ class Separate:
 
     def tell_time(self) -> None:
         """Says once, where it is long, how long it will take by what it has taken so far, and how to leave it out."""
-        left = (self.right[0] == UNDONE).sum()
-        work = self.training_flops(self.job.rows[self.right[0] == UNDONE].sum()) * self.config.rounds
-        expected = (work + left * self.evaluation_flops()) * self.trained / self.worked
-        if self.told or self.trained < SECONDS_A_CALL or expected < LONG:
+        if self.told or self.trained < SECONDS_A_CALL or not self.worked:
+            return
+        left = self.finished.left()
+        work = self.training_flops(self.job.rows[left].sum()) * self.config.rounds
+        expected = (work + left.sum() * self.evaluation_flops()) * self.trained / self.worked
+        if expected < LONG:
             return
         self.told = True
         others = tuple(name for name in self.config.methods if name != self.job.name)
-        clients = f" for {left:,} clients, each trained by itself" if len(self.job.rows) > 1 else ""
-        bar_free = f"{self.job.name}: about {readable_seconds(expected)}{clients}"
-        tqdm.write(f'{bar_free}; left out, in a new folder, by --config.methods="{others}"', file=sys.stderr)
+        clients = f" for {left.sum():,} clients, each trained by itself" if len(self.job.rows) > 1 else ""
+        told = f"{self.job.name}: about {readable_seconds(expected)}{clients}"
+        tqdm.write(f'{told}; left out, in a new folder, by --config.methods="{others}"', file=sys.stderr)
 
     def refuse(self, clients: np.ndarray, sound: np.ndarray, number: int) -> None:
         """Stops where a client's training has not stayed finite up to round `number`.
@@ -185,25 +188,3 @@ class Separate:
             return
         who = f"client {clients[~sound].min()} of {self.job.name}" if len(self.job.rows) > 1 else self.job.name
         raise diverged(self.config, f"{who}, up to round {number},")
-
-    def saved(self) -> tuple[np.ndarray, float]:
-        """(right [splits, C] of those who are finished, seconds of training); a file that is damaged, or of a run of
-        other rounds, is none."""
-        nobody = np.full((len(self.splits), len(self.job.rows)), UNDONE, np.int32)
-        if self.job.file is None or not self.job.file.is_file():
-            return nobody, 0.0
-        try:
-            arrays = read_arrays("local_only", self.job.file, ("right", "seconds", "rounds"))
-            right, seconds, rounds = arrays["right"], float(arrays["seconds"]), int(arrays["rounds"])
-        except (UsageError, KeyError, TypeError, ValueError):
-            return nobody, 0.0
-        most = np.asarray([[len(split.labels)] for split in self.splits])
-        fits = right.shape == nobody.shape and right.dtype == nobody.dtype
-        whole = fits and (right >= UNDONE).all() and (right <= most).all() and np.isfinite(seconds)
-        whole = whole and rounds == self.config.rounds
-        return (right, seconds) if whole else (nobody, 0.0)
-
-    def save(self) -> None:
-        if self.job.file is not None and self.job.tells:
-            numbers = {"seconds": np.asarray(self.seconds), "rounds": np.asarray(self.config.rounds)}
-            write_arrays(self.job.file, {"right": self.right, **numbers})

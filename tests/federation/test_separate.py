@@ -68,8 +68,7 @@ def test_every_client_ends_where_the_plain_loop_ends_however_the_rounds_are_cut(
     np.testing.assert_array_equal(found[SIZES.index(0)], start)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("beside_an_engine", [False, True])
+@pytest.mark.parametrize(("devices", "beside_an_engine"), [(1, True), (2, False)])
 def test_all_calls_are_one_compilation(federation, local, caplog, devices, beside_an_engine):
     problem = place_locally(federation.problem, devices)
     if beside_an_engine:
