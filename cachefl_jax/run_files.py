@@ -62,7 +62,11 @@ WHOLE_MODEL = Fields(
     {"bytes": Kind(lambda value: real(value) and value > 0, "a number above 0")},
     {"name": TEXT, "image_forward_flops": maybe(AMOUNT), "image_backward_flops": maybe(AMOUNT)},
 )
-SUMMARY = Fields({"dataset": OBJECT, "methods": OBJECT}, {"whole_model": maybe(OBJECT), "notes": maybe(list_of(TEXT))})
+PRECISION = Fields({"matmul": TEXT, "dtype": TEXT}, {})
+SUMMARY = Fields(
+    {"dataset": OBJECT, "methods": OBJECT},
+    {"whole_model": maybe(OBJECT), "precision": maybe(OBJECT), "notes": maybe(list_of(TEXT))},
+)
 ROUND = Fields(
     {
         "round": COUNT, "test_accuracy": maybe(SHARE), "validation_accuracy": maybe(SHARE), "train_loss": maybe(NUMBER),
@@ -133,6 +137,8 @@ def read_summary(path: pathlib.Path) -> dict[str, Any]:
     check_methods(summary["methods"], str(path))
     if summary.get("whole_model") is not None:
         check(summary["whole_model"], WHOLE_MODEL, str(path), "whole_model.")
+    if summary.get("precision") is not None:
+        check(summary["precision"], PRECISION, str(path), "precision.")
     return summary
 
 

@@ -89,7 +89,7 @@ def error(run: Run) -> Iterator[str]:
 
 
 def costs(run: Run) -> Iterator[str]:
-    """Which figures are counted and which timed."""
+    """Which figures are counted and which timed, and by what arithmetic."""
     rows = table.method_rows(run.summary)
     counted = [
         *(["Bytes"] if any(row.up is not None for row in rows) else []),
@@ -97,6 +97,12 @@ def costs(run: Run) -> Iterator[str]:
     ]
     if counted:
         yield f"{' and '.join(counted).capitalize()} are counted, not measured."
+    precision = run.summary.get("precision")
+    if precision:
+        yield (
+            f"Rounds, baselines and accuracies share one arithmetic: {precision['dtype']}, matrix products at JAX's "
+            f'precision "{precision["matmul"]}".'
+        )
     if any(row.seconds is not None for row in rows):
         yield (
             "Seconds are the simulator's own on the machine that ran it, for all clients of a round. No network and no "

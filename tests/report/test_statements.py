@@ -213,6 +213,13 @@ def test_costs_are_told_where_they_are_known(make_run):
     assert list(statements.costs(make_run(methods={"cachefl": bare}))) == []
 
 
+def test_the_arithmetic_is_told_where_the_run_tells_it(make_run):
+    run = make_run()
+    told = run._replace(summary=run.summary | {"precision": {"matmul": "highest", "dtype": "float32"}})
+    assert any("one arithmetic: float32" in sentence for sentence in statements.measured(told))
+    assert not any("arithmetic" in sentence for sentence in statements.measured(run))
+
+
 def test_notes_of_the_run_are_passed_on(make_run):
     assert "Fonts, not pens." in statements.measured(make_run(notes=["Fonts, not pens."]))
 
