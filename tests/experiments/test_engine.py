@@ -166,6 +166,23 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_wh
     assert plan_of(tmp_path / "auto")["strategy"] == "scan"
 
 
+def test_a_choice_that_memory_has_made_is_stored_and_one_that_does_not_fit_any_more_stops_no_new_run(
+    make_config, tmp_path, monkeypatch, capsys
+):
+    def run_where(name: str, large: str) -> str:
+        monkeypatch.setattr(filling, "free", lambda: 5)
+        monkeypatch.setattr(filling, "needed", lambda plan, need: 10 if plan.strategy == large else 1)
+        train_and_evaluate(make_config(**{"seed": 9, "cohort": 4}), tmp_path / name)
+        return plan_of(tmp_path / name)["strategy"]
+
+    assert run_where("tight", "dual") == "scan"
+    assert "equal up to rounding, does not fit" in capsys.readouterr().err
+    assert run_where("again", "none") == "scan"
+    assert run_where("other", "scan") == "dual"
+    assert "engine: dual of" in (told := capsys.readouterr().err)
+    assert "scan on 4 devices, equal up to rounding, does not fit" in told
+
+
 def test_a_dry_run_tells_the_bytes_of_every_plan(make_config, capsys):
     rehearse(make_config(**{"engine.devices": 2}))
     table = capsys.readouterr().out
