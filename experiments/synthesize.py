@@ -21,6 +21,8 @@ def main() -> None:
         raise UsageError("synthesis.source", config.synthesis.source, "pocket | diffusers", mend)
     drawn = obtain(synthesis_request(config, *texts_of(config.data)))
     print(f"{len(drawn.images)} images, digest {drawn.manifest['digest']}, sha256 {drawn.manifest['images_sha256']}")
+    if drawn.manifest.get("redrawn"):
+        print(f"{drawn.manifest['redrawn']} of them from further seeds: the pipeline refused the first")
 
 
 if __name__ == "__main__":

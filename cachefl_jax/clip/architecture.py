@@ -129,8 +129,8 @@ def misfit(name: str, value: Any, sample: Any) -> str | None:
         return None if value is True else "true"
     if isinstance(sample, float):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        low = -LARGEST if name == "logit_scale_init_value" else 0
-        return None if number and low <= value <= LARGEST else f"a number from {low} to {LARGEST}"
+        low, high = (-100, 100) if name == "logit_scale_init_value" else (0, 1)  # the other is layer norms' epsilon
+        return None if number and low <= value <= high else f"a number from {low} to {high}"
     if value is None and sample is None:
         return None
     least = 0 if name == "eos_token_id" else 1

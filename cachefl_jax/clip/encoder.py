@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from cachefl_jax.clip.architecture import read_config
+from cachefl_jax.clip.architecture import TextConfig, read_config
 from cachefl_jax.clip.checkpoint import FIELD, find_checkpoint, is_open_clip
 from cachefl_jax.clip.encoding import unit_rows
 from cachefl_jax.clip.images import Preparation, read_preparation
@@ -159,7 +159,15 @@ def check_ends(encoder: Encoder, ids: np.ndarray) -> None:
     read = ids[np.arange(len(ids)), np.asarray(tower.end_positions(ids))]
     if (read == due).all():
         return
-    value = "2, the largest token of a text" if largest else tower.eos_token_id
-    found = f"{value} (texts are then read at token {read[read != due][0]})"
-    mend = "set it so in config.json, or take config and tokenizer of one model"
-    raise UsageError(f"{encoder.name}: text_config.eos_token_id", found, f"{due}, the tokenizer's end token", mend)
+    raise wrong_end(encoder, f"texts are then read at token {read[read != due][0]}", due)
+
+
+def wrong_end(encoder: Encoder, why: str, due: int) -> UsageError:
+    """The refusal of texts that are not read at their end token, `due`."""
+    said, allowed = encoder.model.text_model.eos_token_id, f"{due}, the tokenizer's end token"
+    if is_open_clip(find_checkpoint(encoder.name)):  # whose config has no such field
+        found = f"{encoder.name} (texts end at their largest token: {why})"
+        return UsageError(FIELD, found, allowed, "take weights and tokenizer of one model")
+    kind = {2: ", the largest token of a text", TextConfig().eos_token_id: ", which also stands for no such field"}
+    found, mend = f"{said}{kind.get(said, '')} ({why})", "set it so in config.json, or take both from one model"
+    return UsageError(f"{encoder.name}: text_config.eos_token_id", found, allowed, mend)

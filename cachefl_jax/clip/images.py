@@ -23,6 +23,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.foreign_code import refuse_code
 
 FIELD = "clip.checkpoint"
+MOST = 4096  # pixels a side of an image: more is no tower's, and would fill the memory
 CROPPING = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
 SQUASHING = {"size": {"height": 224, "width": 224}, "do_center_crop": False}
 # What each processor does where its file is silent; the first is every old checkpoint's, whose file names none.
@@ -122,9 +123,10 @@ def read_size(path: pathlib.Path, fields: dict, key: str) -> int | tuple[int, in
     value = fields[key]
     bare = value if isinstance(value, dict) else {"shortest_edge": value}
     sides = {name: side for name, side in bare.items() if side is not None}
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides.values())
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= MOST for side in sides.values())
     if not whole or set(sides) not in ({"shortest_edge"}, {"height", "width"}):
-        refuse(path, key, value, 'a number of pixels, {"shortest_edge": ...} or {"height": ..., "width": ...}')
+        allowed = f'at most {MOST} pixels, as a number, {{"shortest_edge": ...}} or {{"height": ..., "width": ...}}'
+        refuse(path, key, value, allowed)
     if "height" in sides:
         return sides["height"], sides["width"]
     square = fields.get("default_to_square") and not isinstance(value, dict)

@@ -49,9 +49,9 @@ def changed(tmp_path, monkeypatch):
         ("vision_config", "hidden_size", -128, "a whole number from 1 to 2147483647"),
         ("text_config", "num_hidden_layers", 10**30, "a whole number from 1 to 2147483647"),
         ("text_config", "eos_token_id", 10**30, "a whole number from 0 to 2147483647"),
-        ("text_config", "layer_norm_eps", -1e-5, "a number from 0 to 2147483647"),
-        ("text_config", "layer_norm_eps", 10**400, "a number from 0 to 2147483647"),
-        ("", "logit_scale_init_value", float("nan"), "a number from -2147483647 to 2147483647"),
+        ("text_config", "layer_norm_eps", -1e-5, "a number from 0 to 1"),
+        ("text_config", "layer_norm_eps", 10**400, "a number from 0 to 1"),
+        ("", "logit_scale_init_value", float("nan"), "a number from -100 to 100"),
     ],
 )
 def test_an_absurd_size_is_named_in_one_line(changed, group, field, value, allowed):

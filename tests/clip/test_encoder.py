@@ -101,7 +101,7 @@ def test_an_end_token_that_the_tokenizer_does_not_write_is_refused(encoder, conf
     """Every text would be read at its first token, and all class weights agree."""
     foreign = relabelled(encoder, eos_token_id=config_says)
     with pytest.raises(
-        UsageError, match=rf"text_config.eos_token_id: got {config_says} .*allowed: {encoder.tokenizer.end}, "
+        UsageError, match=rf"text_config.eos_token_id: got {config_says}\b.*allowed: {encoder.tokenizer.end}, "
     ):
         encode_classes(foreign, ["three", "seven"], ["{}"])
 
@@ -112,7 +112,7 @@ def test_an_end_token_that_stands_elsewhere_in_every_text_is_refused(encoder):
         encode_classes(relabelled(encoder, eos_token_id=word), ["three", "seven"], ["the digit {}"])
 
 
-def test_the_largest_token_as_the_end_holds_only_where_it_is_the_end(encoder):
+def test_the_largest_token_as_the_end_holds_only_where_it_is_the_end(encoder, monkeypatch):
     """Configs written before 2023 say 2, which stands for the largest token of a text."""
     legacy, words = relabelled(encoder, eos_token_id=2), encoder.tokenizer
     np.testing.assert_array_equal(encode_classes(legacy, ["three"], ["{}"]), encode_classes(encoder, ["three"], ["{}"]))
@@ -127,6 +127,9 @@ def test_the_largest_token_as_the_end_holds_only_where_it_is_the_end(encoder):
             return np.where(ids == words.end, self.end, ids)
 
     with pytest.raises(UsageError, match="eos_token_id: got 2, the largest token of a text .*token 602.*allowed: 600"):
+        encode_classes(legacy._replace(tokenizer=Lower()), ["three"], ["{}"])
+    monkeypatch.setattr("cachefl_jax.clip.encoder.is_open_clip", lambda directory: True)  # without such a field
+    with pytest.raises(UsageError, match="clip.checkpoint: got pocket .texts end at their largest token.*allowed: 600"):
         encode_classes(legacy._replace(tokenizer=Lower()), ["three"], ["{}"])
 
 

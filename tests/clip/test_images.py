@@ -158,6 +158,7 @@ def test_a_missing_preprocessor_config_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
+        ({"size": {"shortest_edge": 10**9}}, "size: got .*1000000000.*at most 4096 pixels"),
         ([1], r"preprocessor_config.json \(list\)"),
         ({"image_processor_type": "BitImageProcessor"}, "image_processor_type: got BitImageProcessor"),
         ({"size": {"longest_edge": 3}}, "preprocessor_config.json: size: got"),
