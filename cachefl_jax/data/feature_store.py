@@ -23,6 +23,7 @@ from cachefl_jax.data.disk import file_digest, locked, sync, sync_folder, writin
 from cachefl_jax.data.feature_blocks import FEATURES, PROGRESS, write_blocks
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home, write_json
+from cachefl_jax.leftovers import remove_leftovers
 
 VERSION = 1  # of the code that computes features: raise it when the same inputs come to give other numbers
 FOLDER, MANIFEST = "features", "manifest.json"
@@ -136,6 +137,7 @@ def make(folder: pathlib.Path, manifest: dict, fill: Callable[[pathlib.Path], di
             return
         with writing(folder.parent):
             aside.mkdir(exist_ok=True)
+            remove_leftovers(aside, (MANIFEST,))  # or they would become part of the entry
             write_json(aside / MANIFEST, manifest)  # a leftover tells what it was to become
         started = time.monotonic()
         try:

@@ -18,6 +18,7 @@ import pytest
 from cachefl_jax.data import feature_blocks
 from cachefl_jax.data.feature_store import MANIFEST, Record, digest_of, obtain, obtain_record
 from cachefl_jax.errors import UsageError
+from cachefl_jax.leftovers import HOST
 
 ROWS, WIDTH, BATCH = 50, 6, 8
 MADE_OF = {"weights": "a" * 64, "images": "b" * 64, "dtype": "float32", "preparation": {"crop": [4, 4]}, "views": None}
@@ -114,6 +115,16 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path, capfd, stop_before):
     undisturbed = tmp_path / "undisturbed" / "features" / entry(tmp_path).name / "features.npy"
     assert (entry(tmp_path) / "features.npy").read_bytes() == undisturbed.read_bytes()
     np.testing.assert_array_equal(again, features())
+
+
+def test_what_a_killed_process_was_writing_is_no_part_of_the_entry(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        obtain(MADE_OF, (ROWS,), Source(24), "train", root=tmp_path)
+    aside = tmp_path / "features" / folders(tmp_path)[0]
+    for name in (f".manifest.json.{HOST}.{2**22 + 1}.0123abcd.tmp", ".manifest.json.abcd_123"):
+        (aside / name).write_text("{")
+    obtain(MADE_OF, (ROWS,), Source(), "train", root=tmp_path)
+    assert sorted(path.name for path in entry(tmp_path).iterdir()) == ["features.npy", "manifest.json"]
 
 
 KILLED = """
