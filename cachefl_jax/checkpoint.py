@@ -5,7 +5,6 @@ Orbax does not check the bytes that it reads, so the digests of a checkpoint's f
 """
 
 import contextlib
-import json
 import logging
 import os
 import pathlib
@@ -20,6 +19,7 @@ from cachefl_jax.data.disk import file_digest
 from cachefl_jax.errors import UsageError, of_the_system
 from cachefl_jax.files import naming, write_json
 from cachefl_jax.leftovers import temporary_name
+from cachefl_jax.stored import TEXT, Fields, check, read
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, and more
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside
@@ -165,8 +165,9 @@ def fault(directory: pathlib.Path, number: int) -> str:
     were. Only files that were written count: what others put beside them does no harm."""
     checkpoint, file = directory / str(number), digests_file(directory, number)
     try:
-        expected = dict(json.loads(file.read_text())) if file.is_file() else {}
-    except (ValueError, TypeError):
+        expected = read(file) if file.is_file() else {}
+        check(expected, Fields(dict.fromkeys(expected, TEXT), {}), str(file))
+    except (UsageError, TypeError):
         return f"{file.name} beside it cannot be read"
     if not checkpoint.is_dir() or not any(checkpoint.iterdir()):
         return "it is empty"

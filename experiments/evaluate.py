@@ -54,9 +54,14 @@ def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    from cachefl_jax.stored import TEXT, list_of, parse
+
     try:
         with safe_open(cache, "numpy") as file:
-            return file.get_tensor("keys"), tuple(json.loads(file.metadata()["class_names"]))
+            keys, names = file.get_tensor("keys"), parse(file.metadata()["class_names"].encode(), str(cache))
+        if keys.ndim != 3 or not list_of(TEXT).holds(names) or len(names) != len(keys):
+            raise ValueError("not a name for each class of the keys")
+        return keys, tuple(names)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         found = f"{cache} ({type(error).__name__})"
         raise UsageError("--workdir", found, "the cache that a run leaves", "repeat the run's command") from error

@@ -5,14 +5,17 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
+from cachefl_jax.checkpoint import fault
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.files import write_tensors
 from cachefl_jax.report import curve, holdings, method_table, page
 from cachefl_jax.report.workdir import read_runs
 from cachefl_jax.run_files import read_baselines, read_summary
-from experiments.evaluate import stored_config
+from experiments.evaluate import read_cache, stored_config
 from experiments.plans import stored
 from experiments.sweep import ranking
 from experiments.sweep_folder import claim
@@ -178,3 +181,17 @@ def test_the_mend_that_is_named_works(finished, tmp_path, name):
     page.render(read_runs([folder]))
     for same in ("cache.safetensors", "partition.npz", "partition.json"):
         assert (folder / same).read_bytes() == (finished[0] / same).read_bytes()
+
+
+@pytest.mark.parametrize("what", [*DAMAGE, *BROKEN])
+def test_damaged_names_in_the_cache_and_digests_of_a_checkpoint_are_told(finished, tmp_path, what):
+    token = DAMAGE.get(what) or BROKEN.get(what) or b""
+    text = token.decode("utf-8", "replace")
+    write_tensors(tmp_path / "cache.safetensors", {"keys": np.zeros((4, 2, 8), np.float32)}, {"class_names": text})
+    with pytest.raises(UsageError, match=r"--workdir: got .*cache\.safetensors"):
+        read_cache(tmp_path / "cache.safetensors")
+    shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "1.json").write_bytes(token)
+    # An object that names no file is what an older version leaves: nothing.
+    expected = "" if what == "object" else "1.json beside it cannot be read"
+    assert fault(tmp_path / "checkpoints", 1) == expected
