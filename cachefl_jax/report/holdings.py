@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cachefl_jax.data.card import Cells, distances, effective_classes
-from cachefl_jax.report import palette, statements, units
+from cachefl_jax.report import captions, palette, units
 from cachefl_jax.report.workdir import Run
 
 CELL = np.array([0x1F, 0x6F, 0xBF]) / 255  # a blue that stands out on white and on black alike
@@ -23,10 +23,10 @@ HASH_SHOWN = 16  # hexadecimal digits, enough to tell any two partitions that so
 def shown(run: Run, name: str) -> dict[str, Any]:
     """What the page shows of a run's partition: the picture, how it is read, and its figures."""
     return {
-        "how": statements.holdings(run, is_pooled(run.cells)),
+        "how": captions.holdings(run, is_pooled(run.cells)),
         "chart": holdings_chart(run, name),
         "facts": partition_facts(run.cells, run.card),
-        "terms": statements.terms(run),
+        "terms": captions.terms(run),
     }
 
 

@@ -9,7 +9,7 @@ import jinja2
 
 from cachefl_jax import files
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import curve, holdings, palette, pictures, statements, table, traffic, units, words
+from cachefl_jax.report import captions, curve, holdings, palette, pictures, statements, table, traffic, units, words
 from cachefl_jax.report.comparison import comparison, flat
 from cachefl_jax.report.workdir import Run, read_runs
 
@@ -130,9 +130,9 @@ def section(run: Run) -> dict[str, Any]:
         "bars": traffic.bars(run),
         "saving": traffic.saving(run),
         "model": traffic.model_name(run),
-        "server": statements.server_images(run),
+        "server": captions.server_images(run),
         "work": traffic.site_work(run),
-        "travelled": statements.travelled(run),
+        "travelled": captions.travelled(run),
         "holdings": holdings.shown(run, "holdings"),
         "sheet": pictures.shown(run),
         "config": flat(run.config).items(),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cachefl_jax.report import statements
+from cachefl_jax.report import captions
 from cachefl_jax.report.workdir import Run
 
 MOST_CLASSES = 24
@@ -29,7 +29,7 @@ class ClassPictures(NamedTuple):
 def shown(run: Run, most: int = MOST_CLASSES) -> dict[str, Any]:
     """What the page shows of a run's images, of at most so many classes, and what it says of them."""
     sheet = contact_sheet(run, most)
-    how = statements.no_pictures(run) if run.synthetic is None else statements.pictures(run, len(sheet))
+    how = captions.no_pictures(run) if run.synthetic is None else captions.pictures(run, len(sheet))
     return {"pictures": sheet, "most": most_images(sheet), "how": how}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cachefl_jax.report import curve, statements, traffic, words
+from cachefl_jax.report import captions, curve, statements, traffic, words
 
 UNTUNED = {"cachefl": {"rounds": 0, "test_accuracy": 0.663}}
 
@@ -158,27 +158,25 @@ def test_centralized_needs_the_data_in_one_place_where_it_is_compared(make_run):
     ],
 )
 def test_which_images_became_keys(make_run, cache, clip, said):
-    assert said in statements.pictures(make_run(cache=cache, clip=clip), 3)
+    assert said in captions.pictures(make_run(cache=cache, clip=clip), 3)
 
 
 def test_changed_images_are_told_as_such(make_run):
-    assert "as each client's images were changed (blur)" in statements.pictures(
-        make_run(partition={"change": "blur"}), 3
-    )
-    assert "changed" not in statements.pictures(make_run(partition={"change": "none"}), 3)
-    assert "Shown: 2 of 3 classes." in statements.pictures(make_run(), 2)
-    assert "Shown" not in statements.pictures(make_run(), 3)
+    assert "as each client's images were changed (blur)" in captions.pictures(make_run(partition={"change": "blur"}), 3)
+    assert "changed" not in captions.pictures(make_run(partition={"change": "none"}), 3)
+    assert "Shown: 2 of 3 classes." in captions.pictures(make_run(), 2)
+    assert "Shown" not in captions.pictures(make_run(), 3)
 
 
 def test_clients_without_images_of_a_class_show_none(make_run):
     run = make_run()
-    assert "Clients: their own" in statements.pictures(run, 3)
+    assert "Clients: their own" in captions.pictures(run, 3)
     none = run._replace(real=run.real[:, :0])
-    assert "Clients: none are shown, since they hold none of some class." in statements.pictures(none, 3)
+    assert "Clients: none are shown, since they hold none of some class." in captions.pictures(none, 3)
 
 
 def test_images_that_are_gone_are_not_taken_for_features(make_run):
-    assert statements.no_pictures(make_run(images=False)) == "The run's folder holds no images to show."
+    assert captions.no_pictures(make_run(images=False)) == "The run's folder holds no images to show."
 
 
 # --- what was measured
@@ -254,14 +252,14 @@ def test_the_caption_names_the_lines_that_are_drawn(make_run):
 def test_one_client_differs_from_nobody(make_run):
     run = make_run()
     alone = run._replace(cells=run.cells._replace(client=np.zeros_like(run.cells.client), clients=1))
-    assert "differs from line to line" in statements.holdings(run, False)
-    assert "differs from line to line" not in statements.holdings(alone, False)
-    assert "fullest of its cells" in statements.holdings(run, True)
+    assert "differs from line to line" in captions.holdings(run, False)
+    assert "differs from line to line" not in captions.holdings(alone, False)
+    assert "fullest of its cells" in captions.holdings(run, True)
     empty = run._replace(
         cells=run.cells._replace(client=np.zeros(0, int), label=np.zeros(0, int), count=np.zeros(0, int))
     )
-    assert statements.terms(empty) == ""
-    assert "3 means all of them alike" in statements.terms(run)
+    assert captions.terms(empty) == ""
+    assert "3 means all of them alike" in captions.terms(run)
 
 
 def test_a_cache_heavier_than_the_model_is_not_called_light(make_run, text_of):
@@ -279,8 +277,8 @@ def test_bytes_of_a_whole_run_need_every_round(make_run):
     run = make_run()
     assert traffic.traffic(run)[0].all[1] == "49,152 bytes"
     assert traffic.traffic(run._replace(rounds=run.rounds[:1] + run.rounds[2:]))[0].all is None
-    assert statements.travelled(run).count("whole model") == 1
-    assert "whole model" not in statements.travelled(run._replace(summary=run.summary | {"whole_model": None}))
+    assert captions.travelled(run).count("whole model") == 1
+    assert "whole model" not in captions.travelled(run._replace(summary=run.summary | {"whole_model": None}))
 
 
 def test_seconds_are_of_the_clients_of_a_round(make_run, text_of):
