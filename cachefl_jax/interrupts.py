@@ -92,9 +92,10 @@ def watch(reading: int, heard: frozenset[int]) -> NoReturn:
 
 def tell(line: str) -> None:
     """Writes a line to stderr, over a progress bar if there is one; past Python's buffers, which may be in use."""
-    with contextlib.suppress(OSError):
-        start = "\r\x1b[K" if os.isatty(2) else ""
-        os.write(2, f"{start}{line}\n".encode())
+    with contextlib.suppress(OSError, ValueError):
+        place = sys.stderr.fileno()
+        start = "\r\x1b[K" if os.isatty(place) else ""
+        os.write(place, f"{start}{line}\n".encode())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """JAX before it starts: how many devices, in how many processes, and where compiled programs are kept."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -9,11 +10,12 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
+from cachefl_jax import interrupts
 from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home
-from cachefl_jax.interrupts import Interrupted
 from cachefl_jax.machine import cores
+from experiments import peers
 from experiments.environment import device_count, settle
 
 START_TIMEOUT = 120  # seconds to wait for the other processes
@@ -33,8 +35,12 @@ def join_processes() -> None:
     if coordinator != "auto" and (process is None or not 0 <= process < processes):
         raise UsageError("--process", process, f"0 to --processes - 1, {processes - 1}", "give each process its own")
     given = (None, None, None) if coordinator == "auto" else (coordinator, processes, process)
+    peers.watch()
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cachefl_jax.interrupts`
     try:
-        jax.distributed.initialize(*given, initialization_timeout=START_TIMEOUT)
+        jax.distributed.initialize(
+            *given, initialization_timeout=START_TIMEOUT, heartbeat_timeout_seconds=peers.HEARTBEAT
+        )
     except (RuntimeError, ValueError, IndexError) as error:
         value = f"{coordinator} ({str(error).splitlines()[0]})"
         raise UsageError("--coordinator", value, "HOST:PORT of process 0, reachable from all", "correct it") from error
@@ -86,8 +92,10 @@ def leave_together(number: int) -> NoReturn:
         Interrupted: always.
     """
     if jax.process_count() > 1:
+        if interrupts.asked() is None:
+            interrupts.tell(f"{signal.Signals(number).name} in another process: left; {interrupts.HINT}")
         jax.distributed.shutdown()
-    raise Interrupted(number)
+    raise interrupts.Interrupted(number)
 
 
 @contextlib.contextmanager

@@ -23,13 +23,15 @@ def main() -> None:
     config, workdir = resolve(command.required("config")), pathlib.Path(command.required("workdir"))
     # Imported late: what is wrong with the config is said at once, not after JAX has loaded.
     from experiments.devices import join_processes
+    from experiments.peers import together
     from experiments.train import rehearse, train_and_evaluate
 
     join_processes()
-    if flags.FLAGS.dry_run:
-        rehearse(config)
-    else:
-        train_and_evaluate(config, workdir)
+    with together():
+        if flags.FLAGS.dry_run:
+            rehearse(config)
+        else:
+            train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":

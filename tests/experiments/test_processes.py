@@ -4,10 +4,14 @@ import json
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+from cachefl_jax.checkpoint import rounds_saved
+from experiments import peers
 
 
 def free_port() -> int:
@@ -57,3 +61,60 @@ def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, opti
     (tmp_path / "two" / "checkpoints" / "4").rmdir()
     together(str(tmp_path / "two"))
     assert (tmp_path / "two" / "cache.safetensors").read_bytes() == before
+
+
+UNHEALTHY = """\
+E1126 11:52:07.504947   13052 coordination_service.cc:1549] [90] Use error polling to propagate the following error: \
+UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
+1
+3
+The tasks have crashed. Check the task logs for an earlier error.
+"""
+
+
+def test_the_lost_process_is_named_by_the_services_words():
+    assert peers.lost(UNHEALTHY) == "processes 1, 3 were lost: killed, ended, or out of reach"
+    assert peers.lost(UNHEALTHY.replace("3\n", "")).startswith("process 1 was lost")
+    assert peers.lost("UNAVAILABLE: Failed to send RPC to coordination service. Either").startswith(
+        "process 0 was lost"
+    )
+    assert peers.lost("something new").startswith("another process was lost")
+
+
+def test_all_but_the_services_words_are_handed_on_and_the_last_of_them_end_the_process():
+    """In a process that writes what C++ would have written, and then aborts as it does."""
+    fatal = f"F1126 11:52:07.5   13063 client.h:80] {peers.FATAL} detected\n{peers.TRACE}: ***\n    @ 0x7f\n"
+    body = (
+        "import ctypes, os; from experiments import peers; peers.watch(); os.write(2, b'mine\\n');"
+        f"os.write(2, {UNHEALTHY.encode()!r}); os.write(2, {fatal.encode()!r}); ctypes.CDLL(None).abort()"
+    )
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"mine\nprocesses 1, 3 were lost: killed, ended, or out of reach; {peers.HINT}\n"
+
+
+def test_when_process_0_is_killed_the_other_says_so_in_one_line_and_the_same_command_goes_on(make_bank, tmp_path):
+    workdir = tmp_path / "run"
+    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py"]
+    words += [f"--config.data.path={make_bank()}", "--config.methods=('cachefl',)", "--config.engine.strategy=scan"]
+    words += ["--config.cohort=6", "--config.checkpoint_every=10", "--config.rounds=300", "--config.eval_every=300"]
+    words += ["--config.engine.devices=2", f"--workdir={workdir}", "--processes=2"]
+    coordinator = f"--coordinator=127.0.0.1:{free_port()}"
+    first, second = (
+        subprocess.Popen([*words, coordinator, f"--process={number}"], text=True, stderr=subprocess.PIPE,
+                         stdout=subprocess.DEVNULL)
+        for number in range(2)
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and first.poll() is None and not rounds_saved(workdir / "checkpoints"):
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 1, errors
+    assert errors == f"process 0 was lost: killed, ended, or out of reach; {peers.HINT}\n"
+    saved = max(rounds_saved(workdir / "checkpoints"))
+    alone = [word for word in words if word != "--processes=2"]
+    alone = subprocess.run(alone, capture_output=True, text=True, timeout=120, check=False)
+    assert alone.returncode == 0, alone.stderr
+    assert f"resuming after round {saved} of 300" in alone.stderr
