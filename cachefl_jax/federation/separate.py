@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from cachefl_jax.federation.checks import ClientCheck, all_finite
+from cachefl_jax.federation.checks import ClientCheck, all_finite, known
 from cachefl_jax.federation.evaluate import count_right
 from cachefl_jax.federation.local import LocalTraining, Params, Rows, train_client
 from cachefl_jax.federation.primal import size_ranges
@@ -42,7 +42,8 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
         devices: the first so many of this process, to which the clients are dealt; the problem lies on all of them
             (`place_locally`).
 
-    The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`).
+    The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`), and
+    for clients in another order.
     """
 
     def one_client(sized: LocalTraining, most, params: Params, client, first, count, problem: Problem):
@@ -92,9 +93,24 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
 
     def checked(params: Params, clients, first, count, problem: Problem):
         check_once(problem.clients, problem.data)
+        check_order(clients, problem.clients, devices)
         return compiled(params, clients, first, count, problem)
 
     return checked
+
+
+def check_order(numbers, clients: Clients, devices: int) -> None:
+    """Whether each device's clients come largest first: a program for small clients would cut a large one's rows.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if not (known(numbers) and known(clients.offsets)):
+        return
+    numbers, offsets = np.asarray(numbers), np.asarray(clients.offsets)
+    sizes = np.where(numbers == NOBODY, 0, offsets[numbers + 1] - offsets[numbers])
+    if (np.diff(sizes.reshape(devices, -1)) > 0).any():
+        raise ValueError("clients must come in order of size, the largest first, NOBODY last (split_by_size)")
 
 
 def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:

@@ -50,8 +50,11 @@ def expected(tmp_path_factory, make_bank_in):
     return bank, np.asarray(each), whole
 
 
-@pytest.mark.parametrize(("devices", "beside_an_engine"), [(1, False), (2, True)])
-def test_they_are_the_plain_loops_wherever_the_data_lie(expected, tmp_path, devices, beside_an_engine):
+@pytest.mark.parametrize(("lanes", "devices", "beside_an_engine"), [(1, 1, False), (2, 2, True)])
+def test_they_are_the_plain_loops_wherever_the_data_lie(
+    expected, tmp_path, monkeypatch, lanes, devices, beside_an_engine
+):
+    monkeypatch.setattr(separate, "LANES", {"cpu": lanes})
     bank, each, whole = expected
     config = config_for(bank, **{"engine.devices": devices})
     inputs = prepare(config)

@@ -107,10 +107,10 @@ def test_one_client_that_does_not_stay_finite_is_told_of_itself_alone(federation
     local = make_local(12, 12, "sgd", epochs=1)
     features = federation.problem.data.features.at[federation.problem.clients.indices[0]].set(np.inf)
     problem = federation.problem._replace(data=federation.problem.data._replace(features=features))
-    clients = np.asarray([0, 1, NOBODY], np.int32)
+    clients = np.asarray([1, 0, NOBODY], np.int32)
     params = start_all(federation.params, 3)
     _, finite = make_separate(local, 1)(params, clients, np.int32(0), np.int32(1), problem)
-    assert finite.tolist() == [False, True, True]
+    assert finite.tolist() == [True, False, True]
 
 
 def test_a_client_of_more_rows_than_capacity_is_refused(federation, make_local):
@@ -134,6 +134,13 @@ def test_small_clients_beside_a_large_one_have_a_program_of_their_own_and_end_wh
         expected = train(federation.params, int(client), 2)
         np.testing.assert_allclose(params.keys[seat], expected.keys, rtol=0, atol=1e-5)
         assert np.abs(np.asarray(params.keys[seat] - federation.params.keys)).max() > 1e-4
+
+
+def test_another_order_than_that_of_size_is_refused(federation, local):
+    for clients in ([1, 2], [NOBODY, 1], [2, 0, 1, 3]):
+        params, clients = start_all(federation.params, len(clients)), np.asarray(clients, np.int32)
+        with pytest.raises(ValueError, match="in order of size, the largest first"):
+            make_separate(local, 1)(params, clients, np.int32(0), np.int32(1), federation.problem)
 
 
 def test_clients_are_cut_into_calls_of_one_length_the_largest_first():
