@@ -62,7 +62,7 @@ def caption(runs: Sequence[Run]) -> str:
     curves = all_curves(runs)
     if not curves:
         trained = [run for run in runs if any(row["round"] > 0 for row in run.rounds)]
-        return "No round was evaluated." if trained else "No round was run."
+        return "No round was evaluated." if trained else "No federated round was run."
     sentences = [
         "Thick: test accuracy." if any(not series.thin for series in curves) else "",
         "Thin: validation accuracy." if any(series.thin for series in curves) else "",

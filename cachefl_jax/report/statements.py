@@ -79,7 +79,7 @@ def privacy(run: Run) -> list[str]:
             "a measured leak says."
         )
     else:
-        sentences.append("No client sent anything: no round was run.")
+        sentences.append("No client sent anything: no federated round was run.")
     if "centralized" in run.summary["methods"]:
         sentences.append(f"The method {table.label('centralized')}, here to compare with, needs all data in one place.")
     return sentences

@@ -175,7 +175,7 @@ def test_values_may_be_null(make_workdir):
     (workdir / "metrics.jsonl").write_text(json.dumps(ROUND_0) + "\n")
     text = page_of(workdir).text
     assert "no test accuracy was measured" in text
-    assert "No round was run." in text
+    assert "No federated round was run." in text
 
 
 def test_run_without_rounds_needs_no_metrics(make_workdir):

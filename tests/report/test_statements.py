@@ -67,7 +67,7 @@ def test_a_run_without_rounds_does_not_speak_of_tuning(make_run, text_of):
     for sentence in (
         "one client would move 8 KiB a round", "No round was run, so nothing travelled.",
         "up and down, to scale (no round was run):",
-        "in one round, had one been run:", "No client sent anything: no round was run.", "CacheFL no round was run",
+        "in one round, had one been run:", "No client sent anything: no federated round was run.", "CacheFL no round was run",
         "each client alone no round was run",
     ):  # fmt: skip
         assert sentence in text, sentence
@@ -246,7 +246,7 @@ def test_the_caption_names_the_lines_that_are_drawn(make_run):
     assert curve.caption([run]) == "Thick: test accuracy."
     unseen = run._replace(rounds=[row | {"test_accuracy": None} for row in lines])
     assert curve.caption([unseen]) == "No round was evaluated."
-    assert curve.caption([run._replace(rounds=[])]) == "No round was run."
+    assert curve.caption([run._replace(rounds=[])]) == "No federated round was run."
 
 
 def test_one_client_differs_from_nobody(make_run):
