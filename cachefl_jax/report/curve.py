@@ -52,9 +52,10 @@ def accuracy_chart(runs: Sequence[Run]) -> Markup | None:
 
 
 def all_curves(runs: Sequence[Run]) -> list[Series]:
-    """The curves of at most `MOST_CURVES` runs, the first ones."""
-    several = len(runs) > 1
-    return [series for index, run in enumerate(runs[:MOST_CURVES]) for series in run_curves(run, index, several)]
+    """The curves of at most `MOST_CURVES` runs, the first ones; of more runs than colours the test curves alone."""
+    several, crowded = len(runs) > 1, len(runs) > len(palette.SERIES)
+    curves = [series for index, run in enumerate(runs[:MOST_CURVES]) for series in run_curves(run, index, several)]
+    return [series for series in curves if not (crowded and series.thin)]
 
 
 def caption(runs: Sequence[Run]) -> str:
@@ -165,7 +166,8 @@ def write_labels(axes: Axes, everything: Sequence[Series], labels: Sequence[str]
     beside = axes.get_yaxis_transform()
     for series, label, end, place in zip(everything, labels, ends, places, strict=True):
         leader = [1 + 0.06 * inch, 1 + 0.2 * inch]
-        axes.plot(leader, [end, place], color=series.colour, linewidth=0.7, transform=beside, clip_on=False)
+        drawn = {"color": series.colour, "linestyle": series.dash if series.x else "-", "clip_on": False}
+        axes.plot(leader, [end, place], linewidth=0.7, transform=beside, **drawn)
         weight = "bold" if series.x and not series.thin else "normal"
         axes.text(1 + 0.25 * inch, place, label, color=series.colour, weight=weight, size=size,
                   va="center_baseline", transform=beside)  # fmt: skip

@@ -46,6 +46,8 @@ def test_no_two_runs_look_alike(make_run):
     colours = [palette.run_colour(index) for index in range(10)]
     assert colours == [*palette.SERIES_NAMES, *[palette.SPARE] * 4]
     assert "Drawn are the first 24 of 30 runs." in curve.caption([run] * 30)
+    assert "Thin" not in curve.caption([run] * 7)
+    assert "Thin" in curve.caption([run] * 6)
     assert "Drawn are" not in curve.caption([run] * 24)
 
 

@@ -67,8 +67,8 @@ def test_a_run_without_rounds_does_not_speak_of_tuning(make_run, text_of):
     for sentence in (
         "one client would move 8 KiB a round", "No round was run, so nothing travelled.",
         "up and down, to scale (no round was run):",
-        "in one round, had one been run:", "No client sent anything: no federated round was run.", "CacheFL no round was run",
-        "each client alone no round was run",
+        "in one round, had one been run:", "No client sent anything: no federated round was run.",
+        "CacheFL no round was run", "each client alone no round was run",
     ):  # fmt: skip
         assert sentence in text, sentence
     for sentence in ("the last round", "In the whole run", "tuned at", "A client sends", "The curve over the rounds"):
