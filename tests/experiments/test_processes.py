@@ -1,6 +1,7 @@
 """Two processes on loopback are one run: the same keys as one process, and one set of files."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.checkpoint import rounds_saved
+from cachefl_jax.locks import FOLDER_LOCK, folder_lock
 from experiments import peers
 
 
@@ -52,13 +54,16 @@ def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, opti
     assert np.abs(keys - expected).max() < (1e-6 if optimizer == "adamw" else 1e-5)
     rounds = [json.loads(line)["round"] for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     assert rounds == list(range(5))
-    # As if killed after the checkpoint of round 2.
+    # As if killed after the checkpoint of round 2, or with a damaged one of round 4.
     before = (tmp_path / "two" / "cache.safetensors").read_bytes()
     for name in ("summary.json", "report.html", "cache.safetensors"):
         (tmp_path / "two" / name).unlink()
-    for file in sorted((tmp_path / "two" / "checkpoints" / "4").rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    (tmp_path / "two" / "checkpoints" / "4").rmdir()
+    last = tmp_path / "two" / "checkpoints" / "4"
+    if optimizer == "adamw":
+        shutil.rmtree(last)
+    else:
+        file = last / "state" / "_METADATA"
+        file.write_bytes(file.read_bytes().replace(b"{", b"[", 1))
     together(str(tmp_path / "two"))
     assert (tmp_path / "two" / "cache.safetensors").read_bytes() == before
 
@@ -118,3 +123,19 @@ def test_when_process_0_is_killed_the_other_says_so_in_one_line_and_the_same_com
     alone = subprocess.run(alone, capture_output=True, text=True, timeout=120, check=False)
     assert alone.returncode == 0, alone.stderr
     assert f"resuming after round {saved} of 300" in alone.stderr
+
+
+def test_where_process_0_is_refused_its_folder_all_leave(make_bank, tmp_path):
+    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py", "--processes=2"]
+    words += [f"--config.data.path={make_bank()}", f"--workdir={tmp_path / 'run'}"]
+    words.append(f"--coordinator=127.0.0.1:{free_port()}")
+    with folder_lock(tmp_path / "run"):
+        pair = [
+            subprocess.Popen([*words, f"--process={number}"], text=True, stderr=subprocess.PIPE) for number in range(2)
+        ]
+        first, second = (process.communicate(timeout=180)[1].strip() for process in pair)
+        assert [entry.name for entry in (tmp_path / "run").iterdir()] == [FOLDER_LOCK]
+    assert [process.returncode for process in pair] == [2, 2], (first, second)
+    assert "in use by process" in first
+    assert "--process: got 1 (process 0 was refused the run's folder)" in second
+    assert [len(told.splitlines()) for told in (first, second)] == [1, 1], (first, second)
