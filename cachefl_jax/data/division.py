@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from cachefl_jax.data.images import listing
-from cachefl_jax.data.splits import FIELD, ROLES, check_found, only_one, read_split_name, role_of
+from cachefl_jax.data.splits import FIELD, ROLES, check_found, is_no_class, only_one, read_split_name, role_of
 from cachefl_jax.data.tree import Folder
 from cachefl_jax.errors import UsageError
 
@@ -107,6 +107,8 @@ def stands(folder: Folder, family: dict[str, list[str]], root: pathlib.Path) -> 
     if all(folder.folders[name].files or not folder.folders[name].folders for name in named):
         return False
     others = [name for name in folder.filled if name not in named]
+    if others and "train" not in family:
+        return len(family) > 1  # dev beside prod is no division; val and test beside another are one that lacks a name
     if others:
         found = f"auto, but {root / folder.path} may be class (classes {listing([*sorted(named), *others])}) or "
         found += f"split/class ({listing(sorted(named))} a split, {listing(others)} none)"
@@ -121,7 +123,11 @@ def inside_wrapper(folder: Folder, levels: int) -> Folder | None:
     if folder.files or len(folder.filled) != 1:
         return None
     (inner,) = folder.filled.values()
-    empty = [each for each in folder.folders.values() if not any(below.files or below.others for below in each.below())]
+    empty = [
+        name
+        for name, each in folder.folders.items()
+        if not is_no_class(name) and not any(below.files or below.others for below in each.below())
+    ]
     return None if empty or depth(inner) < levels else inner
 
 

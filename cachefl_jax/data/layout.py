@@ -13,7 +13,7 @@ from cachefl_jax.data.classes import plain
 from cachefl_jax.data.division import find_division, role_in, unwrap
 from cachefl_jax.data.images import listing
 from cachefl_jax.data.site_names import called_as_sites
-from cachefl_jax.data.splits import ROLES, check_found
+from cachefl_jax.data.splits import ROLES, check_found, is_no_class
 from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder
 from cachefl_jax.errors import UsageError
@@ -85,7 +85,9 @@ def read_divided(outer: Folder, names: dict, levels: tuple[str, ...], question: 
             continue
         folder = unwrap(outer.folders[names[role]], len(levels or "1") if role == "train" else 1)
         if not folder.folders:
-            mend = "sort the images by class, or data.layout=class if these folders are the classes"
+            splits = repr(tuple("" if each == role else each for each in ROLES)).replace(" ", "")
+            mend = "data.layout=class if these folders are the classes"
+            mend = f"sort the images by class, or {mend if role == 'train' else f'leave it out: data.splits={splits}'}"
             raise UsageError(FIELD, f"{place(question, folder)} (no folders in it)", "a folder of each class", mend)
         inside = levels if role == "train" and levels else levels_of(folder, asked, ("split",))
         parts[role] = [part for _, part in gather(folder, inside, asked)]
@@ -138,6 +140,14 @@ def levels_of(folder: Folder, question: Question, around: tuple[str, ...] = ()) 
     if not tops:
         mend = "sort the images by class, or say by data.split_file which is which"
         raise UsageError(FIELD, f"{place(question, folder)} (no folders in it)", "a folder of each class", mend)
+    if (
+        any(map(is_no_class, tops))
+        and len(tops) > 1
+        and not any(plain(readable(top)) in question.known for top in tops)
+    ):
+        found = f"{place(question, folder)} ({listing(map(readable, tops))}, not called as classes are)"
+        mend = "name the folder of the class folders, or --config.data.layout=class if these are the classes"
+        raise UsageError(FIELD, found, "a folder of each class", mend)
     plainly = ("class", "site") if question.sites else ("class",)
     divided = not around and splits_inside(tops, question)
     if divided and all(each.files for top in tops.values() for each in top.filled.values()):

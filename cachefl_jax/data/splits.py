@@ -11,9 +11,10 @@ SYNONYMS = (("train", "training"), ("validation", "val", "valid", "dev"), ("test
 FIELD = "data.splits"
 # Words that say no more than that images lie in a folder: train_images, Training Set, trainset.
 FILLERS = ("set", "sets", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "folder", "split")
+LABELS = ("annotation", "annotations", "label", "labels", "mask", "masks", "trimaps", "segmentation", "segmentations")
 WORDS = {
     "train": (*SYNONYMS[0], "trn", "trainval"),  # trainval: PASCAL VOC's name for training and validation rows
-    "validation": (*SYNONYMS[1], "eval"),
+    "validation": (*SYNONYMS[1], "eval", "evaluation"),
     "test": (*SYNONYMS[2], "tst"),
 }
 GLUED = {word + filler: role for role, words in WORDS.items() for word in words for filler in ("", *FILLERS)}
@@ -40,6 +41,12 @@ def read_split_name(name: str) -> SplitName | None:
         return None
     rest = [word for word in words if word not in GLUED and word not in FILLERS]
     return SplitName(roles.pop(), " ".join(rest))
+
+
+def is_no_class(name: str) -> bool:
+    """Whether a folder's name says that images or their labels lie in it, and nothing of what they show."""
+    words = re.findall(r"[^\W_]+", name.casefold())  # label_0 may be a class
+    return bool(words) and all(word in (*FILLERS, *LABELS) for word in words)
 
 
 def role_of(wanted: str) -> str | None:

@@ -151,6 +151,35 @@ def test_what_is_not_plain_is_refused_with_all_readings_and_a_flag_that_decides(
     assert all(read(counts, layout)[0] == layout for layout in layouts)
 
 
+def test_folders_of_images_and_of_their_labels_are_no_classes():
+    for counts in (
+        {"images": 5, "annotations/trimaps": 5},
+        of("images", "masks"),
+        of("JPEGImages", "data") | {"data": 3},
+    ):
+        with pytest.raises(UsageError, match="data.path: got root .*, not called as classes are") as caught:
+            read(counts)
+        assert "--config.data.layout=class" in caught.value.mend
+        assert read(counts, "class")[1] == sorted({name.split("/")[0] for name in counts})
+    assert read(of("images") | {"annotations": 0})[1] == [*PETS]
+    assert read({"label_0": 2, "label_1": 2})[1] == ["label_0", "label_1"]
+
+
+def test_a_test_split_without_class_folders_is_left_out_by_the_advice():
+    counts = of("Train") | {"Test": 5, "Meta": 2}
+    with pytest.raises(UsageError, match=r"Test \(no folders in it\)") as caught:
+        read(counts)
+    assert caught.value.mend.endswith("leave it out: data.splits=('train','validation','')")
+    assert read(counts, splits=("train", "validation", ""))[3] is None
+
+
+def test_a_word_for_a_split_among_other_folders_is_none_without_training():
+    with pytest.raises(UsageError, match=r"may be class \(classes dev, prod of cat, dog\) or site/class"):
+        read(of("dev", "prod"))
+    with pytest.raises(UsageError, match=r"data.splits: got train; allowed: the splits of root: rest, test, val"):
+        read(of("rest", "val", "test"))
+
+
 def test_known_class_names_decide():
     assert read(of("berlin", "paris"), known=("cat", "dog", "cow"))[:3] == ("site/class", [*PETS], ["berlin", "paris"])
     assert read(of("berlin", "paris"), known=("berlin", "paris"))[:2] == ("class", ["berlin", "paris"])

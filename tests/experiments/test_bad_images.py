@@ -434,7 +434,9 @@ def test_a_damaged_store_is_told_by_every_command(command, photos, tmp_path):
     store, work = {"CACHEFL_HOME": str(tmp_path / "store")}, f"--workdir={tmp_path}/run"
     words = [f"--config={IMAGES}:image_folder", f"--config.data.path={photos}", *SMALL]
     words += ["--config.rounds=0", "--config.methods=('cachefl',)"]
+    (photos / "cat/readme.txt").write_text("no image")
     done = command(*words, work, **store)
+    assert "note: Files passed over, being no images (1): cat/readme.txt." in done.stderr
     assert (done.returncode, {line.split(":")[0] for line in done.stderr.splitlines()}) == (0, {"note"})
     for path in (tmp_path / "store").rglob("features.npy"):
         cut(path)
