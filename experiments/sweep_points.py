@@ -21,6 +21,7 @@ from cachefl_jax.locks import folder_lock
 from experiments.baselines import cache_init, result, round_flops, zero_shot
 from experiments.build import build
 from experiments.devices import use_devices
+from experiments.notes import tell
 from experiments.prepare import Inputs, counted, prepare
 from experiments.shared import Shared
 from experiments.sweep_folder import claim, left_of, refuse_other_data, write_lines
@@ -58,7 +59,9 @@ def run_left(
     lines = claim(workdir, configs)  # once more: another sweep may just have left
     left = left_of(lines, configs)
     refuse_other_data(workdir, lines, configs)
-    groups = make_groups(prepared_points(configs, left), side_by_side)
+    points = prepared_points(configs, left)
+    groups = make_groups(points, side_by_side)
+    tell(dict.fromkeys(note for point in points for note in point.inputs.told))
     write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
         for group in groups:

@@ -130,6 +130,7 @@ def rehearse(config: ConfigDict) -> None:
     inputs = prepare(config)
     config = counted(config, inputs)
     learner = build(config, inputs)
+    tell(inputs.told)
     print(needs_table(config, learner))
 
 

@@ -173,9 +173,12 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
         raise UsageError("data.image_column", f"{data.image_column} ({feature})", allowed, "name another")
     encoded = table.select_columns([data.image_column])
 
-    def decode(row: int):
+    def value_of(row: int) -> dict:
         value = encoded[row][data.image_column]
-        value = value if isinstance(value, dict) else {"bytes": value}
+        return value if isinstance(value, dict) else {"bytes": value}
+
+    def decode(row: int):
+        value = value_of(row)
         if value["bytes"] is not None:
             return read_image(io.BytesIO(value["bytes"]))
         if value.get("path") is None:
@@ -188,5 +191,10 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
         groups = np.unique(column_values(table, "group_column", group_column), return_inverse=True)[1]
         groups = groups.astype(np.int32)
     fingerprint = fingerprint_of(table._fingerprint, str(table.version), data.image_column, labels)
-    images = Images(len(labels), decode, lambda row: f"row {row} of the {split} split of {data.hub}")
+    images = Images(
+        len(labels),
+        decode,
+        lambda row: f"row {row} of the {split} split of {data.hub}",
+        encoded=lambda row: value_of(row)["bytes"] or b"",
+    )
     return LabelledImages(images, labels, fingerprint, groups)

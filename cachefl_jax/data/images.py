@@ -46,10 +46,18 @@ class Images(Sequence):
         decode: row -> image, from any thread; whatever it raises means that the image is broken.
         name: row -> what a message calls the image, such as its file.
         files: whether the names are those of files.
+        encoded: row -> the bytes that are decoded, where they are at hand and no file's.
     """
 
-    def __init__(self, count: int, decode: Callable[[int], object], name: Callable[[int], str], files: bool = False):
-        self.rows, self.decode, self.name, self.files = range(count), decode, name, files
+    def __init__(
+        self,
+        count: int,
+        decode: Callable[[int], object],
+        name: Callable[[int], str],
+        files: bool = False,
+        encoded: Callable[[int], bytes] | None = None,
+    ):
+        self.rows, self.decode, self.name, self.files, self.encoded = range(count), decode, name, files, encoded
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -106,8 +114,9 @@ def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
         chosen = images[rows]
     else:
         name = getattr(images, "name", "image {}".format)
-        files = getattr(images, "files", False)
-        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files)
+        files, encoded = getattr(images, "files", False), getattr(images, "encoded", None)
+        again = encoded and (lambda row: encoded(rows[row]))
+        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files, again)
     groups = None if split.groups is None else split.groups[rows]
     fingerprint = fingerprint_of(split.fingerprint, np.asarray(rows, np.int64))
     return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)

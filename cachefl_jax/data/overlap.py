@@ -15,49 +15,42 @@ from cachefl_jax.data.images import LabelledImages, fingerprint_of
 def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
     """The rows, in ascending order, of the images of `split` that are among `others`.
 
-    Two files are the same image if they have the same bytes; only files of equal sizes are read. Where one of the two
-    are no files, their decoded pixels are compared.
+    Encoded images, such as files, are the same if their bytes are; only those of equal sizes are read. Where one of the
+    two is arrays, decoded pixels are compared.
 
     Raises:
         UsageError: an image cannot be decoded.
     """
-    if is_files(split) and is_files(others):
-        return rows_of_equal(split, others, file_sizes, file_digests)
-    return rows_of_equal(split, others, lambda split: None, pixel_digests)
-
-
-def rows_of_equal(split: LabelledImages, others: LabelledImages, quick, exact) -> np.ndarray:
-    """Rows of `split` with the `exact` mark of one of `others`; it is asked for only where the `quick` one agrees."""
     rows, among = np.arange(len(split.labels)), np.arange(len(others.labels))
-    marks, found = quick(split), quick(others)
-    if marks is not None:
-        rows, among = rows[np.isin(marks, found)], among[np.isin(found, marks)]
-    return rows[np.isin(exact(split, rows), exact(others, among))]
+    if not (is_encoded(split) and is_encoded(others)):
+        return rows[np.isin(pixel_digests(split, rows), pixel_digests(others, among))]
+    sizes, found = sizes_of(split), sizes_of(others)
+    rows, among = rows[np.isin(sizes, found)], among[np.isin(found, sizes)]
+    return rows[np.isin(byte_digests(split, rows), byte_digests(others, among))]
 
 
-def is_files(split: LabelledImages) -> bool:
-    return getattr(split.images, "files", False)
+def is_encoded(split: LabelledImages) -> bool:
+    images = split.images
+    return bool(getattr(images, "files", False) or getattr(images, "encoded", None))
 
 
-def file_sizes(split: LabelledImages) -> np.ndarray:
-    """The bytes [n] of every file; -1 for one that is gone."""
-    return np.array([size_of(split.images.name(row)) for row in range(len(split.labels))], np.int64)
+def sizes_of(split: LabelledImages) -> np.ndarray:
+    """The bytes [n] of every encoded image."""
+    images, rows = split.images, range(len(split.labels))
+    sizes = (os.stat(images.name(row)).st_size if images.files else len(images.encoded(row)) for row in rows)
+    return np.fromiter(sizes, np.int64, len(rows))
 
 
-def size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
+def byte_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
+    """The sha256, in hex, of these rows' bytes."""
+    return np.array([digest_of(split.images, row) for row in rows], "U64")
 
 
-def file_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
-    """The sha256, in hex, of these rows' files."""
-    digests = []
-    for row in rows:
-        with open(split.images.name(row), "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return np.array(digests, "U64")
+def digest_of(images, row: int) -> str:
+    if not images.files:
+        return hashlib.sha256(images.encoded(row)).hexdigest()
+    with open(images.name(row), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pixel_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cachefl_jax.data import hub
+from cachefl_jax.data import folder, hub
 from cachefl_jax.data.classes import Classes
+from cachefl_jax.data.images import select
+from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
 
@@ -229,3 +231,13 @@ def test_a_row_that_names_a_file_of_the_users_is_a_broken_image(save, load, tmp_
             UsageError, match=r"row . of the train split of .* \(ValueError: the row names .*private.png"
         ):
             source.train.images[row]
+
+
+def test_rows_that_are_a_folders_files_are_found_by_their_bytes(save, load, tmp_path, config_of):
+    for row, kind in ((4, "cat"), (2, "dog"), (50, "dog")):
+        (tmp_path / "drawn" / kind).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "drawn" / kind / f"{row}.png").write_bytes(picture(row))
+    drawn = folder.load(config_of("image_folder", path=tmp_path / "drawn").data).train
+    source = load(save(train=table_of(6)))
+    assert shared_rows(source.train, drawn).tolist() == [2, 4]
+    assert shared_rows(select(source.train, np.array([5, 4])), drawn).tolist() == [1]
