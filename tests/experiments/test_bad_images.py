@@ -109,7 +109,7 @@ def refused_photos(refused):
         (["synthesis.source=pocket"], ("synthesis.source: got pocket", "draws digits alone")),
         (["synthesis.source=bank"], ("synthesis.source: got bank", "image_folder | held_out")),
         (["synthesis.source=image_folder"], ("synthesis.path: got ''", "--config.synthesis.path=DIR")),
-        (["synthesis.source=image_folder", "synthesis.path=none"], ("synthesis.path: got none (not there)",)),
+        (["synthesis.source=image_folder", "synthesis.path=none"], ("synthesis.path: got", "none (not there)")),
         (["synthesis.images_per_class=8"], ("synthesis.images_per_class: got 8", "cat", "keeps an image")),
         (["cache.keys_per_class=2"], ("cache.keys_per_class: got 2", "1 to synthesis.images_per_class, 1")),
         (["partition.clients=0"], ("partition.clients: got 0", "1 or more", "natural")),
@@ -117,7 +117,7 @@ def refused_photos(refused):
         (["partition.least=100"], ("partition.least: got 100", "at 2 clients")),
         (["partition.name=natural", "partition.clients=0"], ("partition.name: got natural", "data.group_column")),
         (["partition.name=given"], ("partition.path: got ''", "a partition.npz")),
-        (["partition.name=given", "partition.path=none.npz"], ("partition.path: got none.npz", "existing .npz")),
+        (["partition.name=given", "partition.path=none.npz"], ("partition.path: got", "none.npz", "existing .npz")),
     ],
 )
 def test_a_wrong_field_is_told(refused_photos, photos, flags, parts):
@@ -400,7 +400,7 @@ def tables(tmp_path_factory) -> pathlib.Path:
         (["data.group_column=site"], ("data.group_column: got site",)),
         (["data.splits=('training1','','')"], ("data.splits: got training1", "test, train")),
         (["data.class_names=('a','b','c')"], ("data.class_names: got 3 names",)),
-        (["data.hub=tests/experiments"], ("data.hub: got tests/experiments", "in one of its formats")),
+        (["data.hub=tests/experiments"], ("data.hub: got", "tests/experiments", "in one of its formats")),
         (["data.hub=nobody/nothing"], ("data.hub: got nobody/nothing", "where there is a network")),
     ],
 )
@@ -461,7 +461,7 @@ def test_a_damaged_store_is_told_by_every_command(command, photos, tmp_path):
     ("flags", "parts"),
     [
         (["synthesis.source=held_out"], ("synthesis.source: got held_out", "pocket | diffusers")),
-        (["data.path=none"], ("data.path: got none (not there)",)),
+        (["data.path=none"], ("data.path: got", "none (not there)")),
         (["synthesis.prompts=('a photo',)"], ("synthesis.prompts: got a photo", "exactly one {}")),
     ],
 )

@@ -83,6 +83,7 @@ def test_a_folder_of_images_runs_from_pixels_to_a_report(run, capsys):
     assert {entry.name for entry in workdir.iterdir()} == {
         "config.json", "partition.json", "partition.npz", "images.npz", "metrics.jsonl", "summary.json",
         "cache_init.safetensors", "cache.safetensors", "checkpoints", "report.html", "baselines.json", "engine.json",
+        "inputs.json",
     }  # fmt: skip
     assert tuple(summary["methods"]) == METHOD_NAMES
     assert summary["methods"]["cachefl"]["test_accuracy"] > 0.6  # a third is chance
