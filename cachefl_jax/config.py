@@ -1,7 +1,8 @@
-"""Every field of a run's config with its default, and the checks that every config goes through.
+"""A run's config, and the checks that every config goes through.
 
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them; `cachefl_jax.rules` says what each may be, `cachefl_jax.paths` what paths mean.
+contract with the scripts that set them; `cachefl_jax.fields` has them all with what each may be, `cachefl_jax.rules`
+what one demands of another, and `cachefl_jax.paths` what paths mean.
 """
 
 import reprlib
@@ -10,8 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.fields import FIELDS, METHOD_NAMES
 from cachefl_jax.paths import NAMES, PATHS, located
-from cachefl_jax.rules import METHOD_NAMES, RULES, check_relations, lookup
+from cachefl_jax.rules import check_relations, lookup
 
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
 # FedAvg adds the mean change as it is. FedAdam's beta1 is its paper's (arXiv 2003.00295), which tunes the learning rate
@@ -23,93 +25,15 @@ SERVER_DEFAULTS = {
 
 
 def default() -> ConfigDict:
-    """The config of the embedded digits, before tuning."""
-    return ConfigDict(
-        {
-            "seed": 0,
-            "data": {
-                "name": "digits",
-                "path": "",  # a bank's file; the folder of image_folder and idx; a named data set's own local folder
-                "shots": 0,  # training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp
-                "hub": "",  # data.name=hub: OWNER/NAME on the Hugging Face hub
-                "hub_config": "",  # the hub data set's configuration, where it has several
-                "layout": "auto",  # image_folder: what the folders are from data.path down, such as site/class
-                "splits": ("train", "validation", "test"),  # what the source calls them; "" = it has none
-                "image_column": "image",
-                "label_column": "label",
-                "group_column": "",  # where a row came from, for partition.name=natural; image_folder: "folder"
-                "split_file": "",  # image_folder: which files are train, val and test
-                "validation_share": 0.1,  # of the training rows, where the source has no such split
-                "test_share": 0.2,
-                "class_names": (),  # none = the source's own
-                "broken": "stop",  # what a broken image does: stop | skip
-                "max_pixels": 178_956_970,  # of one picture; a larger one counts as broken (Pillow's own limit)
-            },
-            "clip": {
-                "checkpoint": "pocket",
-                "templates": (),  # texts with one {}; none = the data set's own
-                "dtype": "float32",  # what the towers compute in
-                "batch_size": 0,  # images an encoding step; 0 = choose
-                "key_views": 0,  # random crops of a synthetic image, averaged into its key; 0 = the plain image
-                "train_views": 0,  # random crops of a training image, one a round in turn; 0 = the plain image
-                "views_seed": 0,
-            },
-            "synthesis": {
-                "source": "pocket",
-                "path": "",  # synthesis.source=image_folder: class folders of images drawn elsewhere
-                "images_per_class": 16,
-                "pipeline": "",
-                "prompts": (),  # texts with one {}, taken in turn; none = the data set's own templates
-                "steps": 20,
-                "guidance": 2.0,
-            },
-            "partition": {
-                "name": "dirichlet",
-                "clients": 20,
-                "concentration": 0.1,  # Dirichlet's, of labels or of quantities
-                "over": "classes",  # dirichlet: each class shared out among clients | clients: each client's own mix
-                "classes_per_client": 2,
-                "shards_per_client": 2,
-                "quantity": "log_normal",  # partition.name=quantity: log_normal | power_law | dirichlet
-                "spread": 1.0,  # log_normal's sigma, power_law's exponent
-                "least": 1,  # samples that every client gets
-                "path": "",  # partition.name=given: a partition.npz
-                "change": "none",  # feature skew: what each client's images go through
-                "change_strength": 0.5,  # the largest, 0 to 1; each client's own is drawn up to it
-            },
-            "method": "cachefl",
-            "methods": METHOD_NAMES,
-            "cache": {"keys_per_class": 16, "alpha": 1.0, "beta": 5.0},
-            "local": {
-                "optimizer": "adamw",
-                "learning_rate": 1e-3,
-                "weight_decay": 0.01,
-                "momentum": 0.0,  # SGD's
-                "nesterov": False,
-                "epsilon": 1e-4,  # AdamW's, Tip-Adapter-F's value
-                "proximal": 0.0,  # FedProx's mu
-                "clip_norm": 0.0,  # largest norm of a step's gradient; 0 = any
-                "batch_size": 32,  # 0 = all rows of a client in one batch
-                "epochs": 1,
-                "shuffle": True,
-            },
-            "server": {
-                "optimizer": "sgd",  # sgd: FedAvg, or FedAvgM with momentum | adam: FedAdam
-                "learning_rate": -1.0,  # -1 = the optimizer's own (SERVER_DEFAULTS)
-                "momentum": -1.0,  # sgd's, adam's beta1; -1 = the optimizer's own
-            },
-            "rounds": 20,
-            "cohort": 0,  # clients a round; 0 = all
-            "eval_every": 1,
-            "checkpoint_every": 10,
-            "engine": {
-                "strategy": "auto",  # the best by experience; measured where a run is long enough to gain by it
-                "client_chunk": 0,  # clients side by side on a device; 0 = choose
-                "block_rows": 0,  # rows that the dual strategy takes at a time; 0 = choose
-                "devices": 0,  # 0 = all; on a CPU each core is one
-            },
-        }
-    )
+    """The config of the embedded digits, before tuning: every field of `cachefl_jax.fields` at its default."""
+    nested: dict[str, Any] = {}
+    for field in FIELDS:
+        *groups, name = field.name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = field.default
+    return ConfigDict(nested)
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -154,13 +78,13 @@ def validate(config: ConfigDict) -> None:
         UsageError: names the first field that is wrong.
     """
     check_types(config, default())
-    for rule in RULES:
-        value = lookup(config, rule.field)
-        if not rule.holds(value):
-            raise UsageError(rule.field, value, rule.allowed, rule.mend)
     for name in config.methods:
         if name not in METHOD_NAMES:
             raise UsageError("methods", name, ", ".join(METHOD_NAMES), "drop it from the list")
+    for field in FIELDS:
+        value = lookup(config, field.name)
+        if not field.holds(value):
+            raise UsageError(field.name, value, field.allowed, field.mend)
     check_relations(config)
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, fits
 from cachefl_jax.errors import UsageError
-from cachefl_jax.rules import RULES, STRATEGIES
+from cachefl_jax.fields import FIELDS, STRATEGIES
 from cachefl_jax.stored import (
     AGAIN,
     AMOUNT,
@@ -103,12 +103,12 @@ def check_config(fields: Any, place: str) -> dict[str, Any]:
     """A config as JSON has it: each field that this version knows is of its type and in its range."""
     check(fields, Fields({}, {}), place, mend=CONFIG_MEND)
     check_group(fields, default(), place)
-    for rule in RULES:
+    for field in FIELDS:
         group, value = fields, None
-        for name in rule.field.split("."):
+        for name in field.name.split("."):
             group = value = group.get(name) if isinstance(group, dict) else None
-        if value is not None and not rule.holds(tuple(value) if isinstance(value, list) else value):
-            raise UsageError(f"workdir: {place}", f"{rule.field} = {value!r}", rule.allowed, CONFIG_MEND)
+        if value is not None and not field.holds(tuple(value) if isinstance(value, list) else value):
+            raise UsageError(f"workdir: {place}", f"{field.name} = {value!r}", field.allowed, CONFIG_MEND)
     return fields
 
 

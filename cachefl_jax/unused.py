@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
 from cachefl_jax.data.schemes import SCHEMES
-from cachefl_jax.rules import SUITE, lookup
+from cachefl_jax.fields import SUITE
+from cachefl_jax.rules import lookup
 
 
 class Part(NamedTuple):

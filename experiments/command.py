@@ -15,12 +15,15 @@ from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.files import home
 from cachefl_jax.paths import expand
 
+HELP = frozenset(("--help", "-help", "-h", "-?", "--helpfull", "--helpshort"))
+
 
 def define(*names: str) -> None:
     """Defines the shared flags a command takes: 'config', 'workdir', 'processes'. Twice does no harm, so that a process
     may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
-        config_flags.DEFINE_config_file("config", None, "a config file, FILE.py[:arg]", lock_config=True)
+        meaning = "a config file, FILE.py[:arg]; --config.NAME=VALUE sets a field (python -m experiments.fields)"
+        config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
     if "workdir" in names and "workdir" not in flags.FLAGS:
         define_path("workdir", "the folder of a run")
     if "processes" in names and "processes" not in flags.FLAGS:
@@ -87,9 +90,36 @@ def run(main: Callable[[], None]) -> None:
     in_utf8()
     interrupts.listen()
     try:
+        if help_wanted(sys.argv):
+            show_help()
+            return
         app.run(guarded, flags_parser=parse)
     except interrupts.Interrupted as interrupted:
         interrupts.leave(interrupted)
+
+
+def help_wanted(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for help."""
+    return not HELP.isdisjoint(argv[1:])
+
+
+def show_help() -> None:
+    """Prints what the command does, its own flags (not those of the libraries), and the fields of a config."""
+    ours = [
+        flag
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        if module.startswith("experiments.") or module == sys.argv[0]
+        for flag in defined
+    ]
+    print((sys.modules["__main__"].__doc__ or "").strip())
+    if ours:
+        print("\nFlags:")
+    for flag in sorted(ours, key=lambda flag: flag.name):
+        print(f"--{flag.name}\n    {flag.help}" + ("" if flag.value is None else f" (default: {flag.value})"))
+    if "config" in flags.FLAGS:
+        from cachefl_jax.field_listing import listing
+
+        print(f"\nFields of the config, with their defaults (a config file has its own):\n{listing()}")
 
 
 def bad_variable(error: ValueError) -> UsageError | None:
@@ -153,7 +183,7 @@ def explain(argv: Sequence[str], error: Exception) -> UsageError:
         field = next((name for name in given if name.split(".")[-1] == unknown[1]), unknown[1])
         guess = re.search(r'Did you mean "([^"]+)"', text)
         mend = f"did you mean {guess[1]}?" if guess else "correct the name"
-        return UsageError(field, "no such field", "the fields of cachefl_jax.config.default()", mend)
+        return UsageError(field, "no such field", "the fields that python -m experiments.fields lists", mend)
     illegal = re.match(r"flag --(\S+?)=(.*?): (.*)", text)
     if illegal:
         return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")

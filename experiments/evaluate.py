@@ -161,7 +161,8 @@ def main() -> None:
 if __name__ == "__main__":
     command.in_utf8()
     try:
-        config_flags.DEFINE_config_dict("config", stored_config(sys.argv), lock_config=True)
+        if not command.help_wanted(sys.argv):
+            config_flags.DEFINE_config_dict("config", stored_config(sys.argv), lock_config=True)
     except UsageError as error:
         command.leave(error)
     command.run(main)

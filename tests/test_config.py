@@ -2,8 +2,8 @@
 
 import pytest
 
-from cachefl_jax import rules
-from cachefl_jax.config import RULES, default, differences, from_json, lookup, resolve
+from cachefl_jax import fields
+from cachefl_jax.config import default, differences, from_json, lookup, resolve
 from cachefl_jax.data.partition import FOUND, NAMES
 from cachefl_jax.data.schemes import OVER, QUANTITIES
 from cachefl_jax.data.skew import CHANGE_NAMES
@@ -26,9 +26,15 @@ def test_fields_that_scripts_set_are_there(field):
     lookup(default(), field)
 
 
-def test_every_rule_names_a_field_whose_default_keeps_it():
-    for rule in RULES:
-        assert rule.holds(lookup(default(), rule.field)), rule.field
+def test_every_field_has_a_meaning_and_a_default_in_its_range():
+    names = [field.name for field in fields.FIELDS]
+    assert len(names) == len(set(names))
+    for field in fields.FIELDS:
+        assert lookup(default(), field.name) == field.default
+        assert field.holds(field.default), field.name
+        assert field.meaning, field.name
+        assert field.allowed, field.name
+        assert field.mend, field.name
 
 
 def test_the_shipped_configs_are_valid():
@@ -95,16 +101,16 @@ def test_an_error_is_one_line_whatever_is_put_in():
 
 def test_names_that_a_config_may_give_are_those_that_the_code_knows():
     """The rules repeat them, so that checking a config imports nothing of the data layer."""
-    assert ("none", *rules.CHANGES, "mixed") == CHANGE_NAMES
-    assert tuple(FOUND) == rules.FOUND
+    assert ("none", *fields.CHANGES, "mixed") == CHANGE_NAMES
+    assert tuple(FOUND) == fields.FOUND
     for field, known in (
         ("data.name", ("feature_bank", *SOURCES, *names())),
         ("partition.name", NAMES),
         ("partition.over", OVER),
         ("partition.quantity", QUANTITIES),
     ):
-        (rule,) = (rule for rule in rules.RULES if rule.field == field)
-        assert set(rule.allowed.split(" | ")) == set(known)
+        (found,) = (each for each in fields.FIELDS if each.name == field)
+        assert set(found.allowed.split(" | ")) == set(known)
 
 
 @pytest.mark.parametrize(

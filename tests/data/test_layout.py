@@ -15,7 +15,7 @@ from cachefl_jax.data.site_names import called_as_sites
 from cachefl_jax.data.splits import read_split_name
 from cachefl_jax.data.tree import File, Folder, read_tree
 from cachefl_jax.errors import UsageError
-from cachefl_jax.rules import LAYOUTS
+from cachefl_jax.fields import LAYOUTS
 
 PETS, ROOT = ("cat", "dog"), pathlib.Path("root")
 

@@ -2,7 +2,9 @@
 
 import pytest
 from absl import flags
+from commands import run
 
+from cachefl_jax.field_listing import listing
 from experiments import command
 
 
@@ -23,3 +25,13 @@ def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):
         f"--config={tmp_path}/mine.py:arg",
         "--workdir=~/x",
     ]
+
+
+@pytest.mark.parametrize("name", ["run", "sweep", "evaluate", "fields"])
+def test_help_tells_the_commands_flags_and_every_field(name):
+    done = run("--help", command=name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python -m experiments.{name}" in done.stdout
+    if name in ("run", "sweep"):
+        assert "--workdir\n" in done.stdout
+        assert listing() in done.stdout

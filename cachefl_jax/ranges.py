@@ -1,0 +1,60 @@
+"""What a field of a config may be: for each kind a test of a value, and words for what passes it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Range = tuple[Callable[[Any], bool], str]
+
+
+def one_of(*names: str) -> Range:
+    """One of these names."""
+    return lambda value: value in names, " | ".join(names)
+
+
+def at_least(least: int) -> Range:
+    """Whole numbers from `least` up."""
+    return lambda value: value >= least, f"a whole number, {least} or more"
+
+
+def finite(low: float = -math.inf, *, open_end: bool = False) -> Range:
+    """Finite numbers from `low` up; without `low` itself where `open_end`."""
+
+    def holds(value: float) -> bool:
+        return math.isfinite(value) and (value > low if open_end else value >= low)
+
+    bound = "" if low == -math.inf else f" above {low:g}" if open_end else f", {low:g} or more"
+    return holds, f"a finite number{bound}"
+
+
+def within(low: float, high: float) -> Range:
+    """Numbers from `low` up to, not including, `high`."""
+    return lambda value: low <= value < high, f"a number from {low:g} up to (not including) {high:g}"
+
+
+def between(low: float, high: float, *, closed: bool = False) -> Range:
+    """Numbers between `low` and `high`, these two included where `closed`."""
+    if closed:
+        return lambda value: low <= value <= high, f"a number from {low:g} to {high:g}"
+    return lambda value: low < value < high, f"a number between {low:g} and {high:g}"
+
+
+def or_own(holds: Callable[[Any], bool], allowed: str) -> Range:
+    """These numbers, or -1 for the one that goes with the choice made in another field."""
+    return lambda value: value == -1 or holds(value), f"{allowed}; or -1, the optimizer's own"
+
+
+def three_splits(names: Sequence[str]) -> bool:
+    """Whether these may name the splits for training, validation and test."""
+    given = [name for name in names if name]
+    return len(names) == 3 and bool(names[0]) and len(set(given)) == len(given)
+
+
+def any_of(*names: str) -> Range:
+    """Any of these names, in any order."""
+    return lambda values: all(value in names for value in values), f"texts out of {', '.join(names)}"
+
+
+def whatever(kind: str) -> Range:
+    """Every value of the field's type."""
+    return lambda _: True, kind
