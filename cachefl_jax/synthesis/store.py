@@ -26,6 +26,7 @@ from cachefl_jax.data.feature_store import PARTIAL
 from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
 from cachefl_jax.files import home, write_arrays, write_json
+from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
 from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
@@ -142,10 +143,11 @@ def draw(request: Request, manifest: dict, folder: pathlib.Path) -> None:
     if start < len(prompts):
         how = generator.Drawing(request.steps, request.guidance)
         coming = generator.draw_blocks(request.pipeline, prompts, seeds, how, start)
-        with contextlib.closing(coming):
+        with finishing(), contextlib.closing(coming):
             for block in coming:
                 done.append(block)
                 write_block(folder, len(done) - 1, block)
+                leave_if_asked()
     images = np.concatenate([block.images for block in done])
     used = [seed for block in done for seed in block.seeds]
     redrawn = {str(row): seed for row, seed in enumerate(used) if seed != seeds[row]}

@@ -1,5 +1,6 @@
 """Asked to leave by a signal, a command saves what it has, and the same command ends in the same bytes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from cachefl_jax import interrupts
 from cachefl_jax.checkpoint import rounds_saved
 from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
+from cachefl_jax.synthesis import generator, store
 from experiments import sweep_groups, sweep_points, train
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
@@ -96,6 +98,27 @@ def test_encoding_leaves_between_its_blocks_and_goes_on_there(tmp_path, signals)
     feature_blocks.write_blocks(tmp_path, (6,), blocks, "features")
     assert asked_from == [0, 4]
     assert np.load(tmp_path / feature_blocks.FEATURES)[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
+
+
+def test_drawing_leaves_between_its_blocks_and_goes_on_there(tmp_path, signals, monkeypatch):
+    drawn = []
+
+    @contextlib.contextmanager
+    def drawing(pipeline, prompts, how):
+        def draw(some, seeds):
+            drawn.append(len(some))
+            signals.number = signal.SIGTERM if len(drawn) == 2 else None
+            images = [np.arange(48).reshape(4, 4, 3) + seed % 200 for seed in seeds]
+            return np.stack(images).astype(np.uint8), np.zeros(len(seeds), bool)
+
+        yield draw
+
+    monkeypatch.setattr(generator, "drawing", drawing)
+    asked = store.request_of("pocket", ("2", "7"), ("the digit {}.",), 24, steps=1, guidance=1.0, seed=0)
+    with pytest.raises(interrupts.Interrupted):
+        store.obtain(asked, tmp_path)
+    signals.number = None
+    assert len(store.obtain(asked, tmp_path).images) == sum(drawn) == 48
 
 
 def test_the_command_itself_leaves_with_one_line_and_a_checkpoint(make_bank, tmp_path):
