@@ -140,9 +140,9 @@ def in_utf8() -> None:
 
 def places() -> dict[str, list[str]]:
     """The folders that a command writes to, by the flag or variable that names them."""
-    flag = flags.FLAGS["workdir"].value if "workdir" in flags.FLAGS else None
-    workdirs = [flag] if isinstance(flag, str) else flag or []
-    return {"--workdir": workdirs, "CACHEFL_HOME": [str(home())]}
+    values = {name: flags.FLAGS[name].value for name in ("workdir", "output") if name in flags.FLAGS}
+    folders = {f"--{name}": [value] if isinstance(value, str) else value or [] for name, value in values.items()}
+    return {**folders, "CACHEFL_HOME": [str(home())]}
 
 
 def parse(argv: Sequence[str]) -> list[str]:
