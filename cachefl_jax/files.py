@@ -70,7 +70,7 @@ def read_json(path: pathlib.Path) -> dict:
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: brackets without end
         reason = f"{path} ({type(error).__name__})"
         raise UsageError("file", reason, "a readable JSON file", "name another folder, or run again") from error
 

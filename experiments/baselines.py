@@ -15,6 +15,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
 from cachefl_jax.run_files import read_baselines
 from experiments.build import Learner, finite, local_training
+from experiments.examples import bank_clients
 from experiments.filling import Engine
 from experiments.prepare import Inputs
 from experiments.separate import Job, Separate
@@ -77,7 +78,7 @@ def untuned_scores(config: ConfigDict, learner: Learner) -> tuple[float, float |
 def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict:
     """Each client by itself for as many rounds, on the same test rows; the mean over clients, unweighted."""
     devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), learner.clients)
-    problem, _ = local_problem(learner, run.engine, devices)
+    problem, _ = local_problem(inputs, learner, run.engine, devices)
     job = Job(
         "local_only", learner.local, problem, learner.client_rows, devices, run.workdir.local_only, run.workdir.writes
     )
@@ -94,7 +95,7 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surrou
 def centralized(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict:
     """The same training on everybody's rows: a federation of one client that holds them all."""
     rows = len(inputs.bank.train.labels)
-    problem, places = local_problem(learner, run.engine, 1)
+    problem, places = local_problem(inputs, learner, run.engine, 1)
     whole = repeat_views(Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32)), learner.local.views)
     whole = whole._replace(indices=whole.indices if places is None else places[whole.indices])
     local = local_training(config, rows)
@@ -107,19 +108,20 @@ def centralized(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surro
     )  # fmt: skip
 
 
-def local_problem(learner: Learner, engine: Engine | None, devices: int) -> tuple[Problem, np.ndarray | None]:
+def local_problem(
+    inputs: Inputs, learner: Learner, engine: Engine | None, devices: int
+) -> tuple[Problem, np.ndarray | None]:
     """(the federation's arrays on this process's first devices, where each row of the bank's lies in them; None: where
     it was). What the engine has put there is used, not copied."""
     ours, key = learner.problem._replace(key=None, gram=None), learner.problem.key
     seen = engine and seen_locally(engine.problem._replace(key=None, gram=None), devices)
-    if not seen:
-        return place_locally(ours, devices)._replace(key=key), None
-    now, before = np.asarray(seen.clients.indices), np.asarray(ours.clients.indices)
+    problem = seen or place_locally(ours, devices)
+    now, before = np.asarray(problem.clients.indices), bank_clients(inputs.bank, inputs.division).indices
     if np.array_equal(now, before):
-        return seen._replace(key=key), None
+        return problem._replace(key=key), None
     places = np.empty(len(before), np.int32)
     places[before] = now
-    return seen._replace(key=key), places
+    return problem._replace(key=key), places
 
 
 def round_flops(config: ConfigDict, inputs: Inputs, rows: float) -> float:

@@ -8,14 +8,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.aligned import empty
 from cachefl_jax.config import server_numbers
-from cachefl_jax.data import FeatureBank, Partition, Split
+from cachefl_jax.data import FeatureBank, Split
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
-    Clients,
     Hyper,
     Linear,
     LocalTraining,
@@ -25,15 +23,11 @@ from cachefl_jax.federation import (
     init_server,
     make_accuracy,
     plan_batches,
-    repeat_views,
 )
-from cachefl_jax.files import check_room
-from cachefl_jax.methods import METHODS, Examples, Frozen, cross_entropy, cross_entropy_of_scores, text_logits
+from cachefl_jax.methods import METHODS, Frozen, cross_entropy, cross_entropy_of_scores
+from experiments.examples import bank_clients, bank_examples, ordered_examples
 from experiments.prepare import Inputs
 from experiments.shared import Shared
-
-TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
-BLOCK_BYTES = 2**25  # of features whose text logits are computed at once
 
 
 class Learner(NamedTuple):
@@ -71,20 +65,30 @@ def measure(accuracy: Callable, params, frozen: Frozen, split: Split | None) -> 
     return None if split is None else accuracy(params, frozen, split.features, split.labels)
 
 
-def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None) -> Learner:
+def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False) -> Learner:
     """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still, those to be
-    tested on apart; what was made for an earlier config of a sweep is found in `shared`."""
-    bank, division, method = inputs.bank, inputs.division, METHODS[config.method]
+    tested on apart.
+
+    Args:
+        config: a run's, or that of a sweep's point.
+        inputs: of `prepare`.
+        shared: where what was made for an earlier config of a sweep is found.
+        ordered: lays the training rows out client after client; else they are as in the bank, which points share.
+
+    Raises:
+        UsageError: there is no memory on the host for the rows.
+    """
+    bank, method = inputs.bank, METHODS[config.method]
     shared = shared or Shared()
-    local = local_training(config, int(division.sizes.max()))
+    local = local_training(config, int(inputs.division.sizes.max()))
     return Learner(
         local=local,
         server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
         accuracy=shared.once(accuracy_of, config.method),
         zero_shot_accuracy=shared.once(accuracy_of, "zero_shot"),
         params=method.init(inputs.keys),
-        problem=problem(config, bank, division, shared),
-        client_rows=division.sizes,
+        problem=problem(config, inputs, shared, ordered),
+        client_rows=inputs.division.sizes,
         bank=bank._replace(test=shared.once(on_device, bank.test), validation=shared.once(on_device, bank.validation)),
     )
 
@@ -125,14 +129,16 @@ def server_optimizer(config: ConfigDict) -> str:
     return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
 
 
-def problem(config: ConfigDict, bank: FeatureBank, division: Partition, shared: Shared) -> Problem:
+def problem(config: ConfigDict, inputs: Inputs, shared: Shared, ordered: bool) -> Problem:
     """The federation's arrays."""
+    bank = inputs.bank
     text = shared.once(text_of, bank.text_features, bank.classes, bank.width)
     frozen = Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))
-    data = shared.once(examples_of, bank.train, bank.train_views, text, bank.logit_scale)
-    clients = Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32))
-    if bank.train_views is not None:
-        clients = repeat_views(clients, len(bank.train_views))
+    clients = bank_clients(bank, inputs.division)
+    if ordered:
+        clients, data = ordered_examples(bank, clients, text)
+    else:
+        data = shared.once(bank_examples, bank.train, bank.train_views, text, bank.logit_scale)
     numbers = {name: config.local[name] for name in Hyper._fields}
     numbers["clip_norm"] = numbers["clip_norm"] or np.inf
     return Problem(
@@ -145,35 +151,9 @@ def problem(config: ConfigDict, bank: FeatureBank, division: Partition, shared: 
     )
 
 
-def examples_of(train: Split, views: np.ndarray | None, text: np.ndarray, logit_scale: float) -> Examples:
-    """The rows of all clients, of all views one after the other, with their text logits where these are small."""
-    data = Examples(train.features, train.labels)
-    if views is not None:
-        data = Examples(views.reshape(-1, views.shape[-1]), np.tile(train.labels, len(views)))
-    if len(data.labels) * len(text) * 4 > max(TEXT_LOGITS_BYTES, data.features.nbytes):
-        return data
-    # alpha and beta take no part in them.
-    frozen = Frozen(text, *map(np.float32, (logit_scale, 0, 0)))
-    return data._replace(text_logits=text_logits_of(frozen, data.features))
-
-
 def text_of(text: np.ndarray | None, classes: int, width: int) -> np.ndarray:
     """Class weights [N, D]; without text features the zero-shot term is zero."""
     return np.zeros((classes, width), np.float32) if text is None else np.asarray(text, np.float32)
-
-
-def text_logits_of(frozen: Frozen, features: np.ndarray) -> np.ndarray:
-    """Text logits [n, N] of all rows, on the host: block by block, as computing them takes another copy of the rows.
-
-    Raises:
-        UsageError: there is no memory for them.
-    """
-    shape = (len(features), len(frozen.text))
-    check_room("data", "text logits of the training rows", math.prod(shape) * 4)
-    logits, compute, step = empty(shape, np.float32), jax.jit(text_logits), max(BLOCK_BYTES // features[0].nbytes, 1)
-    for start in range(0, len(features), step):
-        logits[start : start + step] = compute(frozen, features[start : start + step])
-    return logits
 
 
 def diverged(config: ConfigDict, what: str) -> UsageError:

@@ -20,7 +20,7 @@ from cachefl_jax.files import home, write_json
 from cachefl_jax.report.units import readable_seconds
 from experiments.build import Learner
 from experiments.devices import as_process_0_has_it
-from experiments.filling import Engine, HostRows, compiled, fill
+from experiments.filling import Engine, compiled, fill
 from experiments.plans import agreed, describe, fingerprint, plans_of, stored, stored_run
 
 WORTH_MEASURING = 10.0  # estimated seconds of a whole run; a shorter one would lose by trying others
@@ -80,27 +80,26 @@ def expected_seconds(config: ConfigDict, learner: Learner) -> float:
 def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bool) -> tuple[Engine, dict[str, float]]:
     """(a filled engine: of the first plan that fits, or where the run `measures` of the fastest; the seconds a round of
     those that were measured)."""
-    rows, left, refusal = HostRows(learner.problem), list(plans), None
-    best, began = None, time.perf_counter()
+    left, refusal, best, began = list(plans), None, None, time.perf_counter()
     while best is None and left:
         try:
-            best = compiled(config, learner, left.pop(0), rows)
+            best = compiled(config, learner, left.pop(0))
         except UsageError as error:
             refusal = refusal or error
     if best is None:
         raise refusal
     if measures and left:
-        best, measured = fastest(config, learner, best, left, rows, since(began))
+        best, measured = fastest(config, learner, best, left, since(began))
     else:
         measured = {}
         if len(plans) > 1:
             why = "" if best.plan == plans[0] else f"; {describe(plans[0])}, equal up to rounding, does not fit"
             print(f"engine: {describe(best.plan)}{why}", file=sys.stderr)
-    return best if best.problem is not None else fill(best, learner, rows), measured
+    return best if best.problem is not None else fill(best, learner), measured
 
 
 def fastest(
-    config: ConfigDict, learner: Learner, first: Engine, others: list[Plan], rows: HostRows, compiling: float
+    config: ConfigDict, learner: Learner, first: Engine, others: list[Plan], compiling: float
 ) -> tuple[Engine, dict[str, float]]:
     """(the fastest engine, filled if it was the last to be tried; the seconds a round of all that were tried).
 
@@ -109,7 +108,7 @@ def fastest(
     next are expected to take as many.
     """
     began = time.perf_counter()
-    tried = fill(first, learner, rows)
+    tried = fill(first, learner)
     making = compiling + since(began)  # what the next plan will take as well
     best, seconds = first, seconds_a_round(tried, learner)
     measured, spent = {describe(first.plan): seconds}, TRIAL * seconds
@@ -118,10 +117,10 @@ def fastest(
             break
         tried, began = None, time.perf_counter()  # its arrays are let go of before others are put there
         try:
-            engine = compiled(config, learner, plan, rows)
+            engine = compiled(config, learner, plan)
         except UsageError:
             continue
-        tried = fill(engine, learner, rows)
+        tried = fill(engine, learner)
         making = max(making, since(began))
         measured[describe(plan)] = new = seconds_a_round(tried, learner, seconds)
         spent += since(began)

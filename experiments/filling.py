@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from cachefl_jax.aligned import ALIGNMENT
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, in_client_order, place, prepare
-from cachefl_jax.federation.memory import Footprint, footprint, free, needed, size
+from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, place, prepare
+from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.report.units import readable_bytes
 from experiments.build import Learner
 from experiments.devices import least
@@ -25,32 +26,25 @@ class Engine(NamedTuple):
     record: dict  # engine.json
 
 
-class HostRows:
-    """The federation on the host with its rows client after client, laid out once for all plans that are filled."""
-
-    def __init__(self, problem: Problem):
-        self.problem, self.ordered, self.held = problem, False, 0
-
-    def laid_out(self) -> Problem:
-        if not self.ordered:
-            clients, data = in_client_order(self.problem.clients, self.problem.data)
-            # A CPU's devices read these very bytes.
-            shared = jax.default_backend() == "cpu" and data is not self.problem.data
-            self.problem, self.ordered = self.problem._replace(clients=clients, data=data), True
-            self.held = size(data) if shared else 0
-        return self.problem
+def room(problem: Problem) -> int | None:
+    """Bytes that a plan may take: what is free, and the rows that a CPU's devices read where they lie on the host."""
+    there = free()
+    if there is None or jax.default_backend() != "cpu":
+        return there
+    rows = jax.tree.leaves(problem.data)
+    return there + sum(leaf.nbytes for leaf in rows if leaf.ctypes.data % ALIGNMENT == 0)
 
 
-def compiled(config: ConfigDict, learner: Learner, plan: Plan, rows: HostRows) -> Engine:
+def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
     """The plan's engine, not filled yet; nothing is put onto the devices.
 
     Raises:
         UsageError: it would not fit.
     """
     run, need = compile_plan(config, learner, plan)
-    wanted, there = needed(plan, need), free()
+    wanted, there = needed(plan, need), room(learner.problem)
     if there is not None:
-        there = least(there + rows.held)
+        there = least(there)
     if there is not None and wanted > there:
         told = ", ".join(f"{name.replace('_', ' ')} {readable_bytes(size)}" for name, size in need._asdict().items())
         value = f"{describe(plan)}, which needs {readable_bytes(wanted)} ({told} on a device)"
@@ -59,9 +53,9 @@ def compiled(config: ConfigDict, learner: Learner, plan: Plan, rows: HostRows) -
     return Engine(plan, run, segment(config), need, None, {})
 
 
-def fill(engine: Engine, learner: Learner, rows: HostRows) -> Engine:
+def fill(engine: Engine, learner: Learner) -> Engine:
     """The engine with the federation's arrays on its devices."""
-    problem = add_gram(learner.local, engine.plan, place(rows.laid_out(), engine.plan))
+    problem = add_gram(learner.local, engine.plan, place(learner.problem, engine.plan))
     return engine._replace(problem=jax.block_until_ready(problem))
 
 
@@ -81,7 +75,7 @@ def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.
 
 def needs_table(config: ConfigDict, learner: Learner) -> str:
     """Bytes on a device, and needed in all, of every plan that the config allows."""
-    rows, there = [("plan", *Footprint._fields, "needed", "free", "")], free()
+    rows, there = [("plan", *Footprint._fields, "needed", "free", "")], room(learner.problem)
     for plan in plans_of(config, learner):
         need = compile_plan(config, learner, plan)[1]
         wanted = needed(plan, need)

@@ -85,7 +85,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     inputs = prepare(config)
     asked, config = config, counted(config, inputs)
     workdir.refuse_other_data(inputs.parts)
-    learner = build(config, inputs)
+    learner = build(config, inputs, ordered=True)
     engine, state, trained = None, learner.start(), 0
     if "cachefl" in config.methods:
         state, trained = resume(learner, workdir)
@@ -129,7 +129,7 @@ def rehearse(config: ConfigDict) -> None:
     use_devices(config.engine.devices)
     inputs = prepare(config)
     config = counted(config, inputs)
-    learner = build(config, inputs)
+    learner = build(config, inputs, ordered=True)
     tell(inputs.told)
     print(needs_table(config, learner))
 

@@ -50,7 +50,9 @@ def test_json_never_holds_nan(tmp_path):
 
 def test_json_that_is_not_there_or_broken_is_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
-    for name, reason in (("broken.json", "JSONDecodeError"), ("none.json", "FileNotFoundError")):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    reasons = {"broken.json": "JSONDecodeError", "none.json": "FileNotFoundError", "deep.json": "RecursionError"}
+    for name, reason in reasons.items():
         with pytest.raises(UsageError, match=rf"{name} \({reason}\)"):
             read_json(tmp_path / name)
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from cachefl_jax import machine
+from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import Frozen, text_logits
-from experiments import build
+from experiments import examples
+from experiments.build import build
+from experiments.prepare import prepare
 
 ROWS = {"train": 70_000, "test": 20_000, "synthetic": 5_000}
 WIDTH, CLASSES = 512, 10
@@ -20,23 +23,23 @@ PREPARE = """
 import json, resource, sys
 import jax, jax.numpy as jnp
 from cachefl_jax.config import default, resolve
-from cachefl_jax.federation import in_client_order
 from experiments.build import build
 from experiments.prepare import counted, partition_arrays, prepare
 
-def resident():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) * 1024
+def told(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
 
 config = default()
 config.update({"data": {"name": "feature_bank", "path": sys.argv[1]}, "partition": {"clients": 50}})
 config = resolve(config)
 jax.block_until_ready(jax.jit(lambda x: x @ x.T)(jnp.ones((8, 8))))
-before = resident()
+before = told("RssAnon")
 inputs = prepare(config)
 partition_arrays(inputs)
-learner = build(config, inputs)
-ordered = in_client_order(learner.problem.clients, learner.problem.data)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
+learner = build(config, inputs, ordered=True)
+# Pages of libraries come and go with the machine's other work.
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - told("RssFile")
+print(json.dumps(peak - before))
 """
 
 
@@ -59,9 +62,38 @@ def test_text_logits_come_in_blocks_and_are_refused_where_there_is_no_room(monke
     rng = np.random.default_rng(0)
     features, text = (rng.normal(size=(rows, 8)).astype(np.float32) for rows in (23, 4))
     frozen = Frozen(text, *map(np.float32, (100, 1, 1)))
-    monkeypatch.setattr(build, "BLOCK_BYTES", 5 * features[0].nbytes)
-    expected = jax.jit(text_logits)(frozen, features)
-    np.testing.assert_allclose(build.text_logits_of(frozen, features), expected, rtol=1e-5)
+    monkeypatch.setattr(examples, "BLOCK_BYTES", 5 * features[0].nbytes)
+    expected, found = jax.jit(text_logits)(frozen, features), examples.text_logits_of(features, text, 100.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    places = rng.permutation(23)
+    assert (examples.text_logits_of(features, text, 100.0, places)[places] == found).all()
     monkeypatch.setattr(machine, "free_memory", lambda: 100)
     with pytest.raises(UsageError, match=r"text logits of the training rows \(takes 368 bytes\)"):
-        build.text_logits_of(frozen, features)
+        examples.text_logits_of(features, text, 100.0)
+
+
+def small_run(bank: pathlib.Path):
+    """(config, inputs) of five clients."""
+    config = default()
+    config.update({"data": {"name": "feature_bank", "path": str(bank)}, "partition": {"clients": 5}})
+    config.cache.keys_per_class = 1
+    config = resolve(config)
+    return config, prepare(config)
+
+
+def test_rows_client_after_client_are_the_banks_own_to_the_bit(make_bank, monkeypatch):
+    monkeypatch.setattr(examples, "BLOCK_BYTES", 200)
+    config, inputs = small_run(make_bank())
+    own, ordered = (build(config, inputs, ordered=each).problem for each in (False, True))
+    assert (own.clients.indices == inputs.division.indices).all()
+    assert (ordered.clients.indices == np.arange(60)).all()
+    for name in ("features", "labels", "text_logits"):
+        assert (getattr(ordered.data, name) == getattr(own.data, name)[inputs.division.indices]).all()
+
+
+def test_rows_that_have_no_room_on_the_host_are_refused(make_bank, monkeypatch):
+    """The check of a device's memory does not see the host's copy of the rows."""
+    config, inputs = small_run(make_bank())
+    monkeypatch.setattr(machine, "free_memory", lambda: 1000)
+    with pytest.raises(UsageError, match=r"data: got training rows in the order of the clients \(takes 1,920 bytes\)"):
+        build(config, inputs, ordered=True)

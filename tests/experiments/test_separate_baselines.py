@@ -58,7 +58,7 @@ def test_they_are_the_plain_loops_wherever_the_data_lie(
     bank, each, whole = expected
     config = config_for(bank, **{"engine.devices": devices})
     inputs = prepare(config)
-    learner, workdir = build(config, inputs), Workdir(tmp_path)
+    learner, workdir = build(config, inputs, ordered=True), Workdir(tmp_path)  # `expected` has the bank's own order
     engine = start_engine(config, learner, workdir.engine) if beside_an_engine else None
     run = Surroundings(workdir, engine)
     alone, together = local_only(config, inputs, learner, run), centralized(config, inputs, learner, run)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.errors import UsageError
-from experiments import build, sweep_groups
+from experiments import examples, sweep_groups
 from experiments.configs import feature_bank
 from experiments.shared import Shared
 from experiments.sweep import configs
@@ -23,8 +23,8 @@ def points(make_bank):
 
 
 def test_points_share_text_logits_test_rows_and_compiled_accuracies(points, monkeypatch):
-    made, real = [], build.text_logits_of
-    monkeypatch.setattr(build, "text_logits_of", lambda *arrays: made.append(1) or real(*arrays))
+    made, real = [], examples.text_logits_of
+    monkeypatch.setattr(examples, "text_logits_of", lambda *arrays: made.append(1) or real(*arrays))
     first, *others = (point.learner for point in prepared_points(points, range(len(points))))
     assert len(made) == 1
     for learner in others:
