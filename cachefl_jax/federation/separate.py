@@ -132,11 +132,16 @@ def make_counts(logits: Callable, devices: int = 1) -> Callable:
 def start_all(params: Params, count: int, devices: int = 1) -> Params:
     """`count` copies of the params, [M, ...], dealt to the devices; placed as training gives them back, or its second
     call would compile anew."""
-    repeat = lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf)))  # noqa: E731
+    return repeater(count, devices)(params)
+
+
+@functools.cache
+def repeater(count: int, devices: int) -> Callable:
     spread = NamedSharding(local_mesh(devices), PartitionSpec("clients"))
     if devices == 1:
         spread = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.jit(lambda params: jax.tree.map(repeat, params), out_shardings=spread)(params)
+    repeat = lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf)))  # noqa: E731
+    return jax.jit(lambda params: jax.tree.map(repeat, params), out_shardings=spread)
 
 
 def over_devices(body: Callable, devices: int, specs: tuple) -> Callable:
