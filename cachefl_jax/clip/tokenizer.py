@@ -81,6 +81,8 @@ def load_tokenizer(directory: pathlib.Path, length: int) -> Tokenizer:
         reason = " ".join(str(error).split())[:200]
         found, mend = f"{directory} ({type(error).__name__}: {reason})", "download them again"
         raise UsageError(FIELD, found, f"files that transformers' {name} reads", mend) from error
+    if tokenizer.pad_token is None:
+        raise UsageError(f"{path}: pad_token", None, "the token that fills texts up", "take the checkpoint's own file")
     # Both SigLIPs learnt from lower-case texts. SigLIP 1's tokenizer lowers them itself; SigLIP 2's, Gemma's, does not.
     return Tokenizer(tokenizer, length, name == "GemmaTokenizer" and settings.get("do_lower_case", True))
 

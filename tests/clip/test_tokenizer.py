@@ -63,6 +63,13 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_that_cannot_fill_texts_up_is_refused(tmp_path):
+    shutil.copytree(POCKET, tmp_path, dirs_exist_ok=True)
+    write_setting(tmp_path, pad_token=None)
+    with pytest.raises(UsageError, match="tokenizer_config.json: pad_token: got None; allowed: the token that fills"):
+        load_tokenizer(tmp_path, 16)
+
+
 @pytest.fixture
 def gemma(tmp_path):
     """SigLIP 2's kind of tokenizer: upper and lower case apart, an end token, filled up at the right."""
