@@ -117,7 +117,7 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
         logit_scale=weights.facts["logit_scale"],
         metadata={},
     )
-    return Inputs(bank, everything(1), keys, None, None, list(source.notes), {})
+    return Inputs(bank, everything(1), keys, None, None, list(source.notes), {}, source.notes)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
@@ -143,13 +143,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         config = counted(config, inputs)
     else:
         inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
-        tell(inputs.notes)
     learner = build(config, inputs)
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
     test, validation = finite(learner.score(learner.accuracy, state.params), spoilt)
+    tell(inputs.told)
     return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
 
 

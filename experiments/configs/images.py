@@ -9,9 +9,9 @@ instead of ViT-B/16: ``--config.clip.checkpoint=timm/resnet50_clip.openai``. No 
 ``--config.synthesis.source=held_out`` sets real images apart for the server.
 
 Named data sets have 16 training images a class (data.shots), as most of the literature has it; a folder of your own is
-taken whole. Both are dealt to 10 clients under a strong label skew. alpha is Tip-Adapter's by
-data set (arXiv 2111.03930, public code) and beta its 1.0, which were found for real keys; rounds and learning rate are
-a start. Choose all of them on validation data:
+taken whole. Both are dealt to 10 clients under a strong label skew. alpha is Tip-Adapter's by data set (arXiv
+2111.03930, public code) and beta its 1.0, which were found for real keys; rounds and learning rate are a start. Choose
+all of them on validation data:
 
     python -m experiments.sweep --config=experiments/configs/images.py:eurosat --workdir=DIR
 """
