@@ -84,6 +84,10 @@ def hold_out(source: ImageSet, validation_share: float, test_share: float) -> Im
         )
     if splits:
         splits["train"] = select(source.train, np.flatnonzero(ranks >= taken[labels]))
+        left = len(splits["train"].labels)
+        large = [f"{name} ({len(split.labels)} images)" for name, split in splits.items() if len(split.labels) > left]
+        if large:
+            notes.append(f"More was held out than is left to train on, {left} images: {listing(large)}.")
     return source._replace(**splits, notes=tuple(notes))
 
 

@@ -108,3 +108,11 @@ def test_validation_is_never_larger_than_training_under_few_shots(shots, most):
     more = take_image_shots(source_of(validation=validation), shots, seed=0, more=3)
     assert np.bincount(more.train.labels).tolist() == [min(count, shots + 3) for count in (30, 20, 11, 2)]
     assert more.validation.fingerprint == source.validation.fingerprint
+
+
+def test_a_share_that_holds_out_more_than_it_leaves_is_told():
+    source = hold_out(source_of(), validation_share=0.6, test_share=0.2)
+    assert len(source.validation.labels) > len(source.train.labels)
+    told = f"More was held out than is left to train on, {len(source.train.labels)} images: validation ("
+    assert source.notes[-1].startswith(told)
+    assert not any("More was held out" in note for note in hold_out(source_of(), 0.1, 0.2).notes)
