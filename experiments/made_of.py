@@ -16,12 +16,8 @@ from ml_collections import ConfigDict
 from cachefl_jax.data import FeatureBank
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.sources import splits_of
+from cachefl_jax.paths import EMBEDDED, NAMES, PATHS
 from cachefl_jax.rules import lookup
-
-PATHS = (
-    "data.path", "data.split_file", "data.hub", "synthesis.path", "synthesis.pipeline", "clip.checkpoint",
-    "partition.path",
-)  # fmt: skip
 
 
 def bank_parts(bank: FeatureBank) -> dict[str, str]:
@@ -57,10 +53,10 @@ def digest(*arrays: np.ndarray) -> str:
 def files_of(config: ConfigDict) -> dict[str, str]:
     """A digest of sizes and times for each field that names a file or folder which is there."""
     found = {}
-    for field in PATHS:
+    for field in (*PATHS, *NAMES):
         value = lookup(config, field)
-        if value and os.path.exists(os.path.expanduser(value)):
-            found[field] = times_digest(pathlib.Path(value).expanduser())
+        if value and value != EMBEDDED and os.path.exists(value):
+            found[field] = times_digest(pathlib.Path(value))
     return found
 
 
