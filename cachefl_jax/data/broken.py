@@ -72,6 +72,8 @@ def leaves_too_few(labels: np.ndarray, faults: dict[int, str], what: str) -> boo
 def find_broken(split: LabelledImages, what: str) -> dict[int, str]:
     """What is wrong with which row, from the store's verdict or by decoding all."""
     path = home() / "checked" / f"{split.fingerprint}.json"
+    if read_verdict(path, len(split.labels)) == {}:  # nothing is written then: the store may be one that others filled
+        return {}
     with locked(path, f"{what}: another run looks through these images; waiting for it"):
         known = read_verdict(path, len(split.labels))
         faults = decode_all(split, range(len(split.labels)) if known is None else sorted(known), what)

@@ -137,6 +137,16 @@ def test_a_store_that_cannot_be_written_is_named(pets, monkeypatch):
         load_images(pets)
 
 
+def test_a_store_that_others_filled_need_not_be_written_to(pets, monkeypatch):
+    load_images(pets)
+
+    def refuse(*_):
+        raise AssertionError("a lock is a file, too")
+
+    monkeypatch.setattr(broken_images, "locked", refuse)
+    assert len(load_images(pets).train.labels) == 16
+
+
 def test_arrays_are_not_checked(decodings):
     split = LabelledImages(np.zeros((3, 2, 2), np.uint8), np.zeros(3, np.int32), "f")
     assert check_images({"train": split}, "stop")["train"] is split
