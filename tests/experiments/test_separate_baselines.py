@@ -9,7 +9,7 @@ from plain_separate import plain_training
 
 from cachefl_jax.archive import read_arrays
 from cachefl_jax.config import default
-from cachefl_jax.federation import Clients
+from cachefl_jax.federation import Clients, repeat_views
 from experiments import separate
 from experiments.baselines import Surroundings, centralized, local_only
 from experiments.build import build, local_training
@@ -65,6 +65,24 @@ def test_they_are_the_plain_loops_wherever_the_data_lie(
     assert [alone["test_accuracy"], alone["validation_accuracy"]] == [np.mean(column) for column in each.T]
     assert [alone["test_accuracy_min"], alone["test_accuracy_max"]] == [each[:, 0].min(), each[:, 0].max()]
     assert [together["test_accuracy"], together["validation_accuracy"]] == whole
+
+
+def test_views_take_turns_in_both(expected, tmp_path):
+    config = config_for(expected[0], rounds=3, **{"clip.train_views": 2})
+    inputs = prepare(config)
+    features = inputs.bank.train.features
+    bank = inputs.bank._replace(train_views=np.stack([features, np.roll(features, 1, axis=1)]))
+    inputs, rows = inputs._replace(bank=bank), len(features)
+    plain, run = build(config, inputs), Surroundings(Workdir(tmp_path), None)
+    train = plain_training(plain.local, plain.problem)
+    each = [accuracies_of(plain, train(plain.params, client, 3))[0] for client in range(5)]
+    whole = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
+    train = plain_training(local_training(config, rows), plain.problem._replace(clients=repeat_views(whole, 2)))
+    ordered = build(config, inputs, ordered=True)
+    assert local_only(config, inputs, ordered, run)["test_accuracy"] == np.mean(each)
+    together = centralized(config, inputs, ordered, run)["test_accuracy"]
+    assert together == accuracies_of(plain, train(plain.params, 0, 3))[0]
+    assert together != expected[2][0]
 
 
 @pytest.fixture
