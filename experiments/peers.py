@@ -22,7 +22,7 @@ from typing import NoReturn
 import jax
 
 from cachefl_jax import interrupts
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import REFUSALS, UsageError
 
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as lost
 PATIENCE = HEARTBEAT + 20  # seconds in which the service tells which process that was
@@ -109,8 +109,8 @@ def together() -> Iterator[None]:
             raise
         print(error, file=sys.stderr)
         leave(2)
-    except Exception:
-        if state.on:
+    except Exception as error:
+        if state.on and not (isinstance(error, OSError) and error.errno in REFUSALS):  # a full disk is this one's own
             time.sleep(PATIENCE)  # the thread above ends this process, if another is the cause
         raise
 
