@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -75,6 +76,8 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()  # here, where a refusal can still be told
         except UsageError as error:
             leave(error)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             told = refusal(error, places())
             if told is None:
@@ -92,10 +95,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         if help_wanted(sys.argv):
             show_help()
+            sys.stdout.flush()
             return
         app.run(guarded, flags_parser=parse)
     except interrupts.Interrupted as interrupted:
         interrupts.leave(interrupted)
+    except BrokenPipeError:  # whoever read the output, such as head, has read enough
+        os._exit(128 + signal.SIGPIPE)
 
 
 def help_wanted(argv: Sequence[str]) -> bool:
