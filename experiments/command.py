@@ -76,8 +76,6 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()  # here, where a refusal can still be told
         except UsageError as error:
             leave(error)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             told = refusal(error, places())
             if told is None:
