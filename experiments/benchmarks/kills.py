@@ -208,8 +208,8 @@ def start_two(forks: Forks, victim: Victim, place: Place, apart: float) -> str:
         processes.append(forks.start(*place.command(victim.words), log))
         time.sleep(apart if log == logs[0] else 0)
     ends = sorted((forks.wait(process), log.read_text().strip()) for process, log in zip(processes, logs, strict=True))
-    (won, _), (lost, told) = ends
-    if (won, lost) == (0, 0) and "already done" in told and apart:  # the first was faster than expected
+    (won, first), (lost, told) = ends
+    if (won, lost) == (0, 0) and "already done" in first + told and apart:  # the first was faster than expected
         shutil.rmtree(place.workdir)
         return start_two(forks, victim, place, apart / 2 if apart > LEAST_APART else 0)
     if (won, lost) != (0, 2):
