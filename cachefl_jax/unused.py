@@ -7,9 +7,9 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
+from cachefl_jax.config.fields import SUITE
+from cachefl_jax.config.rules import lookup
 from cachefl_jax.data.schemes import SCHEMES
-from cachefl_jax.fields import SUITE
-from cachefl_jax.rules import lookup
 
 
 class Part(NamedTuple):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
-from cachefl_jax.run_files import read_baselines
+from cachefl_jax.storage.run_files import read_baselines
 from experiments.build import Learner, finite, local_training
 from experiments.examples import bank_clients
 from experiments.filling import Engine

@@ -12,9 +12,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cachefl_jax import interrupts
+from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError, refusal
-from cachefl_jax.files import home
-from cachefl_jax.paths import expand
+from cachefl_jax.storage.files import home
 
 HELP = frozenset(("--help", "-help", "-h", "-?", "--helpfull", "--helpshort"))
 
@@ -34,7 +34,7 @@ def define(*names: str) -> None:
 
 
 class PathParser(flags.ArgumentParser):
-    """A path on the command line; `cachefl_jax.paths` says what it means."""
+    """A path on the command line; `cachefl_jax.config.paths` says what it means."""
 
     syntactic_help = "a path"
 
@@ -121,7 +121,7 @@ def show_help() -> None:
     for flag in sorted(ours, key=lambda flag: flag.name):
         print(f"--{flag.name}\n    {flag.help}" + ("" if flag.value is None else f" (default: {flag.value})"))
     if "config" in flags.FLAGS:
-        from cachefl_jax.field_listing import listing
+        from cachefl_jax.config.listing import listing
 
         print(f"\nFields of the config, with their defaults (a config file has its own):\n{listing()}")
 

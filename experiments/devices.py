@@ -13,8 +13,8 @@ from jax.experimental import multihost_utils
 from cachefl_jax import interrupts
 from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home
 from cachefl_jax.machine import cores
+from cachefl_jax.storage.files import home
 from experiments import peers
 from experiments.environment import device_count, settle
 

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, place
-from cachefl_jax.files import home, write_json
 from cachefl_jax.report.units import readable_seconds
+from cachefl_jax.storage.files import home, write_json
 from experiments.build import Learner
 from experiments.devices import as_process_0_has_it
 from experiments.filling import Engine, compiled, fill

@@ -41,7 +41,7 @@ def stored_config(argv: list[str]) -> ConfigDict:
     file = pathlib.Path(parser.workdir) / "config.json"
     if not file.is_file():
         raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
-    from cachefl_jax.run_files import read_config
+    from cachefl_jax.storage.run_files import read_config
 
     return from_json(read_config(file))
 
@@ -54,7 +54,7 @@ def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    from cachefl_jax.stored import TEXT, list_of, parse
+    from cachefl_jax.storage.checked_json import TEXT, list_of, parse
 
     try:
         with safe_open(cache, "numpy") as file:
@@ -126,8 +126,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     Raises:
         UsageError: there is no such checkpoint, or its keys do not fit the data.
     """
-    from cachefl_jax.checkpoint import restore, rounds_saved
     from cachefl_jax.config import resolve
+    from cachefl_jax.storage.checkpoint import restore, rounds_saved
     from experiments.build import build, finite
     from experiments.environment import device_count, settle
     from experiments.notes import tell

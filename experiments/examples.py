@@ -11,8 +11,8 @@ import numpy as np
 from cachefl_jax.aligned import empty
 from cachefl_jax.data import FeatureBank, Partition, Split
 from cachefl_jax.federation import Clients, in_client_order, repeat_views
-from cachefl_jax.files import check_room
 from cachefl_jax.methods import Examples, Frozen, text_logits
+from cachefl_jax.storage.files import check_room
 
 TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
 BLOCK_BYTES = 2**23  # of features whose text logits are computed at once

@@ -7,7 +7,7 @@ With words, only the fields whose names begin with one of them, such as local or
 
 import sys
 
-from cachefl_jax.field_listing import listing
+from cachefl_jax.config.listing import listing
 from experiments import command
 
 

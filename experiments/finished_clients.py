@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cachefl_jax.archive import read_arrays
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_arrays
+from cachefl_jax.storage.archive import read_arrays
+from cachefl_jax.storage.files import write_arrays
 
 UNDONE = -1  # of a client that is not finished
 

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.run_files import parse_round
+from cachefl_jax.storage.run_files import parse_round
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import STRATEGIES, Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.machine import cores
-from cachefl_jax.run_files import read_plan
+from cachefl_jax.storage.run_files import read_plan
 from experiments.build import Learner
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
+from cachefl_jax.clip.distinct import check_weights
 from cachefl_jax.config import validate
 from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, partition
 from cachefl_jax.data.bank import take_shots
@@ -16,7 +17,6 @@ from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.data.sampling import VALIDATION_SHOTS
-from cachefl_jax.distinct import check_weights
 from cachefl_jax.unused import unused
 from experiments.made_of import bank_parts, image_parts
 

@@ -11,8 +11,8 @@ import statistics
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.rules import lookup
 from cachefl_jax.errors import UsageError
-from cachefl_jax.rules import lookup
 
 SETTING = ("data.", "partition.", "cohort")
 NO_CHOICE = ("seed", "methods", "eval_every", "checkpoint_every", "engine.")

@@ -4,8 +4,8 @@ import sys
 
 import jax
 
-from cachefl_jax.checkpoint import DamagedCheckpoint, fault, restore, rounds_saved, set_aside
 from cachefl_jax.federation import ServerState
+from cachefl_jax.storage.checkpoint import DamagedCheckpoint, fault, restore, rounds_saved, set_aside
 from experiments.build import Learner
 from experiments.devices import as_process_0_has_it
 from experiments.metrics import read_lines

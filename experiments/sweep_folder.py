@@ -6,8 +6,8 @@ import pathlib
 from ml_collections import ConfigDict
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_whole
-from cachefl_jax.run_files import read_results, read_sweep
+from cachefl_jax.storage.files import write_whole
+from cachefl_jax.storage.run_files import read_results, read_sweep
 from experiments.prepare import parts_of
 from experiments.workdir import refuse_changes, resolved
 

@@ -4,7 +4,7 @@ import pathlib
 
 from cachefl_jax.config import from_json
 from cachefl_jax.report.sweep import Sweep, write_sweep_report
-from cachefl_jax.run_files import read_results, read_sweep
+from cachefl_jax.storage.run_files import read_results, read_sweep
 from experiments.ranking import settings_of
 
 

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import naming, write_arrays, write_json, write_tensors, write_whole
-from cachefl_jax.leftovers import remove_leftovers
-from cachefl_jax.run_files import read_card, read_config, read_inputs
+from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.storage.leftovers import remove_leftovers
+from cachefl_jax.storage.run_files import read_card, read_config, read_inputs
 from experiments.made_of import changes, files_of
 from experiments.metrics import as_one_run, read_lines, to_text
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cachefl_jax import fields
-from cachefl_jax.config import default, differences, from_json, lookup, resolve
+from cachefl_jax.config import default, differences, fields, from_json, lookup, resolve
 from cachefl_jax.data.partition import FOUND, NAMES
 from cachefl_jax.data.schemes import OVER, QUANTITIES
 from cachefl_jax.data.skew import CHANGE_NAMES

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cachefl_jax.archive import read_arrays
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.storage.archive import read_arrays
+from cachefl_jax.storage.files import read_json, write_arrays, write_json, write_tensors, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -59,7 +59,7 @@ def test_json_that_is_not_there_or_broken_is_named(tmp_path):
 
 WRITE = """
 import sys, pathlib, numpy as np
-from cachefl_jax.files import write_arrays, write_tensors
+from cachefl_jax.storage.files import write_arrays, write_tensors
 keys, metadata = np.arange(24, dtype=np.float32).reshape(2, 3, 4), {name: name for name in "abcdefgh"}
 write_tensors(pathlib.Path(sys.argv[1]), {"keys": keys, "other": keys[0]}, metadata)
 write_arrays(pathlib.Path(sys.argv[2]), {"keys": keys})

@@ -3,8 +3,8 @@
 import pytest
 
 from cachefl_jax.config import default, resolve
+from cachefl_jax.config.rules import lookup
 from cachefl_jax.data.schemes import SCHEMES
-from cachefl_jax.rules import lookup
 from cachefl_jax.unused import PARTS, unused
 from experiments.configs import digits, fashion_mnist, feature_bank
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cachefl_jax.clip.checkpoint import counted_files
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home, write_json
+from cachefl_jax.storage.files import home, write_json
 
 SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
 

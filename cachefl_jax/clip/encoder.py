@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from cachefl_jax.clip.architecture import TextConfig, read_config
 from cachefl_jax.clip.checkpoint import FIELD, find_checkpoint, is_open_clip
+from cachefl_jax.clip.distinct import check_texts, check_weights
 from cachefl_jax.clip.encoding import unit_rows
 from cachefl_jax.clip.images import Preparation, read_preparation
 from cachefl_jax.clip.model import CLIP, compiled_features
 from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.clip.weights import load_clip
-from cachefl_jax.distinct import check_texts, check_weights
 from cachefl_jax.errors import UsageError
 from cachefl_jax.templates import check_templates, fill
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from cachefl_jax.aligned import empty
-from cachefl_jax.archive import Archive
 from cachefl_jax.data.bank import FeatureBank, Split, normalise
 from cachefl_jax.data.bank_texts import FIELD, given_names, read_metadata, refuse
 from cachefl_jax.data.images import listing
-from cachefl_jax.files import check_room
+from cachefl_jax.storage.archive import Archive
+from cachefl_jax.storage.files import check_room
 
 PREFIXES = {"train": "train", "validation": "val", "test": "test", "synthetic": "synthetic"}  # of a split's arrays
 OPTIONAL = "val"

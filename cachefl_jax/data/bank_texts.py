@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from cachefl_jax.archive import Archive
 from cachefl_jax.data.class_names import check_text
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import check_room
+from cachefl_jax.storage.archive import Archive
+from cachefl_jax.storage.files import check_room
 
 FIELD = "data.path"
 DEFAULT_LOGIT_SCALE = 100.0  # every released CLIP ends its training at this ceiling

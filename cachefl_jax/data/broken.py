@@ -7,12 +7,12 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
-from cachefl_jax.data.disk import locked, writing
 from cachefl_jax.data.formats import LIMIT
 from cachefl_jax.data.images import LabelledImages, listing, select
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home, write_json
 from cachefl_jax.machine import cores
+from cachefl_jax.storage.disk import locked, writing
+from cachefl_jax.storage.files import home, write_json
 
 BLOCK = 64  # images a thread decodes at a time
 

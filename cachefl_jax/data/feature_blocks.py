@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.disk import sync, write_all, writing
 from cachefl_jax.interrupts import finishing, leave_if_asked
+from cachefl_jax.storage.disk import sync, write_all, writing
 
 FEATURES, PROGRESS = "features.npy", "progress.jsonl"
 

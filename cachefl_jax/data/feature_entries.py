@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cachefl_jax.data.disk import LOCK, file_digest, locked, writing
 from cachefl_jax.data.feature_store import FOLDER, MANIFEST, PARTIAL
-from cachefl_jax.files import home
+from cachefl_jax.storage.disk import LOCK, file_digest, locked, writing
+from cachefl_jax.storage.files import home
 
 DAY, GIB = 24 * 3600, 2**30
 

@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.disk import file_digest, locked, sync, sync_folder, writing
 from cachefl_jax.data.feature_blocks import FEATURES, PROGRESS, write_blocks
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home, write_json
-from cachefl_jax.leftovers import remove_leftovers
+from cachefl_jax.storage.disk import file_digest, locked, sync, sync_folder, writing
+from cachefl_jax.storage.files import home, write_json
+from cachefl_jax.storage.leftovers import remove_leftovers
 
 VERSION = 1  # of the code that computes features: raise it when the same inputs come to give other numbers
 FOLDER, MANIFEST = "features", "manifest.json"

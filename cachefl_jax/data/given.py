@@ -5,10 +5,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from cachefl_jax.archive import Archive
 from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import check_room
+from cachefl_jax.storage.archive import Archive
+from cachefl_jax.storage.files import check_room
 
 FIELD = "partition.path"
 NAMES = ("offsets", "indices")

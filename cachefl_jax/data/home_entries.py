@@ -12,13 +12,13 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from cachefl_jax.data.disk import locked, writing
 from cachefl_jax.data.feature_entries import Entry, delete, entries, in_order, remove_locks
 from cachefl_jax.data.feature_store import FOLDER as FEATURES
 from cachefl_jax.data.feature_store import PARTIAL
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home
-from cachefl_jax.leftovers import UNTOUCHED, remove_leftovers
+from cachefl_jax.storage.disk import locked, writing
+from cachefl_jax.storage.files import home
+from cachefl_jax.storage.leftovers import UNTOUCHED, remove_leftovers
 
 SYNTHETIC, COMPILED = "synthetic", "compiled"
 FOLDERS, FILES = (FEATURES, SYNTHETIC), (COMPILED, "plans", "checked", "digests")

@@ -21,7 +21,7 @@ from cachefl_jax.data.folder import find_root
 from cachefl_jax.data.images import TEMPLATES, ImageSet, LabelledImages, fingerprint_of, listing
 from cachefl_jax.data.splits import find_splits
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import LARGEST_RATIO, check_room
+from cachefl_jax.storage.files import LARGEST_RATIO, check_room
 
 FIELD = "data.path"
 UINT8 = b"\x00\x00\x08"

@@ -11,7 +11,7 @@ from cachefl_jax.data.images import ImageSet
 from cachefl_jax.data.splits import ROLES, read_split_name, role_of
 from cachefl_jax.data.tree import ARCHIVES, entries
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_json
+from cachefl_jax.storage.files import read_json
 
 SUITE = pathlib.Path(__file__).parent / "suite"
 # Fields of the data group that what is known fills in, with what they say where nobody has set them.

@@ -1,6 +1,6 @@
 """What a method is: three pure functions over a params pytree, as optax makes optimizers.
 
-A new method is a file beside `cache.py`, a line in this package's table and a name in `cachefl_jax.fields`; the
+A new method is a file beside `cache.py`, a line in this package's table and a name in `cachefl_jax.config.fields`; the
 commands know `cachefl` by its name, so that one that they train needs a word there, too.
 """
 

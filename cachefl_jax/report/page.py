@@ -7,11 +7,11 @@ from typing import Any
 
 import jinja2
 
-from cachefl_jax import files
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import captions, curve, holdings, palette, pictures, statements, table, traffic, units, words
 from cachefl_jax.report.comparison import comparison, flat
 from cachefl_jax.report.workdir import Run, read_runs
+from cachefl_jax.storage import files
 
 
 def write_report(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None = None) -> pathlib.Path:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cachefl_jax.report import table, units, words
 from cachefl_jax.report.page import fill, place, write_page
-from cachefl_jax.run_files import TRAINED
+from cachefl_jax.storage.run_files import TRAINED
 
 
 class Sweep(NamedTuple):

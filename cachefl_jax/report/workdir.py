@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cachefl_jax import archive
 from cachefl_jax.data.card import Cells, cells_of
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
-from cachefl_jax.run_files import parse_round, read_card, read_config, read_summary
-from cachefl_jax.stored import AGAIN
+from cachefl_jax.storage import archive
+from cachefl_jax.storage.checked_json import AGAIN
+from cachefl_jax.storage.run_files import parse_round, read_card, read_config, read_summary
 
 METHOD = "cachefl"  # what the rounds train unless the config says otherwise
 

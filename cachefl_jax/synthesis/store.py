@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.archive import read_arrays
 from cachefl_jax.data.blank import one_colour
-from cachefl_jax.data.disk import locked, sync_folder, writing
 from cachefl_jax.data.feature_store import PARTIAL
 from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import home, write_arrays, write_json
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.leftovers import remove_leftovers
+from cachefl_jax.storage.archive import read_arrays
+from cachefl_jax.storage.disk import locked, sync_folder, writing
+from cachefl_jax.storage.files import home, write_arrays, write_json
+from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
 from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
 from cachefl_jax.synthesis.pipeline import find_pipeline, weights_digest

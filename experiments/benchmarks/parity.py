@@ -21,8 +21,8 @@ import numpy as np
 from absl import flags
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_whole
 from cachefl_jax.machine import cores
+from cachefl_jax.storage.files import write_whole
 from experiments import command
 from experiments.benchmarks import tables
 

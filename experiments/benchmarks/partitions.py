@@ -16,7 +16,7 @@ from absl import flags
 from cachefl_jax.config import default
 from cachefl_jax.data.card import partition_card
 from cachefl_jax.data.partition import partition
-from cachefl_jax.files import write_arrays
+from cachefl_jax.storage.files import write_arrays
 from experiments import command
 
 SCHEMES = (

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cachefl_jax.files import write_whole
 from cachefl_jax.report import palette
 from cachefl_jax.report.units import readable_seconds, three_digits
+from cachefl_jax.storage.files import write_whole
 from experiments.benchmarks.entrants import LABELS
 
 BAR, HEAD, FOOT = 0.27, 0.42, 0.55  # inches: a bar, above a panel, below the last one

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from cachefl_jax.files import write_json
+from cachefl_jax.storage.files import write_json
 from experiments import command
 from experiments.benchmarks import entrants, ours, tables, workloads
 from experiments.benchmarks.engine import checked_output

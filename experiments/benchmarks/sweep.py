@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import flags
 
-from cachefl_jax.files import write_arrays, write_json
+from cachefl_jax.storage.files import write_arrays, write_json
 from experiments import command
 from experiments.benchmarks import workloads
 from experiments.benchmarks.engine import checked_output

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from cachefl_jax import archive, machine
+from cachefl_jax import machine
 from cachefl_jax.data import bank as banks
 from cachefl_jax.data import class_grid, load_bank, take_shots
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage import archive
 
 
 def test_a_bank_is_read_normalised_and_typed(make_bank):

@@ -18,7 +18,7 @@ import pytest
 from cachefl_jax.data import feature_blocks
 from cachefl_jax.data.feature_store import MANIFEST, Record, digest_of, obtain, obtain_record
 from cachefl_jax.errors import UsageError
-from cachefl_jax.leftovers import HOST
+from cachefl_jax.storage.leftovers import HOST
 
 ROWS, WIDTH, BATCH = 50, 6, 8
 MADE_OF = {"weights": "a" * 64, "images": "b" * 64, "dtype": "float32", "preparation": {"crop": [4, 4]}, "views": None}

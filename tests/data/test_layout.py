@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import default
+from cachefl_jax.config.fields import LAYOUTS
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.division import find_division
 from cachefl_jax.data.layout import Question, read_layout
@@ -15,7 +16,6 @@ from cachefl_jax.data.site_names import called_as_sites
 from cachefl_jax.data.splits import read_split_name
 from cachefl_jax.data.tree import File, Folder, read_tree
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import LAYOUTS
 
 PETS, ROOT = ("cat", "dog"), pathlib.Path("root")
 

@@ -7,7 +7,7 @@ from cachefl_jax import machine
 from cachefl_jax.config import default
 from cachefl_jax.data.partition import partition, partition_hash
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_arrays
+from cachefl_jax.storage.files import write_arrays
 
 LABELS = np.arange(12) % 3
 GOOD = {"offsets": np.array([0, 5, 6, 12]), "indices": np.arange(12)[::-1]}

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from cachefl_jax.checkpoint import fault
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import write_tensors
 from cachefl_jax.report import curve, holdings, method_table, page
 from cachefl_jax.report.workdir import read_runs
-from cachefl_jax.run_files import read_baselines, read_summary
+from cachefl_jax.storage.checkpoint import fault
+from cachefl_jax.storage.files import write_tensors
+from cachefl_jax.storage.run_files import read_baselines, read_summary
 from experiments.evaluate import read_cache, stored_config
 from experiments.plans import stored
 from experiments.sweep import ranking

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.config import default
+from cachefl_jax.config.fields import STRATEGIES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import plan as plans
-from cachefl_jax.fields import STRATEGIES
 from experiments import engine, filling
 from experiments.plans import describe
 from experiments.train import rehearse, train_and_evaluate

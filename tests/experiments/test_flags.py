@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from commands import run
 
-from cachefl_jax.field_listing import listing
+from cachefl_jax.config.listing import listing
 from experiments import command
 
 

@@ -8,9 +8,10 @@ import pytest
 from commands import assert_refused
 from commands import run as command
 
-from cachefl_jax import errors, files
+from cachefl_jax import errors
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage import files
 from experiments.train import train_and_evaluate
 
 

@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import cachefl_jax.clip
+from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.data import folder as folders
 from cachefl_jax.data.bank import Split
 from cachefl_jax.data.feature_entries import entries, faults
@@ -23,7 +24,6 @@ from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan
 from cachefl_jax.federation.run import train_rounds
-from cachefl_jax.fields import METHOD_NAMES
 from experiments import sweep_points, train
 from experiments.build import build
 from experiments.evaluate import evaluate

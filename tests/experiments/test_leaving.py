@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from cachefl_jax import interrupts
-from cachefl_jax.checkpoint import rounds_saved
 from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
+from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.synthesis import generator, store
 from experiments import sweep_groups, sweep_points, train
 

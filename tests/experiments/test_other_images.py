@@ -12,7 +12,7 @@ import pytest
 from cachefl_jax.config import from_json
 from cachefl_jax.data import suite
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import read_json
+from cachefl_jax.storage.files import read_json
 from experiments.configs import images
 from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate

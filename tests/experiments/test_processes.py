@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cachefl_jax.checkpoint import rounds_saved
-from cachefl_jax.locks import FOLDER_LOCK, folder_lock
+from cachefl_jax.storage.checkpoint import rounds_saved
+from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
 from experiments import peers
 
 

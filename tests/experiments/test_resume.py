@@ -10,8 +10,8 @@ import pytest
 
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
-from cachefl_jax.leftovers import HOST
-from cachefl_jax.locks import FOLDER_LOCK, folder_lock
+from cachefl_jax.storage.leftovers import HOST
+from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
 from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate
 

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from cachefl_jax.config import default, from_json
+from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import METHOD_NAMES
 from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from plain_separate import plain_training
 
-from cachefl_jax.archive import read_arrays
 from cachefl_jax.config import default
 from cachefl_jax.federation import Clients, repeat_views
+from cachefl_jax.storage.archive import read_arrays
 from experiments import separate
 from experiments.baselines import Surroundings, centralized, local_only
 from experiments.build import build, local_training

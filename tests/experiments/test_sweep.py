@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.locks import FOLDER_LOCK, folder_lock
+from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
 from experiments.configs import feature_bank
 from experiments.sweep import config_words, configs, points
 from experiments.sweep_points import run_points

@@ -1,8 +1,8 @@
 """A run's config, and the checks that every config goes through.
 
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them; `cachefl_jax.fields` has them all with what each may be, `cachefl_jax.rules`
-what one demands of another, and `cachefl_jax.paths` what paths mean.
+contract with the scripts that set them; `fields` has them all with what each may be, `rules` what one demands of
+another, and `paths` what paths mean.
 """
 
 import reprlib
@@ -10,10 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.fields import FIELDS, METHOD_NAMES
+from cachefl_jax.config.paths import NAMES, PATHS, located
+from cachefl_jax.config.rules import check_relations, lookup
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import FIELDS, METHOD_NAMES
-from cachefl_jax.paths import NAMES, PATHS, located
-from cachefl_jax.rules import check_relations, lookup
 
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
 # FedAvg adds the mean change as it is. FedAdam's beta1 is its paper's (arXiv 2003.00295), which tunes the learning rate
@@ -25,7 +25,7 @@ SERVER_DEFAULTS = {
 
 
 def default() -> ConfigDict:
-    """The config of the embedded digits, before tuning: every field of `cachefl_jax.fields` at its default."""
+    """The config of the embedded digits, before tuning: every field of `cachefl_jax.config.fields` at its default."""
     nested: dict[str, Any] = {}
     for field in FIELDS:
         *groups, name = field.name.split(".")

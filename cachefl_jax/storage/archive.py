@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.files import LARGEST_RATIO, check_room
+from cachefl_jax.storage.files import LARGEST_RATIO, check_room
 
 SUFFIX = ".npy"
 LARGEST_HEADER = 10_000  # bytes, NumPy's own limit: longer ones may take the parser down

@@ -10,9 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, fits
+from cachefl_jax.config.fields import FIELDS, STRATEGIES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import FIELDS, STRATEGIES
-from cachefl_jax.stored import (
+from cachefl_jax.storage.checked_json import (
     AGAIN,
     AMOUNT,
     COUNT,

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cachefl_jax.ranges import any_of, at_least, between, finite, one_of, or_own, three_splits, whatever, within
+from cachefl_jax.config.ranges import any_of, at_least, between, finite, one_of, or_own, three_splits, whatever, within
 
 SOURCES = ("digits", "feature_bank", "image_folder", "hub", "idx")
-SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parent / "data" / "suite").glob("*.json")))
+SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "data" / "suite").glob("*.json")))
 FOUND = ("natural", "given")  # partitions that bring their own number of clients
 STRATEGIES = ("scan", "chunk", "vmap", "dual")  # cachefl_jax.federation's
 METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")

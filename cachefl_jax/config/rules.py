@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.fields import FOUND
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import FOUND
 from cachefl_jax.templates import check_templates
 
 

@@ -1,7 +1,7 @@
 """JSON that a run or a sweep left in its folder, read back with every doubt raised before anything counts on it.
 
 A file may have been cut, edited by hand or written by something else. `read` checks that it is plain JSON;
-`check` holds each field against the kind that a table gives it. `cachefl_jax.run_files` has the tables.
+`check` holds each field against the kind that a table gives it. `cachefl_jax.storage.run_files` has the tables.
 """
 
 import json

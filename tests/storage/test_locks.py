@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from cachefl_jax.data.disk import locked
 from cachefl_jax.errors import UsageError
-from cachefl_jax.leftovers import HOST
-from cachefl_jax.locks import FOLDER_LOCK, folder_lock, holder
+from cachefl_jax.storage.disk import locked
+from cachefl_jax.storage.leftovers import HOST
+from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock, holder
 
 HOLD = """
 import pathlib, sys, time
-from cachefl_jax.data.disk import locked
-from cachefl_jax.locks import folder_lock
+from cachefl_jax.storage.disk import locked
+from cachefl_jax.storage.locks import folder_lock
 path = pathlib.Path(sys.argv[1])
 with folder_lock(path) if path.name == "run" else locked(path, None):
     print("held", flush=True)
@@ -79,7 +79,7 @@ def test_a_store_that_waits_says_so_and_one_that_does_not_is_told(tmp_path, caps
 
 
 def test_no_lock_is_made_by_hand():
-    package = pathlib.Path(__file__).parents[1]
+    package = pathlib.Path(__file__).parents[2]
     files = [file for part in ("cachefl_jax", "experiments") for file in (package / part).rglob("*.py")]
     assert files
     assert not [file for file in files if "fcntl" in file.read_text()]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.errors import UsageError
-from cachefl_jax.fields import FIELDS
 
 
 def listing(words: Sequence[str] = ()) -> str:

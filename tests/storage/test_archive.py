@@ -9,9 +9,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from cachefl_jax import archive, machine
-from cachefl_jax.archive import Archive, read_arrays
+from cachefl_jax import machine
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage import archive
+from cachefl_jax.storage.archive import Archive, read_arrays
 
 MATRIX = np.arange(60, dtype=np.float32).reshape(12, 5)
 

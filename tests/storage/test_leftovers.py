@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from cachefl_jax.files import write_whole
-from cachefl_jax.leftovers import UNTOUCHED, remove_leftovers, temporary_name
+from cachefl_jax.storage.files import write_whole
+from cachefl_jax.storage.leftovers import UNTOUCHED, remove_leftovers, temporary_name
 
 WRITE = """
 import pathlib, sys, time
-from cachefl_jax.files import write_whole
+from cachefl_jax.storage.files import write_whole
 def write(file):
     file.write(b"half")
     file.flush()

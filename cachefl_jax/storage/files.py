@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from cachefl_jax import machine
 from cachefl_jax.errors import UsageError
-from cachefl_jax.leftovers import at_work, temporary_name
+from cachefl_jax.storage.leftovers import at_work, temporary_name
 
 LARGEST_RATIO = 1032  # bytes that one of deflate (zip, gzip) can unpack to: a match of 258 in two bits
 

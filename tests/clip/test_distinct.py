@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cachefl_jax.distinct import check_texts, check_weights, equal_pairs
+from cachefl_jax.clip.distinct import check_texts, check_weights, equal_pairs
 from cachefl_jax.errors import UsageError
 
 

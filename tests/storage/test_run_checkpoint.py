@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.checkpoint import (
+from cachefl_jax.storage.checkpoint import (
     DamagedCheckpoint,
     digests_file,
     fault,

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from cachefl_jax.data.disk import file_digest
 from cachefl_jax.errors import UsageError, of_the_system
-from cachefl_jax.files import naming, write_json
-from cachefl_jax.leftovers import temporary_name
-from cachefl_jax.stored import TEXT, Fields, check, read
+from cachefl_jax.storage.checked_json import TEXT, Fields, check, read
+from cachefl_jax.storage.disk import file_digest
+from cachefl_jax.storage.files import naming, write_json
+from cachefl_jax.storage.leftovers import temporary_name
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, and more
 DAMAGED = ".damaged"  # ends the name of a checkpoint that was set aside

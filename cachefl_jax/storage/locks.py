@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from filelock import FileLock, SoftFileLock, Timeout
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.leftovers import HOST, alive
+from cachefl_jax.storage.leftovers import HOST, alive
 
 FOLDER_LOCK = ".lock"
 PATIENCE = 0.5  # seconds that a new holder may take to write its name

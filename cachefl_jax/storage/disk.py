@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.locks import give_back, take, wait_for
+from cachefl_jax.storage.locks import give_back, take, wait_for
 
 LOCK = ".lock"
 

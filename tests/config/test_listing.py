@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
+from cachefl_jax.config.fields import FIELDS
+from cachefl_jax.config.listing import listing, shown
 from cachefl_jax.errors import UsageError
-from cachefl_jax.field_listing import listing, shown
-from cachefl_jax.fields import FIELDS
 
 
 def test_every_field_is_listed_with_default_meaning_and_range():
