@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from cachefl_jax import interrupts
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError, refusal
-from cachefl_jax.storage.files import home
+from cachefl_jax.storage.home import home
 
 HELP = frozenset(("--help", "-help", "-h", "-?", "--helpfull", "--helpshort"))
 

@@ -14,7 +14,7 @@ from cachefl_jax import interrupts
 from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
-from cachefl_jax.storage.files import home
+from cachefl_jax.storage.home import COMPILED, home
 from experiments import peers
 from experiments.environment import device_count, settle
 
@@ -56,7 +56,7 @@ def use_devices(count: int) -> None:
     """
     settle()
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(home() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(home() / COMPILED))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     replace_damaged_entries()
     # Not jax.process_count(): it would start JAX, which then has its CPU devices.

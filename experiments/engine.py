@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, place
 from cachefl_jax.report.units import readable_seconds
-from cachefl_jax.storage.files import home, write_json
+from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.home import PLANS, home
 from experiments.build import Learner
 from experiments.devices import as_process_0_has_it
 from experiments.filling import Engine, compiled, fill
@@ -43,7 +44,7 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
     """
     plans = plans_of(config, learner)
     measures = len(plans) > 1 and worth_measuring(config, learner)
-    store = home() / "plans" / f"{fingerprint(config, learner, plans, measures)}.json"
+    store = home() / PLANS / f"{fingerprint(config, learner, plans, measures)}.json"
     began = known = None
     if jax.process_index() == 0:
         began = stored_run(file) if file.is_file() else None

@@ -18,17 +18,18 @@ from collections.abc import Sequence
 from absl import flags
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage.home import CHECKED, COMPILED, DIGESTS, FEATURES, FOLDERS, PARTIAL, PLANS, SYNTHETIC
 from experiments import command
 
 ACTIONS = ("list", "verify", "prune")
 MIB = 2**20
-CALLED = {  # the stores, and what lies in them
-    "features": "features",
-    "synthetic": "synthetic sets",
-    "compiled": "compiled programs",
-    "plans": "plans",
-    "checked": "verdicts on images",
-    "digests": "digests of checkpoints",
+CALLED = {  # what lies in each store
+    FEATURES: "features",
+    SYNTHETIC: "synthetic sets",
+    COMPILED: "compiled programs",
+    PLANS: "plans",
+    CHECKED: "verdicts on images",
+    DIGESTS: "digests of checkpoints",
 }
 
 
@@ -51,7 +52,7 @@ def act(action: str | None) -> None:
     """
     if action not in ACTIONS:
         raise UsageError("command line", action or "nothing to do", " | ".join(ACTIONS), "add one of them")
-    from cachefl_jax.data.home_entries import all_entries
+    from cachefl_jax.storage.home_entries import all_entries
 
     found = all_entries()
     if action == "list":
@@ -64,7 +65,7 @@ def act(action: str | None) -> None:
 
 def listed(found: Sequence) -> str:
     """Tables of the features, of the drawn sets, and of what each kind takes."""
-    features, drawn = ([entry for entry in found if entry.kind == kind] for kind in ("features", "synthetic"))
+    features, drawn = ([entry for entry in found if entry.kind == kind] for kind in FOLDERS)
     heading = ["features", "rows x D", "MiB", "encoder", "views", "made", "last used"]
     parts = [table([heading, *map(feature_row, features)])]
     if drawn:
@@ -119,7 +120,7 @@ def drawn_row(entry) -> list[str]:
 
 def title(entry) -> str:
     """What an entry is called."""
-    name = entry.folder.name.removeprefix(".").removesuffix(".partial")
+    name = entry.folder.name.removeprefix(".").removesuffix(PARTIAL)
     return str(entry.manifest.get("what", name)) + ("" if entry.whole else " (not finished)")
 
 
@@ -143,13 +144,13 @@ def verify(found: Sequence) -> None:
 
 def faults_of(entry) -> list[str]:
     """What is wrong with a whole entry of any kind."""
-    from cachefl_jax.data.feature_entries import faults
-    from cachefl_jax.data.home_entries import file_fault
+    from cachefl_jax.storage.entries import faults
+    from cachefl_jax.storage.home_entries import file_fault
     from cachefl_jax.synthesis.store import read
 
-    if entry.kind == "features":
+    if entry.kind == FEATURES:
         return faults(entry)
-    if entry.kind != "synthetic":
+    if entry.kind != SYNTHETIC:
         return [fault] if (fault := file_fault(entry)) else []
     try:
         read(entry.folder, entry.manifest.get("digest"))
@@ -160,8 +161,8 @@ def faults_of(entry) -> list[str]:
 
 def prune(found: Sequence) -> None:
     """Deletes what the flags name and what killed processes left, and says what that freed."""
-    from cachefl_jax.data.feature_entries import to_prune
-    from cachefl_jax.data.home_entries import remove_remains, throw_away
+    from cachefl_jax.storage.entries import to_prune
+    from cachefl_jax.storage.home_entries import remove_remains, throw_away
 
     days, gib, everything = (flags.FLAGS[name].value for name in ("older_than_days", "keep_gib", "all"))
     if days is None and gib is None and not everything:
@@ -171,7 +172,7 @@ def prune(found: Sequence) -> None:
     for entry in found if everything else to_prune(found, days, gib):
         gone = throw_away(entry)
         freed += entry.byte_count * gone
-        if entry.kind in ("features", "synthetic") or not gone:
+        if entry.kind in FOLDERS or not gone:
             name = f"{title(entry)}, {entry.byte_count / MIB:.1f} MiB, {entry.folder}"
             print(f"deleted {name}" if gone else f"kept, a run is computing it: {name}")
         else:  # of small files only their number

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax import costs
-from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, share_right
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
 from experiments.baselines import cache_init, result, round_flops, zero_shot

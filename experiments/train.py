@@ -13,11 +13,11 @@ from tqdm import tqdm
 from cachefl_jax import costs, interrupts
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
-from cachefl_jax.data.home_entries import tidy_stores
 from cachefl_jax.federation import ServerState, place
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
 from cachefl_jax.storage.checkpoint import open_checkpoints
+from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
 from experiments.baselines import Surroundings, compare, result, round_flops, untuned_scores

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from cachefl_jax.clip.checkpoint import counted_files
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import home, write_json
+from cachefl_jax.storage.files import file_digest, write_json
+from cachefl_jax.storage.home import DIGESTS, home
 
 SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
 
@@ -32,7 +33,7 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
     """
     paths = counted_files(directory)
     place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    memory = (root or home()) / "digests" / f"{place}.json"
+    memory = (root or home()) / DIGESTS / f"{place}.json"
     remembered, now, digest = read_memory(memory), {}, hashlib.sha256()
     # The bar waits two seconds: a pocket's weights need no bar, a large model's do.
     for path in tqdm(paths, desc="hashing the checkpoint", leave=False, disable=None, delay=2):
@@ -63,5 +64,4 @@ def file_line(path: pathlib.Path, before: dict | None) -> dict:
     line = {"size": stat.st_size, "time": max(stat.st_mtime_ns, stat.st_ctime_ns), "inode": stat.st_ino}
     if isinstance(before, dict) and before.get("sha256") and {**before, **line} == before:
         return before
-    with path.open("rb") as file:
-        return {**line, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {**line, "sha256": file_digest(path)}

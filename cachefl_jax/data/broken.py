@@ -11,8 +11,8 @@ from cachefl_jax.data.formats import LIMIT
 from cachefl_jax.data.images import LabelledImages, listing, select
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
-from cachefl_jax.storage.disk import locked, writing
-from cachefl_jax.storage.files import home, write_json
+from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.home import CHECKED, home, locked, writing
 
 BLOCK = 64  # images a thread decodes at a time
 
@@ -71,7 +71,7 @@ def leaves_too_few(labels: np.ndarray, faults: dict[int, str], what: str) -> boo
 
 def find_broken(split: LabelledImages, what: str) -> dict[int, str]:
     """What is wrong with which row, from the store's verdict or by decoding all."""
-    path = home() / "checked" / f"{split.fingerprint}.json"
+    path = home() / CHECKED / f"{split.fingerprint}.json"
     if read_verdict(path, len(split.labels)) == {}:  # nothing is written then: the store may be one that others filled
         return {}
     with locked(path, f"{what}: another run looks through these images; waiting for it"):

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.storage.disk import sync, write_all, writing
+from cachefl_jax.storage.files import sync, write_all
+from cachefl_jax.storage.home import writing
 
-FEATURES, PROGRESS = "features.npy", "progress.jsonl"
+ARRAY, PROGRESS = "features.npy", "progress.jsonl"
 
 
 class Progress(NamedTuple):
@@ -50,7 +51,7 @@ def write_blocks(
         print(f"{what}: going on at row {state.rows} of {rows}", file=sys.stderr, flush=True)
     with contextlib.ExitStack() as files:
         with writing(folder):
-            file = files.enter_context(opened(folder / FEATURES, state.end))
+            file = files.enter_context(opened(folder / ARRAY, state.end))
             progress = files.enter_context(opened(folder / PROGRESS, state.noted))
         if state.rows < rows:
             with finishing(), contextlib.closing(blocks(state.rows)) as coming:
@@ -97,7 +98,7 @@ def read_progress(folder: pathlib.Path, leading: tuple[int, ...]) -> Progress:
     state = Progress(0, 0, 0, hashlib.sha256())
     try:
         lines = (folder / PROGRESS).read_bytes().splitlines(keepends=True)
-        file = (folder / FEATURES).open("rb")
+        file = (folder / ARRAY).open("rb")
     except OSError:
         return state
     digest = hashlib.sha256()

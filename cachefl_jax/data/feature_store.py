@@ -19,15 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.feature_blocks import FEATURES, PROGRESS, write_blocks
+from cachefl_jax.data.feature_blocks import ARRAY, PROGRESS, write_blocks
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.disk import file_digest, locked, sync, sync_folder, writing
-from cachefl_jax.storage.files import home, write_json
+from cachefl_jax.storage.files import file_digest, sync, sync_folder, write_json
+from cachefl_jax.storage.home import FEATURES, MANIFEST, PARTIAL, home, locked, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 
 VERSION = 1  # of the code that computes features: raise it when the same inputs come to give other numbers
-FOLDER, MANIFEST = "features", "manifest.json"
-PARTIAL = ".partial"  # ends the name of a folder that is not whole yet
 
 
 class Record(NamedTuple):
@@ -68,12 +66,12 @@ def obtain(
 
     def fill(aside: pathlib.Path) -> dict:
         width, checksum = write_blocks(aside, leading, blocks, what)
-        return {"arrays": {FEATURES: {"shape": [*leading, width], "sha256": checksum}}}
+        return {"arrays": {ARRAY: {"shape": [*leading, width], "sha256": checksum}}}
 
     folder, manifest = entry(made_of, fill, what, about, root)
-    features = open_array(folder, FEATURES, manifest)
+    features = open_array(folder, ARRAY, manifest)
     if features.shape[:-1] != tuple(leading):
-        raise damaged(folder / FEATURES, f"shape {features.shape}", f"{leading} and D, what was asked for")
+        raise damaged(folder / ARRAY, f"shape {features.shape}", f"{leading} and D, what was asked for")
     return features
 
 
@@ -123,7 +121,7 @@ def entry(
 ) -> tuple[pathlib.Path, dict]:
     """The folder of an entry and its manifest; `fill` is asked to write what is missing."""
     digest = digest_of(made_of)
-    folder = (root or home()) / FOLDER / digest[:16]
+    folder = (root or home()) / FEATURES / digest[:16]
     if not folder.is_dir():  # it appears by being renamed, so it is whole
         make(folder, {"digest": digest, "what": what, "made_of": made_of, "about": about or {}}, fill)
     return folder, read_manifest(folder, digest)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cachefl_jax.data.images import LabelledImages, fingerprint_of
+from cachefl_jax.storage.files import file_digest
 
 
 def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
@@ -47,10 +48,7 @@ def byte_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
 
 
 def digest_of(images, row: int) -> str:
-    if not images.files:
-        return hashlib.sha256(images.encoded(row)).hexdigest()
-    with open(images.name(row), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(images.name(row)) if images.files else hashlib.sha256(images.encoded(row)).hexdigest()
 
 
 def pixel_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:

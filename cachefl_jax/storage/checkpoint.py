@@ -17,8 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cachefl_jax.errors import UsageError, of_the_system
 from cachefl_jax.storage.checked_json import TEXT, Fields, check, read
-from cachefl_jax.storage.disk import file_digest
-from cachefl_jax.storage.files import naming, write_json
+from cachefl_jax.storage.files import file_digest, naming, write_json
 from cachefl_jax.storage.leftovers import temporary_name
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, and more

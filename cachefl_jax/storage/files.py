@@ -1,6 +1,8 @@
 """Files that appear whole or not at all, and whether there is room for what they hold."""
 
 import contextlib
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -17,11 +19,6 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.leftovers import at_work, temporary_name
 
 LARGEST_RATIO = 1032  # bytes that one of deflate (zip, gzip) can unpack to: a match of 258 in two bits
-
-
-def home() -> pathlib.Path:
-    """The user's store of what runs share: $CACHEFL_HOME or ~/.cache/cachefl_jax."""
-    return pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
 
 
 @contextlib.contextmanager
@@ -46,14 +43,41 @@ def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None
     try:
         with naming(path), aside.open("xb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
     finally:
         at_work.discard(aside.name)
+
+
+def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
+    """Hands every byte to the system, which keeps it even if this process is killed; `file` is without a buffer."""
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[file.write(left) :]
+
+
+def sync(file: BinaryIO) -> None:
+    """Makes what was written last, even if the machine stops."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Makes a renaming last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_digest(path: pathlib.Path | str) -> str:
+    """The sha256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: pathlib.Path, value: object) -> None:

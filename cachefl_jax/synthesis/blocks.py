@@ -9,8 +9,8 @@ import numpy as np
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.archive import read_arrays
-from cachefl_jax.storage.disk import writing
 from cachefl_jax.storage.files import write_arrays
+from cachefl_jax.storage.home import writing
 from cachefl_jax.synthesis.generator import BATCH, Block
 
 NAME = "block-{}.npz"

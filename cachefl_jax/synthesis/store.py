@@ -20,20 +20,19 @@ from typing import NamedTuple
 import numpy as np
 
 from cachefl_jax.data.blank import one_colour
-from cachefl_jax.data.feature_store import PARTIAL
 from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.storage.archive import read_arrays
-from cachefl_jax.storage.disk import locked, sync_folder, writing
-from cachefl_jax.storage.files import home, write_arrays, write_json
+from cachefl_jax.storage.files import sync_folder, write_arrays, write_json
+from cachefl_jax.storage.home import MANIFEST, PARTIAL, SYNTHETIC, home, locked, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
 from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
 from cachefl_jax.synthesis.pipeline import find_pipeline, weights_digest
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
 
-FOLDER, IMAGES, MANIFEST = "synthetic", "images.npz", "manifest.json"
+IMAGES = "images.npz"
 OLDER = re.compile(r"\.[0-9a-f]{32}")
 
 
@@ -90,7 +89,7 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     """
     weights = weights_digest(find_pipeline(request.pipeline))
     digest = request_digest(request, weights)
-    folder = (root or home()) / FOLDER / digest[:16]
+    folder = (root or home()) / SYNTHETIC / digest[:16]
     if not folder.is_dir():  # it appears by being renamed, so it is whole
         make(request, weights, digest, folder)
     return read(folder, digest)

@@ -12,7 +12,7 @@ from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import home
+from cachefl_jax.storage.home import home
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from cachefl_jax.data import feature_blocks
-from cachefl_jax.data.feature_store import MANIFEST, Record, digest_of, obtain, obtain_record
+from cachefl_jax.data.feature_store import Record, digest_of, obtain, obtain_record
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage.home import MANIFEST
 from cachefl_jax.storage.leftovers import HOST
 
 ROWS, WIDTH, BATCH = 50, 6, 8

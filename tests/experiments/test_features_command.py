@@ -11,10 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from cachefl_jax.data.feature_entries import delete, entries, faults, to_prune
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
-from cachefl_jax.data.home_entries import KINDS
-from cachefl_jax.storage.disk import locked
+from cachefl_jax.storage.entries import delete, entries, faults, to_prune
+from cachefl_jax.storage.home import locked
+from cachefl_jax.storage.home_entries import KINDS
 from cachefl_jax.storage.leftovers import HOST
 from cachefl_jax.synthesis import generator, request_of
 from cachefl_jax.synthesis import obtain as draw_set

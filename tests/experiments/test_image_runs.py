@@ -19,11 +19,11 @@ import cachefl_jax.clip
 from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.data import folder as folders
 from cachefl_jax.data.bank import Split
-from cachefl_jax.data.feature_entries import entries, faults
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan
 from cachefl_jax.federation.run import train_rounds
+from cachefl_jax.storage.entries import entries, faults
 from experiments import sweep_points, train
 from experiments.build import build
 from experiments.evaluate import evaluate

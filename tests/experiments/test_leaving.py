@@ -97,7 +97,7 @@ def test_encoding_leaves_between_its_blocks_and_goes_on_there(tmp_path, signals)
     signals.number = None
     feature_blocks.write_blocks(tmp_path, (6,), blocks, "features")
     assert asked_from == [0, 4]
-    assert np.load(tmp_path / feature_blocks.FEATURES)[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
+    assert np.load(tmp_path / feature_blocks.ARRAY)[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
 
 
 def test_drawing_leaves_between_its_blocks_and_goes_on_there(tmp_path, signals, monkeypatch):

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.disk import locked
+from cachefl_jax.storage.home import locked
 from cachefl_jax.storage.leftovers import HOST
 from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock, holder
 
 HOLD = """
 import pathlib, sys, time
-from cachefl_jax.storage.disk import locked
+from cachefl_jax.storage.home import locked
 from cachefl_jax.storage.locks import folder_lock
 path = pathlib.Path(sys.argv[1])
 with folder_lock(path) if path.name == "run" else locked(path, None):

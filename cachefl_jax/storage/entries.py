@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cachefl_jax.data.feature_store import FOLDER, MANIFEST, PARTIAL
-from cachefl_jax.storage.disk import LOCK, file_digest, locked, writing
-from cachefl_jax.storage.files import home
+from cachefl_jax.storage.files import file_digest
+from cachefl_jax.storage.home import FEATURES, LOCK, MANIFEST, PARTIAL, home, locked, writing
 
 DAY, GIB = 24 * 3600, 2**30
 
@@ -24,10 +23,10 @@ class Entry(NamedTuple):
     byte_count: int
     used: float  # seconds since 1970
     whole: bool  # otherwise what a run left that was stopped, or is at work on
-    kind: str = FOLDER  # the store's name
+    kind: str = FEATURES  # the store's name
 
 
-def entries(root: pathlib.Path | None = None, kind: str = FOLDER) -> list[Entry]:
+def entries(root: pathlib.Path | None = None, kind: str = FEATURES) -> list[Entry]:
     """All entries and leftovers of a store whose entries are folders, the last used first."""
     folder = (root or home()) / kind
     found = [read_entry(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
@@ -115,7 +114,7 @@ def delete(entry: Entry) -> bool:
     return True
 
 
-def remove_locks(root: pathlib.Path | None = None, kind: str = FOLDER) -> None:
+def remove_locks(root: pathlib.Path | None = None, kind: str = FEATURES) -> None:
     """Removes locks of runs that were killed and left nothing else."""
     for path in ((root or home()) / kind).glob(f".*{LOCK}"):
         with locked(path.with_name(path.name.removeprefix(".").removesuffix(LOCK)), None):

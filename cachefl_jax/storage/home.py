@@ -1,18 +1,26 @@
-"""Writing into the user's store: refusals in one line, one writer at a time, and what is written stays written."""
+"""The user's own store, CACHEFL_HOME, which all runs share: where it lies, and one writer at a time for each entry."""
 
 import contextlib
-import hashlib
-import io
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.locks import give_back, take, wait_for
 
 LOCK = ".lock"
+# The stores, a folder each. An entry is a folder with a manifest in the first two, and a small file in the others.
+FEATURES, SYNTHETIC = "features", "synthetic"
+COMPILED, PLANS, CHECKED, DIGESTS = "compiled", "plans", "checked", "digests"
+FOLDERS, FILES = (FEATURES, SYNTHETIC), (COMPILED, PLANS, CHECKED, DIGESTS)
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"  # ends the name of an entry's folder that is not whole yet
+
+
+def home() -> pathlib.Path:
+    """$CACHEFL_HOME or ~/.cache/cachefl_jax."""
+    return pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
 
 
 @contextlib.contextmanager
@@ -21,35 +29,9 @@ def writing(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        wanted = "a folder that can be written, with room for the features"
+        wanted = "a folder that can be written, with room for what is kept there"
         mend = "make room, or set CACHEFL_HOME to such a folder; what is there already is kept"
         raise UsageError("CACHEFL_HOME", f"{folder} ({error.strerror or error})", wanted, mend) from error
-
-
-def sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: pathlib.Path) -> None:
-    """Makes a renaming last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def file_digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
-    """Hands every byte to the system, which keeps it even if this process is killed; `file` is without a buffer."""
-    left = memoryview(data).cast("B")
-    while left:
-        left = left[file.write(left) :]
 
 
 @contextlib.contextmanager

@@ -12,16 +12,11 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from cachefl_jax.data.feature_entries import Entry, delete, entries, in_order, remove_locks
-from cachefl_jax.data.feature_store import FOLDER as FEATURES
-from cachefl_jax.data.feature_store import PARTIAL
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.disk import locked, writing
-from cachefl_jax.storage.files import home
+from cachefl_jax.storage.entries import Entry, delete, entries, in_order, remove_locks
+from cachefl_jax.storage.home import COMPILED, FILES, FOLDERS, PARTIAL, home, locked, writing
 from cachefl_jax.storage.leftovers import UNTOUCHED, remove_leftovers
 
-SYNTHETIC, COMPILED = "synthetic", "compiled"
-FOLDERS, FILES = (FEATURES, SYNTHETIC), (COMPILED, "plans", "checked", "digests")
 KINDS = (*FOLDERS, *FILES)
 GOING = re.compile(r"\..+\.[0-9a-f]{32}")  # a folder that is being deleted, or that older versions drew into
 HALF = re.compile(r"\..+\.[a-z0-9_]{8}")  # a file that older versions were writing
