@@ -31,16 +31,17 @@ class Surroundings(NamedTuple):
 
 def compare(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict[str, dict]:
     """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it;
-    those of fewer rounds are trained again."""
+    those that were trained for fewer rounds, if only for none, are trained again."""
     workdir = run.workdir
-    results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
-    results = {name: row for name, row in results.items() if row.get("rounds") in (0, config.rounds)}
-    runners = {
-        "zero_shot": zero_shot,
-        "cache_init": cache_init,
+    untrained = {"zero_shot": zero_shot, "cache_init": cache_init}
+    trained = {
         "local_only": functools.partial(local_only, run=run),
         "centralized": functools.partial(centralized, run=run),
     }
+    runners = untrained | trained
+    rounds = dict.fromkeys(untrained, 0) | dict.fromkeys(trained, config.rounds)
+    results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
+    results = {name: row for name, row in results.items() if name in runners and row.get("rounds") == rounds[name]}
     for name in config.methods:
         if name in runners and name not in results:
             results[name] = runners[name](config, inputs, learner)

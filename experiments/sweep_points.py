@@ -24,7 +24,15 @@ from experiments.devices import use_devices
 from experiments.notes import tell
 from experiments.prepare import Inputs, counted, prepare
 from experiments.shared import Shared
-from experiments.sweep_folder import claim, left_of, refuse_other_data, write_lines
+from experiments.sweep_folder import (
+    check_done,
+    claim,
+    files_of_sources,
+    left_of,
+    refuse_other_data,
+    source_of,
+    write_lines,
+)
 from experiments.sweep_groups import Prepared, digest, make_groups, run_group
 from experiments.workdir import Workdir, resolved
 
@@ -35,7 +43,7 @@ def run_points(
     """Runs what results.jsonl does not hold yet; returns all lines, in the points' order.
 
     Raises:
-        UsageError: the folder holds another sweep, or a config asks for what is not there.
+        UsageError: the folder holds another sweep or one on other data, or a config asks for what is not there.
     """
     lines = claim(workdir, configs)
     for config in configs:
@@ -44,6 +52,7 @@ def run_points(
     for config in configs:
         use_devices(config.engine.devices)
     if not left_of(lines, configs):
+        check_done(workdir, lines, configs)
         return [lines[number] for number in sorted(lines)]
     Workdir(workdir).refuse_read_only()
     with folder_lock(workdir):
@@ -59,6 +68,7 @@ def run_left(
     lines = claim(workdir, configs)  # once more: another sweep may just have left
     left = left_of(lines, configs)
     refuse_other_data(workdir, lines, configs)
+    files = files_of_sources([configs[number] for number in left])  # before they are read, as a run does
     points = prepared_points(configs, left)
     groups = make_groups(points, side_by_side)
     tell(dict.fromkeys(note for point in points for note in point.inputs.told))
@@ -70,6 +80,7 @@ def run_left(
                     told = line(point, jax.tree.map(lambda leaf, at=number: leaf[at], outcome), seconds / len(batch))
                     changes = overrides[point.number]
                     told |= {"overrides": changes, "command": again(point, group.plan, changes, workdir, given)}
+                    told["files"] = files[source_of(configs[point.number])]
                     lines[point.number] = told
                 bar.update(len(batch))
                 write_lines(workdir / "results.jsonl", lines)

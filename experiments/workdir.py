@@ -81,8 +81,10 @@ class Workdir:
 
     def finished(self, config: ConfigDict) -> bool:
         """Whether all that a run of this config leaves is there; the folder is known to be that run's."""
-        whole = self.summary.is_file() and self.report.is_file() and self.config.is_file()
-        return whole and self.stored_config().rounds == config.rounds
+        left = [self.config, self.partition, self.partition_card, self.cache_init, self.summary, self.report]
+        if "cachefl" in config.methods:
+            left += [self.cache, self.metrics]
+        return all(path.is_file() for path in left) and self.stored_config().rounds == config.rounds
 
     def refuse_other_data(self, parts: dict[str, str]) -> None:
         """Stops where the folder's run was made of other data than `parts` (`made_of`), or dealt them out otherwise.
@@ -111,10 +113,8 @@ class Workdir:
             return
         before, now = read_inputs(self.inputs)["files"], files_of(config)
         gone = sorted(before.keys() - now.keys())
-        if gone:
-            told = "is not there any more: whether the data are the same was not checked"
-            print(f"{self.path}: what {' and '.join(gone)} names {told}", file=sys.stderr)
-        elif before != now:
+        tell_gone(self.path, gone)
+        if not gone and before != now:
             from experiments.prepare import parts_of  # brings what a look at times can do without
 
             self.refuse_other_data(parts_of(config))
@@ -183,6 +183,13 @@ class Workdir:
         }
         if self.writes:
             write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
+
+
+def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:
+    """Says of which fields' files nobody knows whether they would be the same."""
+    if fields:
+        told = "is not there any more: whether the data are the same was not checked"
+        print(f"{folder}: what {' and '.join(fields)} names {told}", file=sys.stderr)
 
 
 def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> None:

@@ -208,6 +208,28 @@ def test_more_rounds_go_on_and_end_as_if_it_had_had_them_from_the_start(bank, co
         train_and_evaluate(few, tmp_path / "more")
 
 
+def test_baselines_of_a_run_that_began_with_no_rounds_are_trained_when_it_gets_some(bank, tmp_path):
+    changes = {"methods": ("zero_shot", "cache_init", "local_only", "centralized", "cachefl"), "eval_every": 2}
+    changes |= {"local.learning_rate": 0.3}
+    once = train_and_evaluate(config_for(bank, rounds=2, **changes), tmp_path / "once")
+    untrained = train_and_evaluate(config_for(bank, rounds=0, **changes), tmp_path / "run")
+    train_and_evaluate(config_for(bank, rounds=2, **changes), tmp_path / "run")
+    accuracies = [
+        summary["methods"]["local_only"][f"test_accuracy{end}"]
+        for summary in (once, untrained)
+        for end in ("_min", "_max")
+    ]
+    assert accuracies[:2] != accuracies[2:]  # or the test could tell nothing
+    assert_same_end(tmp_path / "run", tmp_path / "once")
+
+
+@pytest.mark.parametrize("name", ["cache.safetensors", "cache_init.safetensors", "metrics.jsonl", "partition.npz"])
+def test_a_finished_run_that_lost_a_file_is_not_done_until_it_has_it_again(bank, copied, finished, name):
+    (copied / name).unlink()
+    assert "already done" not in told_by(config_for(bank), copied)
+    assert_same_end(copied, finished)
+
+
 # Other data.
 
 

@@ -125,6 +125,41 @@ def test_a_sweep_without_validation_rows_is_refused_before_it_trains(make_bank, 
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_finished_sweep_is_not_done_on_other_data(make_bank, tmp_path, capsys):
+    base = feature_bank.get_config()
+    bank = make_bank()
+    base.data.path, base.partition.clients, base.rounds, base.engine.devices = str(bank), 3, 0, 1
+    overrides = [{"cache.alpha": 1.0}, {"cache.alpha": 3.0}]
+    arguments = list(configs(base, overrides)), overrides, tmp_path / "sweep", [], False
+    lines = run_points(*arguments)
+    with np.load(bank) as arrays:
+        same = dict(arrays)
+    np.savez(bank, **same)
+    assert run_points(*arguments) == lines  # other times, the same content
+    np.savez(bank, **same | {"test_features": same["test_features"][::-1]})
+    with pytest.raises(UsageError, match=r"--workdir: got .*sweep with a run on other data \(test rows \w+, now \w+\)"):
+        run_points(*arguments)
+    bank.unlink()
+    assert run_points(*arguments) == lines
+    assert "what data.path names is not there any more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [2, 1])
+def test_a_given_partition_counts_as_data_whichever_point_names_it(make_bank, tmp_path, left):
+    base, given = feature_bank.get_config(), tmp_path / "given.npz"
+    base.data.path, base.partition.clients, base.rounds, base.engine.devices = str(make_bank()), 2, 0, 1
+    np.savez(given, offsets=[0, 30, 60], indices=np.arange(60))
+    overrides = [{"cache.alpha": 1.0}, {"partition.name": "given", "partition.path": str(given)}]
+    arguments = list(configs(base, overrides)), overrides, tmp_path / "sweep", [], False
+    run_points(*arguments)
+    results = tmp_path / "sweep" / "results.jsonl"
+    if left == 1:  # the first point is to be made again
+        results.write_text(results.read_text().splitlines(keepends=True)[1])
+    np.savez(given, offsets=[0, 20, 60], indices=np.arange(60))
+    with pytest.raises(UsageError, match=r"with a run on other data \(partition \w+, now \w+\)"):
+        run_points(*arguments)
+
+
 def test_one_sweep_at_a_time_and_on_the_data_it_began_with(make_bank, tmp_path):
     base = feature_bank.get_config()
     bank = make_bank()
