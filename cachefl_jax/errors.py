@@ -3,7 +3,8 @@
 import errno
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 ROOM, RIGHTS = "a place with room for what is written", "a place that may be written"
 MAKE_ROOM, ALLOW = "make room, and the same command goes on", "make it so, or name another place"
@@ -43,6 +44,13 @@ class UsageError(ValueError):
         line = f"{field}: got {text}; allowed: {allowed}; mend: {mend}"
         # Names of files come into it, and may hold what would steer a terminal.
         super().__init__("".join(each if each.isprintable() else "?" for each in " ".join(line.split())))
+
+
+def listing(names: Iterable[object], shown: int = 3) -> str:
+    """The first few names, and how many more there are; what is no text in one becomes a replacement character."""
+    texts = [re.sub(r"[\ud800-\udfff]", "\ufffd", str(name)) for name in names]
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more
 
 
 def refusal(error: OSError, places: Mapping[str, Sequence[str]]) -> UsageError | None:

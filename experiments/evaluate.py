@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from experiments import command
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
     Raises:
         UsageError: they are of others.
     """
-    from cachefl_jax.data.images import listing
 
     if known != class_names:
         mend = "name data of the same classes in the same order"

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.archive import read_arrays
-from cachefl_jax.storage.files import read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.storage.files import json_if_whole, read_json, write_arrays, write_json, write_tensors, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -80,3 +80,13 @@ def test_sorted_tensors_are_still_safetensors(tmp_path):
     write_tensors(tmp_path / "file", tensors, {"note": 'with "quotes" and ü'})
     back = load_file(tmp_path / "file")
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_can_be_made_again_counts_as_missing_where_it_is_damaged(tmp_path, content):
+    path = tmp_path / "value.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert json_if_whole(path) is None
+    write_json(path, {"x": [1]})
+    assert json_if_whole(path) == {"x": [1]}

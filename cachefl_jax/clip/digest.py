@@ -6,7 +6,6 @@ within two seconds of being hashed is hashed again the next time, as its time ma
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import time
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from cachefl_jax.clip.checkpoint import counted_files
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import file_digest, write_json
+from cachefl_jax.storage.files import file_digest, json_if_whole, write_json
 from cachefl_jax.storage.home import DIGESTS, home
 
 SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
@@ -51,10 +50,7 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
 
 
 def read_memory(memory: pathlib.Path) -> dict:
-    try:
-        lines = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        return {}
+    lines = json_if_whole(memory)
     return lines if isinstance(lines, dict) else {}
 
 

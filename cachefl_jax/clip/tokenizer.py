@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cachefl_jax.clip.checkpoint import FIELD, read_fields
-from cachefl_jax.data.images import listing
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.foreign_code import refuse_code
 
 CLASSES = ("CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")

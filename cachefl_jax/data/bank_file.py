@@ -15,7 +15,7 @@ import numpy as np
 from cachefl_jax.aligned import empty
 from cachefl_jax.data.bank import FeatureBank, Split, normalise
 from cachefl_jax.data.bank_texts import FIELD, given_names, read_metadata, refuse
-from cachefl_jax.data.images import listing
+from cachefl_jax.errors import listing
 from cachefl_jax.storage.archive import Archive
 from cachefl_jax.storage.files import check_room
 
@@ -61,7 +61,7 @@ def check_shapes(archive: Archive, names: list[str]) -> None:
     path, room = archive.path, 0
     first, widths = names[0], []
     for name in [*names, *(["text_features"] if "text_features" in archive.names else [])]:
-        need(archive, name)
+        archive.need(name)
         header = archive.header(name)
         kinds = [np.dtype(kind) for kind in ("f2", "f4", "f8")]
         if len(header.shape) != 2 or not header.size or header.dtype.newbyteorder("=") not in kinds:
@@ -78,7 +78,7 @@ def check_shapes(archive: Archive, names: list[str]) -> None:
 def read_labels(archive: Archive, prefix: str) -> np.ndarray:
     """The labels of a split, [n], as they are: a cast could make others of them."""
     name, path = f"{prefix}_labels", archive.path
-    need(archive, name)
+    archive.need(name)
     header, rows = archive.header(name), archive.header(f"{prefix}_features").shape[0]
     if len(header.shape) != 1 or header.dtype.kind not in "iu":
         found = f"shape {header.shape} of {header.dtype}"
@@ -146,11 +146,3 @@ def check_labels(path: pathlib.Path, labels: Mapping[str, np.ndarray], names: tu
         found = f"no rows of {listing(f'{label} ({names[label]})' for label in lacking)}"
         allowed = "one or more of every class: they become the cache's keys"
         refuse(path, "synthetic_labels", found, allowed, "add some, or take these classes out of the bank")
-
-
-def need(archive: Archive, name: str) -> None:
-    """Refuses a bank without the array."""
-    if name not in archive.names:
-        found = listing(sorted(archive.names), 12) or "nothing"
-        allowed = f"an array of that name (the file has {found})"
-        refuse(archive.path, name, "no such array", allowed, "add it with numpy.savez")

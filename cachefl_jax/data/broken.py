@@ -1,17 +1,16 @@
 """Broken images: found before anything is encoded, once for each set of images."""
 
 import concurrent.futures
-import json
 import pathlib
 
 import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.data.formats import LIMIT
-from cachefl_jax.data.images import LabelledImages, listing, select
-from cachefl_jax.errors import UsageError
+from cachefl_jax.data.images import LabelledImages, select
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.machine import cores
-from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.files import json_if_whole, write_json
 from cachefl_jax.storage.home import CHECKED, home, locked, writing
 
 BLOCK = 64  # images a thread decodes at a time
@@ -87,9 +86,9 @@ def find_broken(split: LabelledImages, what: str) -> dict[int, str]:
 def read_verdict(path: pathlib.Path, count: int) -> dict[int, str] | None:
     """What was found before for `count` images; None where there is no such verdict or it cannot be read."""
     try:
-        verdict = json.loads(path.read_text())
+        verdict = json_if_whole(path)
         faults = {int(row): str(why) for row, why in verdict["broken"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     sound = verdict.get("images") == count and all(0 <= row < count for row in faults)
     return faults if sound else None

@@ -4,9 +4,8 @@ import collections
 import re
 from collections.abc import Collection, Sequence
 
-from cachefl_jax.data.images import listing
 from cachefl_jax.data.text import composed
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 FIELD = "data.class_names"
 

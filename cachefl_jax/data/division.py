@@ -3,10 +3,9 @@
 import pathlib
 from collections.abc import Sequence
 
-from cachefl_jax.data.images import listing
 from cachefl_jax.data.splits import FIELD, ROLES, check_found, is_no_class, only_one, read_split_name, role_of
 from cachefl_jax.data.tree import Folder
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 Names = dict[str, str | None]  # the folder's name of each role
 

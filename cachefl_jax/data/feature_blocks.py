@@ -107,7 +107,7 @@ def read_progress(folder: pathlib.Path, leading: tuple[int, ...]) -> Progress:
             try:
                 line = json.loads(text)
                 rows, width, end, checksum = (line[name] for name in ("rows", "width", "end", "sha256"))
-            except (ValueError, KeyError, TypeError):  # cut off
+            except (ValueError, KeyError, TypeError, RecursionError):  # cut off, or damaged
                 break
             if not text.endswith(b"\n") or end != len(header((*leading, width))) + 4 * rows * width:
                 break

@@ -167,7 +167,7 @@ def read_manifest(folder: pathlib.Path, digest: str) -> dict:
         manifest = json.loads(path.read_text())
         found = manifest["digest"]
         names = list(manifest["arrays"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}", "a whole manifest") from error
     if found != digest or any("/" in name for name in names):
         raise damaged(path, f"digest {found}", f"digest {digest}")

@@ -5,7 +5,6 @@ from typing import NoReturn
 
 import numpy as np
 
-from cachefl_jax.data.images import listing
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.archive import Archive
 from cachefl_jax.storage.files import check_room
@@ -34,9 +33,7 @@ def read_given(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def check_array(archive: Archive, name: str) -> None:
     """One row of whole numbers, by its header."""
-    if name not in archive.names:
-        found = listing(sorted(archive.names), 12) or "nothing"
-        refuse(archive.path, name, "no such array", f"an array of that name (the file has {found})", "add it")
+    archive.need(name)
     header = archive.header(name)
     if len(header.shape) != 1 or header.dtype.kind not in "iu":
         found = f"shape {header.shape} of {header.dtype}"

@@ -20,12 +20,11 @@ from cachefl_jax.data.images import (
     ImageSet,
     LabelledImages,
     fingerprint_of,
-    listing,
     read_image,
     select,
 )
 from cachefl_jax.data.splits import ROLES, find_splits
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 FIELD = "data.hub"
 

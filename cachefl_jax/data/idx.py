@@ -18,9 +18,9 @@ import numpy as np
 
 from cachefl_jax.data.classes import name_classes
 from cachefl_jax.data.folder import find_root
-from cachefl_jax.data.images import TEMPLATES, ImageSet, LabelledImages, fingerprint_of, listing
+from cachefl_jax.data.images import TEMPLATES, ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.splits import find_splits
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.storage.files import LARGEST_RATIO, check_room
 
 FIELD = "data.path"

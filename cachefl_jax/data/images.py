@@ -4,8 +4,7 @@ Axis letters: n rows, N classes, H W image.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -131,10 +130,3 @@ def fingerprint_of(*parts: str | np.ndarray) -> str:
         digest.update(f"{kind} {content.nbytes}\n".encode())
         digest.update(content)
     return digest.hexdigest()
-
-
-def listing(names: Iterable[object], shown: int = 3) -> str:
-    """The first few names, and how many more there are; what is no text in one becomes a replacement character."""
-    texts = [re.sub(r"[\ud800-\udfff]", "\ufffd", str(name)) for name in names]
-    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
-    return ", ".join(texts[:shown]) + more

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from cachefl_jax.data.classes import plain
 from cachefl_jax.data.division import find_division, role_in, unwrap
-from cachefl_jax.data.images import listing
 from cachefl_jax.data.site_names import called_as_sites
 from cachefl_jax.data.splits import ROLES, check_found, is_no_class
 from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 STRAY = 0.05  # the share of images beside the folders up to which the folders around these may still be sites
 

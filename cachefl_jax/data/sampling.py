@@ -5,7 +5,8 @@ Axis letters: n rows, N classes.
 
 import numpy as np
 
-from cachefl_jax.data.images import ImageSet, LabelledImages, listing, select
+from cachefl_jax.data.images import ImageSet, LabelledImages, select
+from cachefl_jax.errors import listing
 
 VALIDATION_SHOTS = 4  # of each class, CoOp's
 SPLIT_SEED = (0, 2)  # part of the data set, not of a run: all runs share one test set

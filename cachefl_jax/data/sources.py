@@ -6,10 +6,10 @@ from cachefl_jax.data import folder, hub, idx, suite
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
 from cachefl_jax.data.formats import limit_pixels
-from cachefl_jax.data.images import ImageSet, LabelledImages, listing
+from cachefl_jax.data.images import ImageSet, LabelledImages
 from cachefl_jax.data.sampling import hold_out, splits_of, take_image_shots
 from cachefl_jax.data.splits import ROLES
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 
 def digits(data) -> ImageSet:

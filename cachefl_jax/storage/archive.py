@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.storage.files import LARGEST_RATIO, check_room
 
 SUFFIX = ".npy"
@@ -74,6 +74,17 @@ class Archive:
 
     def __exit__(self, *_) -> None:
         self.file.close()
+
+    def need(self, name: str) -> None:
+        """Refuses a file without the array.
+
+        Raises:
+            UsageError: names the arrays that it has.
+        """
+        if name not in self.names:
+            allowed = f"an array of that name (the file has {listing(sorted(self.names), 12) or 'nothing'})"
+            mend = "add it with numpy.savez"
+            raise UsageError(f"{self.field}: {self.path}: {name}", "no such array", allowed, mend)
 
     def header(self, name: str) -> Header:
         """What the array is, by its header, once that is found to agree with the file.

@@ -1,7 +1,6 @@
 """What the stores in the user's CACHEFL_HOME hold: listed, checked byte by byte, and thrown away on demand."""
 
 import contextlib
-import json
 import pathlib
 import shutil
 import time
@@ -9,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cachefl_jax.storage.files import file_digest
+from cachefl_jax.storage.files import file_digest, json_if_whole
 from cachefl_jax.storage.home import FEATURES, LOCK, MANIFEST, PARTIAL, home, locked, writing
 
 DAY, GIB = 24 * 3600, 2**30
@@ -43,11 +42,11 @@ def read_entry(folder: pathlib.Path) -> Entry:
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # a run at work renames its files
             stats.append(path.stat())
+    manifest = json_if_whole(folder / MANIFEST)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        used = (folder / MANIFEST).stat().st_mtime
-    except (OSError, ValueError):
-        manifest, used = {}, folder.stat().st_mtime
+        used = (folder if manifest is None else folder / MANIFEST).stat().st_mtime
+    except OSError:  # gone meanwhile
+        used = folder.stat().st_mtime
     manifest = manifest if is_manifest(manifest) else {}
     whole = not folder.name.startswith(".")
     if not whole:

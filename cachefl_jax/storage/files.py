@@ -9,7 +9,7 @@ import pathlib
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors.numpy import save
@@ -97,6 +97,14 @@ def read_json(path: pathlib.Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:  # the last: brackets without end
         reason = f"{path} ({type(error).__name__})"
         raise UsageError("file", reason, "a readable JSON file", "name another folder, or run again") from error
+
+
+def json_if_whole(path: pathlib.Path) -> Any:
+    """What a JSON file holds, for what can be made again; None where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

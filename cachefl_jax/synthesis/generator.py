@@ -13,8 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.data.blank import one_colour
-from cachefl_jax.data.images import listing
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.synthesis.pipeline import check_lengths, find_pipeline, fitting_threads, load_pipeline, quiet
 
 BATCH = 16  # images drawn at once

@@ -20,11 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cachefl_jax.data.blank import one_colour
-from cachefl_jax.data.images import listing
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.storage.archive import read_arrays
-from cachefl_jax.storage.files import sync_folder, write_arrays, write_json
+from cachefl_jax.storage.files import json_if_whole, sync_folder, write_arrays, write_json
 from cachefl_jax.storage.home import MANIFEST, PARTIAL, SYNTHETIC, home, locked, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
@@ -119,11 +118,7 @@ def make(request: Request, weights: str, digest: str, folder: pathlib.Path) -> N
 def begin(aside: pathlib.Path, manifest: dict) -> None:
     """Makes the folder that a set is drawn into. Blocks that other versions of the packages drew are drawn again."""
     started = json.loads(json.dumps(manifest))  # as it is read back
-    try:
-        left = json.loads((aside / MANIFEST).read_text())
-    except (OSError, ValueError):
-        left = None
-    if left != started:
+    if json_if_whole(aside / MANIFEST) != started:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         write_json(aside / MANIFEST, manifest)

@@ -66,7 +66,9 @@ def test_a_file_written_just_now_is_hashed_again(copy, tmp_path, monkeypatch):
     assert len(names) == len(counted_files(copy))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model.safetensors": 3}', '{"model.safetensors": {"sha256": "0"}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "[" * 100_000, '{"model.safetensors": 3}', '{"model.safetensors": {"sha256": "0"}}']
+)
 def test_a_damaged_memory_is_no_memory(copy, tmp_path, text):
     first = weights_digest(copy, tmp_path / "a")
     place = hashlib.sha256(os.fsencode(copy.resolve())).hexdigest()[:16]

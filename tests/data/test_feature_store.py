@@ -196,7 +196,16 @@ def another_header(aside: pathlib.Path) -> int:
     return 0
 
 
-@pytest.mark.parametrize("harm", [torn_block, torn_line, lost_block, changed_block, no_progress, another_header])
+def nested_line(aside: pathlib.Path) -> int:
+    path = aside / "progress.jsonl"
+    path.write_text("[" * 100_000 + "\n")
+    return 0
+
+
+HARMS = [torn_block, torn_line, lost_block, changed_block, no_progress, another_header, nested_line]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_of_what_was_left_only_what_is_sound_is_kept(tmp_path, harm):
     with pytest.raises(KeyboardInterrupt):
         obtain(MADE_OF, (ROWS,), Source(24), "train", root=tmp_path)
@@ -315,6 +324,10 @@ def pickled(folder: pathlib.Path) -> None:
     np.save(folder / "features.npy", np.array([object()]))
 
 
+def nested_manifest(folder: pathlib.Path) -> None:
+    (folder / MANIFEST).write_text("[" * 100_000)
+
+
 def another_manifest(folder: pathlib.Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"digest": "f" * 64}))
@@ -331,6 +344,7 @@ def another_manifest(folder: pathlib.Path) -> None:
         (cut(MANIFEST), MANIFEST),
         (remove(MANIFEST), MANIFEST),
         (another_manifest, MANIFEST),
+        (nested_manifest, MANIFEST),
     ],
 )
 def test_a_damaged_entry_is_refused_by_name(tmp_path, harm, file):
