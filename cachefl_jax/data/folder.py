@@ -39,7 +39,8 @@ def load(
     """The images under data.path; validation and test are None where the folders have none.
 
     The fingerprint is of the files' paths, sizes, times of change and labels, and of the bytes of a few: so 60,000
-    files take a fraction of a second. Touching a file therefore changes it.
+    files take a fraction of a second, of which a run may choose some (`file_bytes.heed_bytes` reads those). Touching a
+    file therefore changes it.
 
     Args:
         data: the config's data group (path, layout, splits, split_file, class_names, group_column).

@@ -5,6 +5,7 @@ import functools
 from cachefl_jax.data import folder, hub, idx, suite
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
+from cachefl_jax.data.file_bytes import heed_bytes
 from cachefl_jax.data.formats import limit_pixels
 from cachefl_jax.data.images import ImageSet, LabelledImages
 from cachefl_jax.data.sampling import hold_out, splits_of, take_image_shots
@@ -53,7 +54,8 @@ def without_broken(source: ImageSet, config, **beside: LabelledImages) -> tuple[
         UsageError: images are broken, and data.broken is "stop" or nothing is left of a class; all splits are told.
     """
     names = splits_of(source)
-    sound = check_images(names | beside, config.data.broken)
+    every = {what: heed_bytes(split, what) for what, split in (names | beside).items()}
+    sound = check_images(every, config.data.broken)
     splits = {what: sound[what] for what in names}
     source = source._replace(**splits)
     check_source(source, field_of(config.data))
@@ -85,6 +87,7 @@ def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
             if what == "test":
                 raise UsageError(field_of(data), "no images in the test split", "one or more", "bring more images")
             del evaluated[what]  # of a few images there may be none to spare
+    evaluated = {what: heed_bytes(split, what) for what, split in evaluated.items()}
     sound = check_images(evaluated, data.broken)
     source = source._replace(**{"validation": None} | sound)
     notes = [note for split in sound.values() for note in split.notes]
