@@ -7,7 +7,6 @@ fields that do not change what is learnt tell no points apart.
 """
 
 import collections
-import statistics
 
 from ml_collections import ConfigDict
 
@@ -64,14 +63,12 @@ def values(config: ConfigDict, fields: list[str]) -> str:
 
 def table(points: dict[str, list[dict]]) -> str:
     """The points of one setting with their scores, best first, then those that diverged; empty if none has a score."""
-    scored, diverged = [], []
-    for point, runs in points.items():
-        scores = [row["methods"]["cachefl"]["validation_accuracy"] for row in runs]
-        if None not in scores:
-            scored.append((statistics.mean(scores), len(scores), point))
-        elif any(row.get("diverged") for row in runs):
-            diverged.append(f"{'diverged':>10s}  {len(runs):4d}  {point}")
-    if not scored and not diverged:
-        return ""
-    lines = [f"{score:10.4f}  {runs:4d}  {point}" for score, runs, point in sorted(scored, key=lambda row: -row[0])]
-    return "\n".join(["validation  runs  point", *lines, *diverged])
+    from cachefl_jax.report.sweep import ranked  # at the end of a sweep, which need not wait for matplotlib before
+
+    told = [
+        (f"{'diverged':>10s}" if point.validation is None else f"{point.validation:10.4f}", point)
+        for point in ranked(points)
+        if point.validation is not None or point.note
+    ]
+    lines = [f"{score}  {point.runs:4d}  {point.name}" for score, point in told]
+    return "\n".join(["validation  runs  point", *lines]) if lines else ""

@@ -3,8 +3,8 @@
     python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/digits [--config.a.b=v ...]
 
 --dry_run says what it will need and how it will be trained, and leaves the run's folder alone: what is drawn or encoded
-for it goes into the store. In several processes, which see the same
-folder: the same command with --coordinator=HOST:PORT --processes=P --process=I, or --coordinator=auto.
+for it goes into the store. In several processes, which see the same folder: the same command with
+--coordinator=HOST:PORT --processes=P --process=I, or --coordinator=auto.
 """
 
 import pathlib

@@ -31,13 +31,14 @@ from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_seconds
 from experiments.build import Learner, diverged
 from experiments.finished_clients import FinishedClients
+from experiments.pace import rounds_a_call
 
 PARAMS_BYTES = 2**28  # of params on the devices at a time
 PART_FLOPS = 4e11  # of a part over all its rounds: seconds of work, which a kill may lose
 LANES = {"cpu": 1, "other": 64}  # clients side by side on a device
-SECONDS_A_CALL = 1.0  # the progress bar's patience
 SECONDS_A_SAVE = 5.0  # between two of finished clients
 LONG = 30.0  # seconds from which on the time to come is told
+ENOUGH = 1.0  # seconds of training that tell how long the rest takes
 
 
 class Job(NamedTuple):
@@ -130,7 +131,7 @@ class Separate:
             params, finite = self.train(params, clients, np.int32(number), np.int32(count), self.job.problem)
             finite = np.asarray(finite)[clients != NOBODY]
             took = time.perf_counter() - began
-            number, pace = number + count, max(int(SECONDS_A_CALL * count / max(took, 1e-6)), 1)
+            number, pace = number + count, rounds_a_call(took / count)
             self.refuse(real, finite, number)
             seconds, self.trained = seconds + took, self.trained + took
             self.worked += self.training_flops(self.job.rows[real].sum()) * count
@@ -165,7 +166,7 @@ class Separate:
 
     def tell_time(self) -> None:
         """Says once, where it is long, how long it will take by what it has taken so far, and how to leave it out."""
-        if self.told or self.trained < SECONDS_A_CALL or not self.worked:
+        if self.told or self.trained < ENOUGH or not self.worked:
             return
         left = self.finished.left()
         work = self.training_flops(self.job.rows[left].sum()) * self.config.rounds

@@ -11,7 +11,7 @@ from cachefl_jax.storage.files import write_whole
 from cachefl_jax.storage.run_files import read_results, read_sweep
 from experiments.made_of import files_of
 from experiments.prepare import parts_of
-from experiments.workdir import refuse_changes, resolved, tell_gone
+from experiments.workdir import refuse_changes, refuse_other_files, resolved, tell_gone
 
 
 def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
@@ -21,13 +21,8 @@ def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
         UsageError: it holds something else.
     """
     ours, mark, results = [resolved(config) for config in configs], workdir / "sweep.json", workdir / "results.jsonl"
-    if workdir.exists() and not workdir.is_dir():
-        raise UsageError("--workdir", str(workdir), "a folder", "this is a file: name another")
-    if not mark.is_file():
-        if workdir.is_dir() and any(not entry.name.startswith(".") for entry in workdir.iterdir()):
-            value = f"{workdir} with files but no sweep.json"
-            raise UsageError("--workdir", value, "a new or empty folder, or a sweep's", "name another folder")
-    elif read_sweep(mark) != ours:
+    refuse_other_files(workdir, mark, "a sweep's")
+    if mark.is_file() and read_sweep(mark) != ours:
         raise UsageError(
             "--workdir", f"{workdir} with another sweep", "a new folder, or the same sweep", "name another"
         )

@@ -33,12 +33,11 @@ from experiments.engine import start_engine
 from experiments.filling import Engine, needs_table
 from experiments.made_of import files_of
 from experiments.notes import tell
+from experiments.pace import rounds_a_call
 from experiments.plans import stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.resume import resume
 from experiments.workdir import Workdir
-
-SECONDS_A_CALL = 1.0  # the progress bar's patience
 
 
 def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
@@ -166,8 +165,7 @@ def run_rounds(
             state, new = some_rounds(config, learner, engine, state, number, stop)
             workdir.append_metrics(new)
             records += new
-            # As many rounds a call as keep the bar moving; the count is traced, so any number is the same program.
-            number, pace = stop, max(int(SECONDS_A_CALL / max(new[-1]["seconds"], 1e-6)), 1)
+            number, pace = stop, rounds_a_call(new[-1]["seconds"])
             bar.update(len(new))
             if new[-1]["test_accuracy"] is not None:
                 bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")

@@ -45,8 +45,7 @@ class Workdir:
             UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
                 run's.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError("--workdir", str(self.path), "a folder", "this is a file: name another")
+        refuse_other_files(self.path, self.config, "a run's")
         if self.config.is_file():
             theirs, ours = resolved(self.stored_config()), resolved(config)
             fields = differences(theirs, ours)
@@ -60,9 +59,6 @@ class Workdir:
                 value = f"{self.path} with another config ({shown})"
                 allowed = "a new folder, or the same config (rounds may be more)"
                 raise UsageError("--workdir", value, allowed, "name another folder")
-        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
-            value = f"{self.path} with files but no config.json"
-            raise UsageError("--workdir", value, "a new or empty folder, or a run's", "name another folder")
 
     def refuse_read_only(self) -> None:
         """Stops where the folder cannot be written, before anything is computed.
@@ -190,6 +186,19 @@ def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:
     if fields:
         told = "is not there any more: whether the data are the same was not checked"
         print(f"{folder}: what {' and '.join(fields)} names {told}", file=sys.stderr)
+
+
+def refuse_other_files(folder: pathlib.Path, mark: pathlib.Path, whose: str) -> None:
+    """Stops where something lies in a folder that lacks the file which marks it as `whose`; hidden files are nothing.
+
+    Raises:
+        UsageError: it does, or the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("--workdir", str(folder), "a folder", "this is a file: name another")
+    if folder.is_dir() and not mark.is_file() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        value = f"{folder} with files but no {mark.name}"
+        raise UsageError("--workdir", value, f"a new or empty folder, or {whose}", "name another folder")
 
 
 def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> None:

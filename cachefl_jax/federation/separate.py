@@ -46,38 +46,15 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
     for clients in another order.
     """
 
-    def one_client(sized: LocalTraining, most, params: Params, client, first, count, problem: Problem):
-        number = jnp.maximum(client, 0)
-
-        def one_round(at, carry):
-            params, finite = carry
-            clients = in_view(problem.clients, local.views, at)
-            start = clients.offsets[number]
-            rows = Rows(start, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - start), most)
-            key = jax.random.fold_in(jax.random.fold_in(problem.key, at), number)
-            params, loss = train_client(
-                sized, key, params, problem.frozen, problem.hyper, problem.data, clients.indices, rows
-            )
-            return params, finite & jnp.isfinite(loss)
-
-        params, finite = jax.lax.fori_loop(first, first + count, one_round, (params, jnp.asarray(True)))
-        return params, finite & all_finite(params)
-
-    def one_group(sized: LocalTraining, most, params: Params, clients, *rest):
-        train = functools.partial(one_client, sized, most)
-        if lanes > 1:
-            return jax.vmap(train, (0, 0, *(None for _ in rest)))(params, clients, *rest)
-        params, finite = train(jax.tree.map(lambda leaf: leaf[0], params), clients[0], *rest)
-        return jax.tree.map(lambda leaf: leaf[None], params), finite[None]
-
     def train(params: Params, clients, first, count, problem: Problem):
+        rounds = (first, first + count)
         largest = sizes_of(clients, in_view(problem.clients, local.views, 0)).reshape(-1, lanes).max(axis=1)
 
         def at_group(number, carry, sized):
             cut = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * lanes, lanes)  # noqa: E731
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=number * lanes, axis=0)
             own = jax.tree.map(cut, carry[0])
-            return jax.tree.map(put, carry, one_group(sized, largest[number], own, cut(clients), first, count, problem))
+            return jax.tree.map(put, carry, train_group(sized, largest[number], own, cut(clients), rounds, problem))
 
         carry, group = (params, jnp.ones(clients.shape, bool)), jnp.zeros((), jnp.int32)
         with full_precision():
@@ -97,6 +74,43 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
         return compiled(params, clients, first, count, problem)
 
     return checked
+
+
+def train_group(local: LocalTraining, most, params: Params, clients, rounds: tuple, problem: Problem):
+    """`train_separately` of L clients [L] side by side, with params [L, ...]; one alone without `jax.vmap`. Traced."""
+    train = functools.partial(train_separately, local, most)
+    if len(clients) > 1:
+        return jax.vmap(train, (0, 0, None, None))(params, clients, rounds, problem)
+    params, finite = train(jax.tree.map(lambda leaf: leaf[0], params), clients[0], rounds, problem)
+    return jax.tree.map(lambda leaf: leaf[None], params), finite[None]
+
+
+def train_separately(local: LocalTraining, most, params: Params, client, rounds: tuple, problem: Problem):
+    """(the params of one client, or NOBODY, after its rounds; whether they and its losses are finite). Traced.
+
+    Args:
+        local: what a client does in a round, with a capacity that holds this client's rows.
+        most: [] at least this client's rows; the same for all that train side by side.
+        params: the client's own.
+        client: [] its number.
+        rounds: the first one, and the one after the last.
+        problem: the federation's arrays.
+    """
+    number = jnp.maximum(client, 0)
+
+    def one_round(at, carry):
+        params, finite = carry
+        clients = in_view(problem.clients, local.views, at)
+        start = clients.offsets[number]
+        rows = Rows(start, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - start), most)
+        key = jax.random.fold_in(jax.random.fold_in(problem.key, at), number)
+        params, loss = train_client(
+            local, key, params, problem.frozen, problem.hyper, problem.data, clients.indices, rows
+        )
+        return params, finite & jnp.isfinite(loss)
+
+    params, finite = jax.lax.fori_loop(*rounds, one_round, (params, jnp.asarray(True)))
+    return params, finite & all_finite(params)
 
 
 def check_order(numbers, clients: Clients, devices: int) -> None:

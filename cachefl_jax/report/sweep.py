@@ -62,7 +62,8 @@ def render_sweep(sweep: Sweep) -> str:
 
 def ranked(points: Mapping[str, Sequence[dict[str, Any]]]) -> list[Point]:
     """Best validation accuracy first; those without one after them, in the sweep's order."""
-    return sorted(map(point_of, points, points.values()), key=lambda point: -(point.validation or -1))
+    every = map(point_of, points, points.values())
+    return sorted(every, key=lambda point: (point.validation is None, -(point.validation or 0)))
 
 
 def point_of(name: str, rows: Sequence[dict[str, Any]]) -> Point:

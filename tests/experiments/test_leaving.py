@@ -16,7 +16,7 @@ from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
 from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.synthesis import generator, store
-from experiments import sweep_groups, sweep_points, train
+from experiments import pace, sweep_groups, sweep_points, train
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
 
@@ -47,7 +47,7 @@ def test_a_run_saves_the_round_that_has_just_ended(make_bank, tmp_path, signals,
         return real(config, learner, engine, state, number, min(stop, number + 1))
 
     monkeypatch.setattr(train, "some_rounds", lambda *arguments: some_rounds(*arguments))
-    monkeypatch.setattr(train, "SECONDS_A_CALL", 0.0)  # one round a call
+    monkeypatch.setattr(pace, "SECONDS_A_CALL", 0.0)  # one round a call
     with pytest.raises(interrupts.Interrupted):
         train.train_and_evaluate(config, tmp_path / "left")
     assert rounds_saved(tmp_path / "left" / "checkpoints") == [4]

@@ -191,7 +191,7 @@ def test_the_time_to_come_is_said_once_where_it_is_long_with_what_leaves_it_out(
     train_and_evaluate(config, tmp_path / "short")
     assert "local_only" not in capsys.readouterr().err
     monkeypatch.setattr(separate, "LONG", 0.0)
-    monkeypatch.setattr(separate, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr(separate, "ENOUGH", 0.0)
     monkeypatch.setattr(separate, "PART_FLOPS", 1)
     train_and_evaluate(config, tmp_path / "long")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "local_only" in line]

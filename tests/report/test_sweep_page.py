@@ -70,6 +70,12 @@ def test_what_is_not_done_or_not_measured_is_told(tmp_path):
     assert "A sweep of 3 points: none is done yet." in text_of(tmp_path)
 
 
+def test_a_point_that_has_nothing_right_is_ranked_before_those_without_an_accuracy(tmp_path):
+    lines = [line(0, {"cache.beta": 1.0}, None), line(1, {"cache.beta": 2.0}, 0.0)]
+    text = text_of(swept(tmp_path, lines))
+    assert text.index('<th scope="row">cache.beta=2.0') < text.index('<th scope="row">cache.beta=1.0')
+
+
 def test_equal_points_share_the_headline(tmp_path):
     lines = [line(0, {"cache.beta": 1.0}, 0.9), line(1, {"cache.beta": 2.0}, 0.9), line(2, {"cache.beta": 3.0}, 0.1)]
     assert "cache.beta=1.0, with 90.0%; cache.beta=2.0 is equal." in text_of(swept(tmp_path, lines))
