@@ -4,7 +4,7 @@
     python -m experiments.features verify
     python -m experiments.features prune [--older_than_days=30] [--keep_gib=10] [--all]
 
-Features, drawn sets, compiled programs, plans, verdicts on images and digests of checkpoints lie in $CACHEFL_HOME, or
+Features, drawn sets, compiled programs, plans, verdicts on images and digests of files lie in $CACHEFL_HOME, or
 in ~/.cache/cachefl_jax. `verify` ends with status 1 where something is damaged. `prune` removes what was not used for
 so many days, and of the rest what was used longest ago until so many GiB are left; with --all everything. What a run
 that was stopped left behind counts as well; what a run is computing stays.
@@ -29,7 +29,7 @@ CALLED = {  # what lies in each store
     COMPILED: "compiled programs",
     PLANS: "plans",
     CHECKED: "verdicts on images",
-    DIGESTS: "digests of checkpoints",
+    DIGESTS: "digests of files",
 }
 
 

@@ -1,23 +1,18 @@
 """A checkpoint's name by what it holds: the sha256 of its weights, settings and vocabulary.
 
-Gigabytes are hashed once: a file of the same size, time and inode as before has the sha256 that it had. A file changed
-within two seconds of being hashed is hashed again the next time, as its time may not tell.
+Gigabytes are hashed once: what was hashed is remembered.
 """
 
-import contextlib
 import hashlib
 import os
 import pathlib
-import time
 
 from tqdm import tqdm
 
 from cachefl_jax.clip.checkpoint import counted_files
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import file_digest, json_if_whole, write_json
-from cachefl_jax.storage.home import DIGESTS, home
-
-SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
+from cachefl_jax.storage.files import file_digest
+from cachefl_jax.storage.remembered import is_settled, memory_of, recall, remember
 
 
 def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) -> str:
@@ -32,8 +27,8 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
     """
     paths = counted_files(directory)
     place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    memory = (root or home()) / DIGESTS / f"{place}.json"
-    remembered, now, digest = read_memory(memory), {}, hashlib.sha256()
+    memory = memory_of(place, root)
+    remembered, now, digest = recall(memory), {}, hashlib.sha256()
     # The bar waits two seconds: a pocket's weights need no bar, a large model's do.
     for path in tqdm(paths, desc="hashing the checkpoint", leave=False, disable=None, delay=2):
         try:
@@ -42,16 +37,10 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
             mend = "make it readable, or download it again"
             raise UsageError("clip.checkpoint", f"{path} ({error.strerror})", "readable files", mend) from error
         digest.update(f"{path.name} {now[path.name]['sha256']}\n".encode())
-    settled = {name: line for name, line in now.items() if line["time"] < time.time_ns() - SETTLED}
+    settled = {name: line for name, line in now.items() if is_settled(line["time"])}
     if settled != remembered:
-        with contextlib.suppress(OSError):  # nothing is lost but the time to hash again
-            write_json(memory, settled)
+        remember(memory, settled)
     return digest.hexdigest()
-
-
-def read_memory(memory: pathlib.Path) -> dict:
-    lines = json_if_whole(memory)
-    return lines if isinstance(lines, dict) else {}
 
 
 def file_line(path: pathlib.Path, before: dict | None) -> dict:

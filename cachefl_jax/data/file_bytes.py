@@ -2,8 +2,7 @@
 packer or a copy set these.
 
 The files are read once: as long as none of them has another size, inode or time of change, which nobody can set back,
-their digest is remembered. Files that changed within two seconds of being read are read again the next time, as their
-times may not tell.
+their digest is remembered.
 
 Axis letter: n rows.
 """
@@ -11,20 +10,16 @@ Axis letter: n rows.
 import concurrent.futures
 import contextlib
 import hashlib
-import json
 import os
-import pathlib
-import time
 
 import numpy as np
 from tqdm import tqdm
 
 from cachefl_jax.data.images import LabelledImages, fingerprint_of
 from cachefl_jax.machine import cores
-from cachefl_jax.storage.files import file_digest, write_json
-from cachefl_jax.storage.home import DIGESTS, home
+from cachefl_jax.storage.files import file_digest
+from cachefl_jax.storage.remembered import is_settled, memory_of, recall, remember
 
-SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
 UNREADABLE = "unreadable"  # instead of a file's digest: whoever decodes it says why
 
 
@@ -44,18 +39,17 @@ def heed_bytes(split: LabelledImages, what: str) -> LabelledImages:
 
 def bytes_digest(paths: list[str], place: str, what: str) -> str:
     """The sha256, in hex, of the files' bytes; `place` names what is remembered of them."""
-    memory = home() / DIGESTS / f"{place}.json"
+    memory = memory_of(place)
     facts, newest = file_facts(paths)
-    before = read_memory(memory)
+    before = recall(memory)
     if before.get("facts") == facts and isinstance(before.get("sha256"), str):
         return before["sha256"]
     bar = tqdm(total=len(paths), desc=f"hashing {what}", unit="image", leave=False, disable=None, delay=2)
     with bar, concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         found = [bar.update() or digest for digest in pool.map(digest_or_not, paths)]
     digest = fingerprint_of(*found)
-    if UNREADABLE not in found and newest < time.time_ns() - SETTLED and file_facts(paths)[0] == facts:
-        with contextlib.suppress(OSError):  # nothing is lost but the time to read them again
-            write_json(memory, {"facts": facts, "sha256": digest})
+    if UNREADABLE not in found and is_settled(newest) and file_facts(paths)[0] == facts:
+        remember(memory, {"facts": facts, "sha256": digest})
     return digest
 
 
@@ -74,11 +68,3 @@ def file_facts(paths: list[str]) -> tuple[str, int]:
             stat = os.stat(path)
             facts[row] = stat.st_size, stat.st_ino % 2**63, max(stat.st_mtime_ns, stat.st_ctime_ns)
     return hashlib.sha256(facts.tobytes()).hexdigest(), int(facts[:, 2].max(initial=0))
-
-
-def read_memory(memory: pathlib.Path) -> dict:
-    try:
-        remembered = json.loads(memory.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return remembered if isinstance(remembered, dict) else {}

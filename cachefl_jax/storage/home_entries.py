@@ -1,7 +1,7 @@
 """Everything that lies in CACHEFL_HOME, by kind: what each takes, and what may go of it.
 
-Features and drawn sets are folders with a manifest. Compiled programs, plans, verdicts on images and digests of
-checkpoints are small files: losing one costs the time to make it again.
+Features and drawn sets are folders with a manifest. Compiled programs, plans, verdicts on images and digests of files
+are small files: losing one costs the time to make it again.
 """
 
 import contextlib
