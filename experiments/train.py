@@ -2,41 +2,28 @@
 
 import pathlib
 import statistics
-import sys
-import time
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from cachefl_jax import costs, interrupts
+from cachefl_jax import costs
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
-from cachefl_jax.federation import ServerState, place
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
-from cachefl_jax.storage.checkpoint import open_checkpoints
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
-from experiments.baselines import Surroundings, compare, result, round_flops, untuned_scores
-from experiments.build import Learner, build, diverged, finite
-from experiments.devices import (
-    as_process_0_has_it,
-    entered_by_process_0,
-    in_any_process,
-    leave_together,
-    use_devices,
-)
+from experiments.baselines import Surroundings, compare, result, round_flops
+from experiments.build import Learner, build
+from experiments.devices import entered_by_process_0, use_devices
 from experiments.engine import start_engine
-from experiments.filling import Engine, needs_table
+from experiments.filling import needs_table
 from experiments.made_of import files_of
 from experiments.notes import tell
-from experiments.pace import rounds_a_call
-from experiments.plans import stored
 from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
 from experiments.resume import resume
+from experiments.rounds import run_rounds
 from experiments.workdir import Workdir
 
 
@@ -136,92 +123,6 @@ def rehearse(config: ConfigDict) -> None:
 def announce(path: pathlib.Path, summary: dict) -> None:
     print(method_table(summary))
     print(f"report: {(path / 'report.html').absolute()}")
-
-
-def run_rounds(
-    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir, state: ServerState, start: int
-) -> tuple[ServerState, list[dict]]:
-    """The federation after its first `start` rounds; a line of metrics a round. No engine: nothing is left to train.
-
-    Raises:
-        Interrupted: a signal came; the last round that was done is saved.
-    """
-    if start:
-        print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
-        records = workdir.keep_metrics(start, config)
-    else:
-        records = workdir.keep_metrics(-1, config) + [first_record(config, learner)]
-        workdir.append_metrics(records[-1:])
-    if engine is None:
-        return state, records
-    if stored(workdir.engine) != engine.plan:
-        workdir.write_json(workdir.engine, engine.record)
-    state = place(state, engine.plan)
-    number, pace = start, 1
-    bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
-    with interrupts.finishing(), bar, open_checkpoints(workdir.checkpoints) as checkpoints:
-        while number < config.rounds:
-            stop = min(next_act(config, number), number + pace, number + engine.capacity)
-            state, new = some_rounds(config, learner, engine, state, number, stop)
-            workdir.append_metrics(new)
-            records += new
-            number, pace = stop, rounds_a_call(new[-1]["seconds"])
-            bar.update(len(new))
-            if new[-1]["test_accuracy"] is not None:
-                bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
-            leaving = in_any_process(interrupts.asked())
-            if number % config.checkpoint_every == 0 or number == config.rounds or leaving:
-                checkpoints.save(number, state)
-            if leaving:
-                leave_together(leaving)
-    return state, records
-
-
-def next_act(config: ConfigDict, number: int) -> int:
-    """The next round after which something is evaluated or saved."""
-    return min(
-        config.rounds, *(number + every - number % every for every in (config.eval_every, config.checkpoint_every))
-    )
-
-
-def first_record(config: ConfigDict, learner: Learner) -> dict:
-    """The line of round 0: the untuned cache, nothing sent."""
-    test, validation = untuned_scores(config, learner)
-    return {
-        "round": 0, "test_accuracy": test, "validation_accuracy": validation, "train_loss": None,
-        "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0,
-    }  # fmt: skip
-
-
-def some_rounds(
-    config: ConfigDict, learner: Learner, engine: Engine, state: ServerState, number: int, stop: int
-) -> tuple[ServerState, list[dict]]:
-    """Trains the rounds after `number` up to `stop` as one program and says what they did.
-
-    `seconds` is the training alone, not the evaluation: the mean of the rounds that one call has done.
-    """
-    size, payload = config.cohort or config.partition.clients, costs.tree_bytes(learner.params)
-    began = time.perf_counter()
-    state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
-    losses = np.asarray(metrics.train_loss)[: stop - number]
-    seconds = as_process_0_has_it((time.perf_counter() - began) / (stop - number))
-    # A round's loss tells of what came before it, the params at the end of the last round.
-    sound = np.append(np.isfinite(losses), bool(metrics.finite))
-    if not sound.all():
-        raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
-    test = validation = None
-    if stop % config.eval_every == 0 or stop == config.rounds:
-        scores = learner.score(learner.accuracy, state.params)
-        test, validation = finite(scores, diverged(config, f"round {stop}"))
-    records = [
-        {
-            "round": number + 1 + place, "test_accuracy": None, "validation_accuracy": None, "train_loss": float(loss),
-            "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
-        }
-        for place, loss in enumerate(losses)
-    ]  # fmt: skip
-    records[-1] |= {"test_accuracy": test, "validation_accuracy": validation}
-    return state, records
 
 
 def federated_result(config: ConfigDict, inputs: Inputs, learner: Learner, records: list[dict]) -> dict:

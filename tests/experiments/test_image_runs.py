@@ -24,7 +24,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan
 from cachefl_jax.federation.run import train_rounds
 from cachefl_jax.storage.entries import entries, faults
-from experiments import sweep_points, train
+from experiments import rounds, sweep_points
 from experiments.build import build
 from experiments.evaluate import evaluate
 from experiments.prepare import prepare
@@ -198,17 +198,17 @@ def test_views_take_turns_by_round_whatever_the_engine(run, config_of):
 def test_a_run_with_views_that_was_stopped_goes_on_with_the_right_view(run, monkeypatch):
     fields = {"clip.train_views": 2, "clip.key_views": 3, "rounds": 5, "checkpoint_every": 1}
     whole, _ = run("whole", **fields)
-    real = train.some_rounds
+    real = rounds.some_rounds
 
     def stopping(config, learner, engine, state, number, stop):
         if number == 3:
             raise KeyboardInterrupt
         return real(config, learner, engine, state, number, stop)
 
-    monkeypatch.setattr(train, "some_rounds", stopping)
+    monkeypatch.setattr(rounds, "some_rounds", stopping)
     with pytest.raises(KeyboardInterrupt):
         run("twice", **fields)
-    monkeypatch.setattr(train, "some_rounds", real)
+    monkeypatch.setattr(rounds, "some_rounds", real)
     twice, _ = run("twice", **fields)
     for name in ("cache.safetensors", "cache_init.safetensors", "images.npz"):
         assert (whole / name).read_bytes() == (twice / name).read_bytes()

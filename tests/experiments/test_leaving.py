@@ -16,7 +16,7 @@ from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
 from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.synthesis import generator, store
-from experiments import pace, sweep_groups, sweep_points, train
+from experiments import pace, rounds, sweep_groups, sweep_points, train
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
 
@@ -38,7 +38,7 @@ def small_config(bank):
 
 
 def test_a_run_saves_the_round_that_has_just_ended(make_bank, tmp_path, signals, monkeypatch):
-    config, real = small_config(make_bank()), train.some_rounds
+    config, real = small_config(make_bank()), rounds.some_rounds
     train.train_and_evaluate(config, tmp_path / "whole")
 
     def some_rounds(config, learner, engine, state, number, stop):
@@ -46,14 +46,14 @@ def test_a_run_saves_the_round_that_has_just_ended(make_bank, tmp_path, signals,
             signals.number = signal.SIGTERM
         return real(config, learner, engine, state, number, min(stop, number + 1))
 
-    monkeypatch.setattr(train, "some_rounds", lambda *arguments: some_rounds(*arguments))
+    monkeypatch.setattr(rounds, "some_rounds", lambda *arguments: some_rounds(*arguments))
     monkeypatch.setattr(pace, "SECONDS_A_CALL", 0.0)  # one round a call
     with pytest.raises(interrupts.Interrupted):
         train.train_and_evaluate(config, tmp_path / "left")
     assert rounds_saved(tmp_path / "left" / "checkpoints") == [4]
     assert not (tmp_path / "left" / "summary.json").exists()
     signals.number = None
-    monkeypatch.setattr(train, "some_rounds", real)
+    monkeypatch.setattr(rounds, "some_rounds", real)
     train.train_and_evaluate(config, tmp_path / "left")
     whole, left = (tmp_path / name / "cache.safetensors" for name in ("whole", "left"))
     assert whole.read_bytes() == left.read_bytes()

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from cachefl_jax.config import default, from_json
 from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.errors import UsageError
+from experiments import rounds
 from experiments.evaluate import evaluate
 from experiments.train import train_and_evaluate
 
@@ -31,9 +32,8 @@ def config_for(bank, **changes):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Makes training stop, as by Ctrl-C, before round `number` + 1."""
-    from experiments import train
 
-    real = train.some_rounds
+    real = rounds.some_rounds
 
     def stop(number: int) -> None:
         def some_rounds(config, learner, engine, state, current, until):
@@ -41,7 +41,7 @@ def stop_after(monkeypatch):
                 raise KeyboardInterrupt
             return real(config, learner, engine, state, current, until)
 
-        monkeypatch.setattr(train, "some_rounds", some_rounds)
+        monkeypatch.setattr(rounds, "some_rounds", some_rounds)
 
     yield stop
     monkeypatch.undo()

@@ -1,0 +1,105 @@
+"""The federation's rounds, from where a run goes on to its last: trained, evaluated, noted and saved."""
+
+import sys
+import time
+
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cachefl_jax import costs, interrupts
+from cachefl_jax.federation import ServerState, place
+from cachefl_jax.storage.checkpoint import open_checkpoints
+from experiments.baselines import untuned_scores
+from experiments.build import Learner, diverged, finite
+from experiments.devices import as_process_0_has_it, in_any_process, leave_together
+from experiments.filling import Engine
+from experiments.pace import rounds_a_call
+from experiments.plans import stored
+from experiments.workdir import Workdir
+
+
+def run_rounds(
+    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir, state: ServerState, start: int
+) -> tuple[ServerState, list[dict]]:
+    """The federation after its first `start` rounds; a line of metrics a round. No engine: nothing is left to train.
+
+    Raises:
+        Interrupted: a signal came; the last round that was done is saved.
+    """
+    if start:
+        print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
+        records = workdir.keep_metrics(start, config)
+    else:
+        records = workdir.keep_metrics(-1, config) + [first_record(config, learner)]
+        workdir.append_metrics(records[-1:])
+    if engine is None:
+        return state, records
+    if stored(workdir.engine) != engine.plan:
+        workdir.write_json(workdir.engine, engine.record)
+    state = place(state, engine.plan)
+    number, pace = start, 1
+    bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
+    with interrupts.finishing(), bar, open_checkpoints(workdir.checkpoints) as checkpoints:
+        while number < config.rounds:
+            stop = min(next_act(config, number), number + pace, number + engine.capacity)
+            state, new = some_rounds(config, learner, engine, state, number, stop)
+            workdir.append_metrics(new)
+            records += new
+            number, pace = stop, rounds_a_call(new[-1]["seconds"])
+            bar.update(len(new))
+            if new[-1]["test_accuracy"] is not None:
+                bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
+            leaving = in_any_process(interrupts.asked())
+            if number % config.checkpoint_every == 0 or number == config.rounds or leaving:
+                checkpoints.save(number, state)
+            if leaving:
+                leave_together(leaving)
+    return state, records
+
+
+def next_act(config: ConfigDict, number: int) -> int:
+    """The next round after which something is evaluated or saved."""
+    return min(
+        config.rounds, *(number + every - number % every for every in (config.eval_every, config.checkpoint_every))
+    )
+
+
+def first_record(config: ConfigDict, learner: Learner) -> dict:
+    """The line of round 0: the untuned cache, nothing sent."""
+    test, validation = untuned_scores(config, learner)
+    return {
+        "round": 0, "test_accuracy": test, "validation_accuracy": validation, "train_loss": None,
+        "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0,
+    }  # fmt: skip
+
+
+def some_rounds(
+    config: ConfigDict, learner: Learner, engine: Engine, state: ServerState, number: int, stop: int
+) -> tuple[ServerState, list[dict]]:
+    """Trains the rounds after `number` up to `stop` as one program and says what they did.
+
+    `seconds` is the training alone, not the evaluation: the mean of the rounds that one call has done.
+    """
+    size, payload = config.cohort or config.partition.clients, costs.tree_bytes(learner.params)
+    began = time.perf_counter()
+    state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
+    losses = np.asarray(metrics.train_loss)[: stop - number]
+    seconds = as_process_0_has_it((time.perf_counter() - began) / (stop - number))
+    # A round's loss tells of what came before it, the params at the end of the last round.
+    sound = np.append(np.isfinite(losses), bool(metrics.finite))
+    if not sound.all():
+        raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
+    test = validation = None
+    if stop % config.eval_every == 0 or stop == config.rounds:
+        scores = learner.score(learner.accuracy, state.params)
+        test, validation = finite(scores, diverged(config, f"round {stop}"))
+    records = [
+        {
+            "round": number + 1 + place, "test_accuracy": None, "validation_accuracy": None, "train_loss": float(loss),
+            "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
+        }
+        for place, loss in enumerate(losses)
+    ]  # fmt: skip
+    records[-1] |= {"test_accuracy": test, "validation_accuracy": validation}
+    return state, records
