@@ -15,6 +15,7 @@ from cachefl_jax import interrupts
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.storage.home import home
+from experiments.flag_errors import check_returned, config_file, explain
 
 HELP = frozenset(("--help", "-help", "-h", "-?", "--helpfull", "--helpshort"))
 
@@ -24,7 +25,10 @@ def define(*names: str) -> None:
     may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
         meaning = "a config file, FILE.py[:arg]; --config.NAME=VALUE sets a field (python -m experiments.fields)"
-        config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
+        try:
+            config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
+        except flags.Error as error:  # it reads the command line already
+            leave(explain(sys.argv, error))
     if "workdir" in names and "workdir" not in flags.FLAGS:
         define_path("workdir", "the folder of a run")
     if "processes" in names and "processes" not in flags.FLAGS:
@@ -71,6 +75,7 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that it does not find
         warnings.filterwarnings("ignore", module="PIL")  # it tells of every odd byte of EXIF in images it reads well
         try:
+            home()  # a wrong CACHEFL_HOME is told before anything is computed
             main()
             interrupts.unlisten()
             sys.stdout.flush()  # here, where a refusal can still be told
@@ -90,6 +95,7 @@ def run(main: Callable[[], None]) -> None:
 
     in_utf8()
     interrupts.listen()
+    logging.set_verbosity(logging.ERROR)  # config_flags would warn of what `parse` tells in one line
     try:
         if help_wanted(sys.argv):
             show_help()
@@ -155,13 +161,17 @@ def parse(argv: Sequence[str]) -> list[str]:
         left = flags.FLAGS(expanded(argv))
         if left[1:]:
             raise UsageError("command line", left[1], "flags only, --name=value", "put -- and = in")
-        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            flags.FLAGS.config.keys()  # a file that could not be loaded says so only when it is looked into
+        if "config" in flags.FLAGS and (flags.FLAGS["config"].present or flags.FLAGS.config is not None):
+            config = flags.FLAGS.config
+            getattr(config, "keys", None)  # a file that could not be loaded says so only when it is looked into
+            check_returned(config_file(argv), config)
         return left
     except UsageError as error:
         leave(error)
     # A config file is the user's own program, and config_flags hands on whatever it raises.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and any(word.lstrip("-").startswith("help") for word in argv[1:]):
+            raise  # absl's own --helpxml
         leave(explain(argv, error))
 
 
@@ -172,28 +182,6 @@ def expanded(argv: Sequence[str]) -> list[str]:
         UsageError: there is no such home folder.
     """
     return [re.sub(r"^(--?config=)(~.*)", lambda found: found[1] + expand("--config", found[2]), word) for word in argv]
-
-
-def explain(argv: Sequence[str], error: Exception) -> UsageError:
-    """A flag error in the words of a `UsageError`."""
-    file = next((word.split("=", 1)[1] for word in argv if word.startswith("--config=")), "none")
-    if "Traceback" in str(error):  # the file's own exception, of which its last line tells
-        text = str(error).strip().splitlines()[-1]
-        return UsageError("--config", f"{file} ({text})", "a Python file whose get_config() runs", "correct it")
-    text = " ".join(str(error).split())
-    unknown = re.search(r"'(\w+)\\?'", text) if isinstance(error, AttributeError) else None
-    if unknown:
-        given = [word.split("=")[0].lstrip("-") for word in argv]
-        field = next((name for name in given if name.split(".")[-1] == unknown[1]), unknown[1])
-        guess = re.search(r'Did you mean "([^"]+)"', text)
-        mend = f"did you mean {guess[1]}?" if guess else "correct the name"
-        return UsageError(field, "no such field", "the fields that python -m experiments.fields lists", mend)
-    illegal = re.match(r"flag --(\S+?)=(.*?): (.*)", text)
-    if illegal:
-        return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
-    if isinstance(error, flags.Error):
-        return UsageError("command line", text, "this command's flags, see --help", "correct the flag")
-    return UsageError("--config", f"{file} ({text})", "a Python file with get_config()", "correct the path or the file")
 
 
 def leave(error: UsageError) -> None:

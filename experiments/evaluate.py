@@ -15,8 +15,9 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cachefl_jax.errors import UsageError, listing
+from cachefl_jax.errors import UsageError, listing, refusal
 from experiments import command
+from experiments.flag_errors import explain
 
 if TYPE_CHECKING:
     from experiments.prepare import Inputs
@@ -29,13 +30,16 @@ def stored_config(argv: list[str]) -> ConfigDict:
     """The config of the folder that argv's --workdir names: its fields are this command's --config.* flags.
 
     Raises:
-        UsageError: no --workdir, or a folder that holds no run.
+        UsageError: no --workdir, not a path, or a folder that holds no run.
     """
     from cachefl_jax.config import from_json
 
     parser = flags.FlagValues()
     command.define_path("workdir", "the folder of a run", values=parser)
-    parser(argv, known_only=True)
+    try:
+        parser(argv, known_only=True)
+    except flags.Error as error:
+        raise explain(argv, error) from error
     if not parser.workdir:
         raise UsageError("--workdir", "nothing", "a run's folder", "add --workdir=...")
     file = pathlib.Path(parser.workdir) / "config.json"
@@ -164,4 +168,6 @@ if __name__ == "__main__":
             config_flags.DEFINE_config_dict("config", stored_config(sys.argv), lock_config=True)
     except UsageError as error:
         command.leave(error)
+    except OSError as error:  # a path that the file system does not take
+        command.leave(refusal(error, {}) or UsageError("--workdir", str(error), "a run's folder", "name another"))
     command.run(main)

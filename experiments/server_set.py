@@ -101,7 +101,8 @@ def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
         poorest = int(counts.argmin())
         class_name = source.class_names[poorest]
         allowed = f"fewer than {counts.min()}, what {class_name} has, so that it keeps an image to train on"
-        raise UsageError("synthesis.images_per_class", count, allowed, "lower it, or bring more training images")
+        mend = "lower it, or bring more training images" if counts.min() > 1 else "bring more training images"
+        raise UsageError("synthesis.images_per_class", count, allowed, mend)
     rows = shot_rows(labels, count, config.seed)
     others = np.setdiff1d(np.arange(len(labels)), rows)
     images = select(source.train, rows)

@@ -30,15 +30,21 @@ def points(file: str) -> list[dict]:
     """The overrides that the config file's `sweep(add)` adds, in order.
 
     Raises:
-        UsageError: the file has no sweep, or it adds nothing.
+        UsageError: the file has no sweep, it does not run, or it adds nothing.
     """
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "sweep"):
-        raise UsageError("--config", file, "a config file with sweep(add)", "define def sweep(add): add(rounds=10)")
     found: list[dict] = []
-    module.sweep(lambda **overrides: found.append(overrides))
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "sweep"):
+            raise UsageError("--config", file, "a config file with sweep(add)", "define def sweep(add): add(rounds=10)")
+        module.sweep(lambda **overrides: found.append(overrides))
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is the user's own program, and raises whatever it does
+        value = f"{file} (sweep(add): {type(error).__name__}: {error})"
+        raise UsageError("--config", value, "a Python file whose sweep(add) runs", "correct it") from error
     if not found:
         raise UsageError("--config", f"{file}: sweep(add) added nothing", "at least one point", "call add(...) in it")
     return found

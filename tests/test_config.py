@@ -1,5 +1,7 @@
 """The config: its contract with scripts, and what it refuses."""
 
+import re
+
 import pytest
 
 from cachefl_jax.config import default, differences, fields, from_json, lookup, resolve
@@ -156,4 +158,31 @@ def test_a_stored_config_means_the_same_files_from_another_folder(tmp_path, monk
     assert (back.data.hub, back.clip.checkpoint) == ("owner/name", "pocket")
     config.data.path = "~nobody_here/x"
     with pytest.raises(UsageError, match=r"data.path: got ~nobody_here/x.*write the folder out"):
+        resolve(config)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields.FIELDS if type(field.default) in (int, float)])
+def test_a_number_that_its_type_cannot_hold_is_refused_before_a_run(name):
+    """Larger than int32, or infinite in float32: the run went through, and its own files were refused in the end."""
+    config, group = digits.get_config("smoke"), name.rpartition(".")[0]
+    value = 2**63 if isinstance(lookup(default(), name), int) else 1e39
+    place = lookup(config, group) if group else config
+    place[name.rpartition(".")[2]] = value
+    with pytest.raises(UsageError, match=re.escape(f"{name}: got {value}; allowed: ")) as caught:
+        resolve(config)
+    assert isinstance(value, float) or caught.value.mend == "lower it"
+
+
+def test_a_number_that_float32_takes_for_nothing_is_not_above_nothing():
+    config = digits.get_config("smoke")
+    config.local.epsilon = 1e-50  # AdamW would divide by it
+    with pytest.raises(UsageError, match=r"local.epsilon: got 1e-50; allowed: a finite float32 number above 0"):
+        resolve(config)
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/runs", "s3://bucket/bank.npz", "https://example.org/bank.npz"])
+def test_an_address_is_no_path(address):
+    config = default()
+    config.data.name, config.data.path = "feature_bank", address
+    with pytest.raises(UsageError, match=r"data.path: got \w+://.*a path on this machine.*mount or download it"):
         resolve(config)

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.archive import read_arrays
 from cachefl_jax.storage.files import json_if_whole, read_json, write_arrays, write_json, write_tensors, write_whole
+from cachefl_jax.storage.home import home
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -90,3 +91,11 @@ def test_what_can_be_made_again_counts_as_missing_where_it_is_damaged(tmp_path, 
     assert json_if_whole(path) is None
     write_json(path, {"x": [1]})
     assert json_if_whole(path) == {"x": [1]}
+
+
+@pytest.mark.parametrize("name", ["file", "~nobody_at_all/store", "gs://bucket/store"])
+def test_a_store_that_is_no_folder_is_told_by_its_variable(tmp_path, monkeypatch, name):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CACHEFL_HOME", str(tmp_path / name) if name == "file" else name)
+    with pytest.raises(UsageError, match=r"CACHEFL_HOME: got .*allowed: .*folder"):
+        home()

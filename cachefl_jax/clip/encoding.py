@@ -22,9 +22,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from cachefl_jax.clip.images import Preparation, shaped
-from cachefl_jax.clip.prefetch import prepared_batches
+from cachefl_jax.clip.prefetch import AHEAD, prepared_batches
 from cachefl_jax.clip.views import Views, view_pixels
 from cachefl_jax.errors import UsageError
+from cachefl_jax.machine import free_memory
 
 PIXELS = {"cpu": 16 * 224 * 224}  # in a batch, a device: what keeps its arithmetic busy without spilling its caches
 PIXELS_OF_OTHERS = 256 * 224 * 224
@@ -119,6 +120,21 @@ def prepared_size(preparation: Preparation, images: Sequence) -> tuple[int, int]
     return preparation.size or shaped(images[0], preparation).shape[:2]
 
 
+def check_batch(count: int, views: int, size: tuple[int, int], options: Options) -> None:
+    """Refuses batches of `count` images in `views`, each of `size`, that do not fit into the host's memory.
+
+    Raises:
+        UsageError: names the field that makes them so large.
+    """
+    free, wanted = free_memory(), (AHEAD + 1) * count * views * math.prod(size) * 3
+    if free is not None and wanted > free:
+        field, value = ("clip.batch_size", count) if options.batch_size else ("clip.key_views", views)
+        allowed = f"batches that fit into the {free:,} bytes of memory that are free ({wanted:,} are wanted)"
+        raise UsageError(
+            field, value, allowed, "lower it, or 0 to let the encoder choose" if options.batch_size else "lower it"
+        )
+
+
 def blocks_of(
     encoder,
     images: Sequence,
@@ -137,6 +153,7 @@ def blocks_of(
     rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)
     devices = options.devices or default_devices()
     count = per_batch(options.batch_size, size, devices, views)
+    check_batch(count, views, size, options)
     compute = image_program(encoder, devices, jnp.dtype(options.dtype))
     bar = tqdm(total=rows.stop, initial=rows.start, desc=f"encoding {what}", unit="image", leave=False, disable=None)
     with bar, contextlib.closing(prepared_batches(pixels_of, rows, count, (views, *size, 3))) as batches:

@@ -84,7 +84,8 @@ def validate(config: ConfigDict) -> None:
     for field in FIELDS:
         value = lookup(config, field.name)
         if not field.holds(value):
-            raise UsageError(field.name, value, field.allowed, field.mend)
+            too_large = isinstance(value, int) and value > field.default  # which is in the range
+            raise UsageError(field.name, value, field.allowed, "lower it" if too_large else field.mend)
     check_relations(config)
 
 

@@ -5,6 +5,7 @@ config has its paths in full, so that config.json means the same files whichever
 """
 
 import pathlib
+import re
 
 from cachefl_jax.errors import UsageError
 
@@ -17,8 +18,11 @@ def expand(field: str, text: str) -> str:
     """`text` with a leading ``~`` or ``~user`` replaced by that home folder.
 
     Raises:
-        UsageError: there is no such home folder.
+        UsageError: there is no such home folder, or it is the address of something that is no file here.
     """
+    if re.match(r"[A-Za-z][\w+.-]*://", text):
+        allowed = "a path on this machine (a folder called so would be made here)"
+        raise UsageError(field, text, allowed, "mount or download it, and name the folder")
     try:
         return str(pathlib.Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError as error:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Range = tuple[Callable[[Any], bool], str]
+WHOLE = 2**31 - 1  # the largest int32: JAX counts rounds, rows and clients in them
+FLOAT32 = 2.0**128 - 2.0**104, 2.0**-126  # the largest, and the smallest that no backend takes for 0
 
 
 def one_of(*names: str) -> Range:
@@ -12,19 +14,20 @@ def one_of(*names: str) -> Range:
     return lambda value: value in names, " | ".join(names)
 
 
-def at_least(least: int) -> Range:
-    """Whole numbers from `least` up."""
-    return lambda value: value >= least, f"a whole number, {least} or more"
+def at_least(least: int, most: int = WHOLE) -> Range:
+    """Whole numbers from `least` to `most`."""
+    return lambda value: least <= value <= most, f"a whole number, {least} or more, {most} at most"
 
 
 def finite(low: float = -math.inf, *, open_end: bool = False) -> Range:
-    """Finite numbers from `low` up; without `low` itself where `open_end`."""
+    """Numbers from `low` up that are finite in float32; `open_end` takes only those that are above `low` there too."""
+    largest, smallest = FLOAT32
 
     def holds(value: float) -> bool:
-        return math.isfinite(value) and (value > low if open_end else value >= low)
+        return -largest <= value <= largest and (value >= low + smallest if open_end else value >= low)
 
     bound = "" if low == -math.inf else f" above {low:g}" if open_end else f", {low:g} or more"
-    return holds, f"a finite number{bound}"
+    return holds, f"a finite float32 number{bound}"
 
 
 def within(low: float, high: float) -> Range:

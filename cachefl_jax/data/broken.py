@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
-from cachefl_jax.data.formats import LIMIT
+from cachefl_jax.data.formats import LIMIT, pixels_allowed
 from cachefl_jax.data.images import LabelledImages, select
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.machine import cores
@@ -79,19 +79,21 @@ def find_broken(split: LabelledImages, what: str) -> dict[int, str]:
         if faults != known:
             broken = {str(row): why for row, why in faults.items()}
             with writing(path.parent):
-                write_json(path, {"images": len(split.labels), "broken": broken})
+                write_json(path, {"images": len(split.labels), "broken": broken, "max_pixels": pixels_allowed()})
     return faults
 
 
 def read_verdict(path: pathlib.Path, count: int) -> dict[int, str] | None:
-    """What was found before for `count` images; None where there is no such verdict or it cannot be read."""
+    """What was found before for `count` images; None where there is no such verdict, it cannot be read, or pictures
+    were let pass that today's limit of pixels does not let."""
     try:
         verdict = json_if_whole(path)
         faults = {int(row): str(why) for row, why in verdict["broken"].items()}
+        within_limit = int(verdict["max_pixels"]) <= pixels_allowed()
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     sound = verdict.get("images") == count and all(0 <= row < count for row in faults)
-    return faults if sound else None
+    return faults if sound and within_limit else None
 
 
 def decode_all(split: LabelledImages, rows: range | list[int], what: str) -> dict[int, str]:

@@ -6,6 +6,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.locks import give_back, take, wait_for
 
@@ -19,8 +20,15 @@ PARTIAL = ".partial"  # ends the name of an entry's folder that is not whole yet
 
 
 def home() -> pathlib.Path:
-    """$CACHEFL_HOME or ~/.cache/cachefl_jax."""
-    return pathlib.Path(os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax").expanduser()
+    """$CACHEFL_HOME or ~/.cache/cachefl_jax.
+
+    Raises:
+        UsageError: no folder can have this name, or a file has it.
+    """
+    path = pathlib.Path(expand("CACHEFL_HOME", os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax"))
+    if os.path.exists(path) and not os.path.isdir(path):  # unlike pathlib's, these raise nothing
+        raise UsageError("CACHEFL_HOME", f"{path} (not a folder)", "a folder that can be written", "name another")
+    return path
 
 
 @contextlib.contextmanager

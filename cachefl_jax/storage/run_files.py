@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, fits
 from cachefl_jax.config.fields import FIELDS, STRATEGIES
+from cachefl_jax.config.ranges import FLOAT32
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.checked_json import (
     AGAIN,
@@ -74,7 +75,7 @@ ROUND = Fields(
     },
     {},
 )  # fmt: skip
-SETTING = Kind(lambda value: isinstance(value, str) or real(value), "text or a number")
+SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(
     {
         "scheme": TEXT, "settings": OBJECT, "seed": maybe(COUNT), "least": COUNT, "repairs": COUNT, "change": TEXT,
@@ -92,6 +93,11 @@ PLAN = Fields(
      "devices": Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or more"), "block_rows": COUNT},
     {},
 )  # fmt: skip
+
+
+def fits_float32(value: Any) -> bool:
+    """Whether a setting is a number that a field of the config may have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= FLOAT32[0]
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 from cachefl_jax.clip import averaged_blocks, encode_images, image_blocks, load_encoder
 from cachefl_jax.clip.encoding import (
     Options,
+    check_batch,
     default_devices,
     image_program,
     per_batch,
@@ -227,3 +228,13 @@ def test_averaged_views_are_raw_features_averaged_and_then_made_unit(encoder, no
 
 def test_the_pockets_preparation_gives_one_size():
     assert read_preparation(POCKET).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "views", "field"), [(Options(2**31 - 1), 1, "clip.batch_size"), (Options(), 10**9, "clip.key_views")]
+)
+def test_a_batch_that_memory_does_not_hold_is_refused_by_its_field(options, views, field, monkeypatch):
+    monkeypatch.setattr("cachefl_jax.clip.encoding.free_memory", lambda: 10**9)
+    check_batch(8, 1, (224, 224), options)
+    with pytest.raises(UsageError, match=rf"{field}: got \d+; allowed: batches that fit .*mend: lower it"):
+        check_batch(options.batch_size or 8, views, (32, 32), options)

@@ -196,3 +196,13 @@ def test_an_image_that_is_another_programs_to_decode_is_none(pets):
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
     with pytest.raises(UsageError, match=r"cat/3.jpg \(no image\)"):
         load_images(pets)
+
+
+def test_a_verdict_under_a_higher_limit_of_pixels_is_made_again(pets, monkeypatch):
+    """Else a run with a lower limit trains on what is over it, and fails when it is done and shows its images."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.new("L", (40, 40)).save(pathlib.Path(pets.data.path) / "cat/large.png")
+    load_images(pets)
+    pets.data.max_pixels = 1000
+    with pytest.raises(UsageError, match=r"cat/large.png \(more pixels than data.max_pixels, 1000\)"):
+        load_images(pets)

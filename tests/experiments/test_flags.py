@@ -5,10 +5,18 @@ import sys
 
 import pytest
 from absl import flags
-from commands import run
+from commands import Prefork, assert_refused, run
 
 from cachefl_jax.config.listing import listing
 from experiments import command
+
+
+@pytest.fixture(scope="module")
+def command_of(tmp_path_factory):
+    """`run`, at a fraction of its time."""
+    prefork = Prefork(tmp_path_factory.mktemp("printed"))
+    yield prefork
+    prefork.close()
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -44,3 +52,33 @@ def test_a_reader_that_has_read_enough_is_no_error():
     words = f"{sys.executable} -m experiments.fields; echo $? >&2"
     done = subprocess.run(["bash", "-c", f"({words}) | true"], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr in ("141\n", "0\n")  # 0: it had written all before
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no get_config()"),
+        ("def get_config():\n    return 5\n", "get_config() returned int"),
+        ("def get_config():\n    return None\n", "get_config() returned NoneType"),
+        ("def get_config():\n    return {'rounds': 1}\n", "get_config() returned dict"),
+        ("def get_config():\n    exit(3)\n", "it ends the program"),
+        ("def get_config():\n    1 / 0\n", "division by zero"),
+    ],
+)
+def test_a_config_file_that_gives_no_config_is_told_by_its_name(text, told, command_of, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    done = command_of(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+    assert_refused(done, f"--config: got {tmp_path}/mine.py ({told})")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workdir", ["~nobody_at_all/run", "gs://bucket/run", "/tmp/" + "x" * 300])
+@pytest.mark.parametrize("name", ["run", "evaluate", "report"])
+def test_a_folder_that_cannot_be_is_told_by_every_command(name, workdir, command_of):
+    config = ["--config=experiments/configs/digits.py"] if name == "run" else []
+    assert_refused(command_of(f"--workdir={workdir}", *config, command=name), f"got {workdir[:10]}")
+
+
+@pytest.mark.parametrize("name", ["run", "sweep", "evaluate", "synthesize", "features", "report"])
+def test_a_file_of_flags_that_is_not_there_is_told_in_one_line(name, command_of):
+    assert_refused(command_of("--flagfile=/none", command=name), "/none")

@@ -200,3 +200,20 @@ def test_unknown_fields_and_wrong_values_are_refused_before_a_point_runs():
         list(configs(get_config(), [{"cache.gamma": 1}]))
     with pytest.raises(UsageError, match=r"rounds: got -1"):
         list(configs(get_config(), [{"rounds": 1}, {"rounds": -1}]))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def sweep(add):\n    1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("def sweep(add):\n    add(5)\n", "TypeError"),
+        ("def sweep(add):\n    exit(3)\n", "SystemExit: 3"),
+        ("def sweep():\n    pass\n", "TypeError"),
+        ("sweep = 5\n", "TypeError"),
+    ],
+)
+def test_a_sweep_that_does_not_run_is_told_in_one_line(tmp_path, text, told):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=rf"--config: got .*mine.py \(sweep\(add\): .*{told}.*allowed: .*runs"):
+        points(str(file))
