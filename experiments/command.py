@@ -25,6 +25,8 @@ def define(*names: str) -> None:
     may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
         meaning = "a config file, FILE.py[:arg]; --config.NAME=VALUE sets a field (python -m experiments.fields)"
+        # Its loader warns on Python 3.11, which PYTHONWARNINGS=error makes a broken config file.
+        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
         try:
             config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
         except flags.Error as error:  # it reads the command line already
@@ -94,6 +96,8 @@ def run(main: Callable[[], None]) -> None:
             leave(told)
 
     in_utf8()
+    open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into pages; another backend could need a display, or not be there
     interrupts.listen()
     logging.set_verbosity(logging.ERROR)  # config_flags would warn of what `parse` tells in one line
     try:
@@ -106,6 +110,12 @@ def run(main: Callable[[], None]) -> None:
         interrupts.leave(interrupted)
     except BrokenPipeError:  # whoever read the output, such as head, has read enough
         os._exit(128 + signal.SIGPIPE)
+    except OSError as error:  # what is printed has no room
+        told = refusal(error, {})
+        if told is None:
+            raise
+        print(told, file=sys.stderr)
+        os._exit(2)  # the interpreter's end would print once more
 
 
 def help_wanted(argv: Sequence[str]) -> bool:
@@ -139,6 +149,14 @@ def bad_variable(error: ValueError) -> UsageError | None:
         return None
     given = " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
     return UsageError("environment", f"{given} ({error})", "what JAX takes for each variable", "unset or correct it")
+
+
+def open_streams() -> None:
+    """Opens what the caller has closed of stdin, stdout and stderr, onto nothing: Python has None there, and the next
+    file that is opened would get what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open until the process ends)
 
 
 def in_utf8() -> None:

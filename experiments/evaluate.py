@@ -50,6 +50,18 @@ def stored_config(argv: list[str]) -> ConfigDict:
     return from_json(read_config(file))
 
 
+def define_config(config: ConfigDict) -> None:
+    """Makes the fields of `config` this command's --config.* flags.
+
+    Raises:
+        UsageError: the command line has another field.
+    """
+    try:
+        config_flags.DEFINE_config_dict("config", config, lock_config=True)
+    except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:  # it reads the command line already
+        raise explain(sys.argv, error) from error
+
+
 def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """(keys [N, K, D], names [N] of their classes) of the cache that a run starts from.
 
@@ -165,7 +177,7 @@ if __name__ == "__main__":
     command.in_utf8()
     try:
         if not command.help_wanted(sys.argv):
-            config_flags.DEFINE_config_dict("config", stored_config(sys.argv), lock_config=True)
+            define_config(stored_config(sys.argv))
     except UsageError as error:
         command.leave(error)
     except OSError as error:  # a path that the file system does not take

@@ -11,6 +11,7 @@ that was stopped left behind counts as well; what a run is computing stays.
 """
 
 import collections
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -168,6 +169,9 @@ def prune(found: Sequence) -> None:
     if days is None and gib is None and not everything:
         wanted = "--older_than_days, --keep_gib or --all"
         raise UsageError("prune", "nothing that says what to delete", wanted, "add one of them")
+    for name, value in (("--older_than_days", days), ("--keep_gib", gib)):
+        if value is not None and math.isnan(value):
+            raise UsageError(name, value, "a number, 0 or more", "correct it")
     freed, files = 0, {kind: [0, 0] for kind in CALLED}
     for entry in found if everything else to_prune(found, days, gib):
         gone = throw_away(entry)

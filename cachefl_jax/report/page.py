@@ -46,8 +46,12 @@ def place(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None) -> path
         if path.is_file():
             raise UsageError("--output", str(path), "an .html file or a folder", "name another")
         path = path / "report.html"
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError("--output", f"{path} ({above} is a file)", "a place in a folder", "name another")
     own = any((path.parent / name).is_file() for name in ("config.json", "sweep.json"))
-    if len(workdirs) > 1 and own and path.name == "report.html":
+    another = len(workdirs) != 1 or path.parent.resolve() != pathlib.Path(workdirs[0]).resolve()
+    if another and own and path.name == "report.html":
         allowed = "a place that is no run's own page"
         raise UsageError("--output", str(path), allowed, "add --output=comparison.html")
     return path

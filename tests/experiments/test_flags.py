@@ -1,5 +1,6 @@
 """What every command does with its flags."""
 
+import os
 import subprocess
 import sys
 
@@ -82,3 +83,39 @@ def test_a_folder_that_cannot_be_is_told_by_every_command(name, workdir, command
 @pytest.mark.parametrize("name", ["run", "sweep", "evaluate", "synthesize", "features", "report"])
 def test_a_file_of_flags_that_is_not_there_is_told_in_one_line(name, command_of):
     assert_refused(command_of("--flagfile=/none", command=name), "/none")
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", ">/dev/full"])
+@pytest.mark.parametrize("flag", ["", "--help"])
+def test_output_that_goes_nowhere_is_no_traceback(streams, flag):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m experiments.fields {flag} {streams}"], capture_output=True, text=True
+    )
+    assert done.returncode == (2 if "full" in streams else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (1 if "full" in streams else 0)
+
+
+def test_variables_of_the_libraries_stop_no_command(tmp_path):
+    """matplotlib refuses a backend that it does not know; the config's loader warns, which may be made an error."""
+    words = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path / 'none'}"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "bogus"}, check=False)
+    assert_refused(done, "none")
+    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/digits.py", "--config.rounds=-1"]
+    done = subprocess.run(
+        [*words, f"--workdir={tmp_path / 'none'}"], capture_output=True, text=True,
+        env=os.environ | {"PYTHONWARNINGS": "error"}, check=False,
+    )  # fmt: skip
+    assert_refused(done, "rounds: got -1")
+
+
+@pytest.mark.parametrize("flag", ["--older_than_days=nan", "--keep_gib=nan"])
+def test_what_is_no_number_prunes_nothing(flag, tmp_path, command_of):
+    done = command_of("prune", flag, command="features", CACHEFL_HOME=str(tmp_path))
+    assert_refused(done, f"{flag.split('=')[0]}: got nan")
+
+
+def test_a_field_that_evaluation_does_not_know_is_told_in_one_line(tmp_path, command_of):
+    (tmp_path / "config.json").write_text("{}")
+    done = command_of(f"--workdir={tmp_path}", "--config.nothing=1", command="evaluate")
+    assert_refused(done, "config.nothing: got no such field")

@@ -103,3 +103,12 @@ def test_folders_whose_names_are_no_text_are_shown(make_workdir, tmp_path):
     odd = make_workdir("run\udcff")
     (odd / "config.json").write_text(json.dumps(json.loads((odd / "config.json").read_text())))
     assert "run\\udcff" in write_report([odd]).read_text(encoding="utf-8")
+
+
+def test_a_page_goes_into_a_folder_and_not_over_another_runs(make_workdir, tmp_path):
+    first, second = make_workdir("first"), make_workdir("second")
+    (tmp_path / "file").touch()
+    for output, told in ((second, "no run's own page"), (tmp_path / "file" / "a.html", "is a file")):
+        with pytest.raises(UsageError, match=f"--output: got .*{told}"):
+            place([first], output)
+    assert place([first], first) == first / "report.html"
