@@ -30,9 +30,12 @@ def heed_bytes(split: LabelledImages, what: str) -> LabelledImages:
         split: n images, chosen already: every file of it is read.
         what: its name on the progress bar.
     """
-    if not getattr(split.images, "files", False):
+    images = split.images
+    place_of = images.name if getattr(images, "files", False) else getattr(images, "file", None)
+    if place_of is None:
         return split
-    paths = [os.path.abspath(split.images.name(row)) for row in range(len(split.labels))]
+    found = (place_of(row) for row in range(len(split.labels)))
+    paths = [os.path.abspath(path) for path in found if path]
     place = fingerprint_of("\0".join(paths))[:16]
     return split._replace(fingerprint=fingerprint_of(split.fingerprint, bytes_digest(paths, place, what)))
 

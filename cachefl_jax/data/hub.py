@@ -5,7 +5,6 @@ Axis letter: n rows.
 
 import io
 import logging
-import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from cachefl_jax.data.classes import Classes, in_order, name_classes
+from cachefl_jax.data.hub_files import check_place, files_of
 from cachefl_jax.data.images import (
     TEMPLATES,
     Images,
@@ -58,22 +58,6 @@ def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLA
         column = data.group_column if role == "train" else ""
         parts[role] = kept(labelled(table, splits[role], labels, data, column))
     return ImageSet(**parts, class_names=classes.names, templates=templates)
-
-
-def check_place(path: str, hub: str) -> None:
-    """Refuses an image file that a row names outside of the data set and of the package's own folders: who made the
-    data set may know the names of the user's files.
-
-    Raises:
-        ValueError: it lies elsewhere.
-    """
-    import datasets
-    from huggingface_hub import constants
-
-    own = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
-    places = [os.path.abspath(each) for each in (*map(str, own), os.path.expanduser(hub))]
-    if not any(os.path.commonpath([os.path.abspath(path), place]) == place for place in places):
-        raise ValueError(f"the row names {path}, which lies outside of data.hub")
 
 
 def kept(split: LabelledImages) -> LabelledImages:
@@ -190,10 +174,21 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
         groups = np.unique(column_values(table, "group_column", group_column), return_inverse=True)[1]
         groups = groups.astype(np.int32)
     fingerprint = fingerprint_of(table._fingerprint, str(table.version), data.image_column, labels)
+    files = files_of(encoded, data)
+
+    def bytes_of(row: int) -> bytes:
+        if not files[row]:
+            return value_of(row)["bytes"] or b""
+        try:
+            return pathlib.Path(files[row]).read_bytes()
+        except OSError:  # decoding tells
+            return b""
+
     images = Images(
         len(labels),
         decode,
         lambda row: f"row {row} of the {split} split of {data.hub}",
-        encoded=lambda row: value_of(row)["bytes"] or b"",
+        encoded=bytes_of,
+        file=files.__getitem__ if any(files) else None,
     )
     return LabelledImages(images, labels, fingerprint, groups)

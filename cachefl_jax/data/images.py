@@ -45,7 +45,8 @@ class Images(Sequence):
         decode: row -> image, from any thread; whatever it raises means that the image is broken.
         name: row -> what a message calls the image, such as its file.
         files: whether the names are those of files.
-        encoded: row -> the bytes that are decoded, where they are at hand and no file's.
+        encoded: row -> the bytes that are decoded, where the names are not those of files.
+        file: row -> the file that these bytes are all of, or "", where some are.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Images(Sequence):
         name: Callable[[int], str],
         files: bool = False,
         encoded: Callable[[int], bytes] | None = None,
+        file: Callable[[int], str] | None = None,
     ):
-        self.rows, self.decode, self.name, self.files, self.encoded = range(count), decode, name, files, encoded
+        self.rows, self.decode, self.name, self.files = range(count), decode, name, files
+        self.encoded, self.file = encoded, file
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -114,8 +117,9 @@ def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
     else:
         name = getattr(images, "name", "image {}".format)
         files, encoded = getattr(images, "files", False), getattr(images, "encoded", None)
-        again = encoded and (lambda row: encoded(rows[row]))
-        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files, again)
+        again, file = encoded and (lambda row: encoded(rows[row])), getattr(images, "file", None)
+        place = file and (lambda row: file(rows[row]))
+        chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files, again, place)
     groups = None if split.groups is None else split.groups[rows]
     fingerprint = fingerprint_of(split.fingerprint, np.asarray(rows, np.int64))
     return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)

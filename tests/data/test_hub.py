@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import os
 import subprocess
 import sys
 
@@ -183,6 +184,23 @@ def test_the_fingerprint_is_of_the_content_and_the_same_in_another_process(save,
     assert done.stdout.strip() == first
     save(train=table_of(6, image=[{"bytes": picture(9), "path": None}] * 6))
     assert load(root).train.fingerprint != first
+
+
+def test_files_that_rows_name_count_with_their_bytes(make_images, config_of, monkeypatch, tmp_path):
+    """As class folders are, read by the package: rows hold paths alone."""
+    monkeypatch.setenv("CACHEFL_HOME", str(tmp_path / "store"))
+    root = make_images(dict.fromkeys(("hub/train/cat", "hub/train/dog", "hub/test/cat", "hub/test/dog"), 3), ".bmp")
+    config = config_of("hub", hub=root / "hub")
+    before = load_images(config)
+    files = load_images(config_of("image_folder", path=root / "hub", validation_share=0.0)).test
+    assert shared_rows(before.test, files).tolist() == [0, 1, 2, 3, 4, 5]
+    for path in root.rglob("*.bmp"):
+        content, times = path.read_bytes(), path.stat().st_mtime_ns
+        path.write_bytes(content[:-3] + bytes([content[-3] ^ 255]) + content[-2:])
+        os.utime(path, ns=(times, times))
+    now = load_images(config)
+    for role in ("train", "validation", "test"):
+        assert getattr(now, role).fingerprint != getattr(before, role).fingerprint
 
 
 def test_rows_of_classes_that_are_left_out_are_dropped(save, config_of):
