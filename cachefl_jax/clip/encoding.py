@@ -25,7 +25,7 @@ from cachefl_jax.clip.images import Preparation, shaped
 from cachefl_jax.clip.prefetch import AHEAD, prepared_batches
 from cachefl_jax.clip.views import Views, view_pixels
 from cachefl_jax.errors import UsageError
-from cachefl_jax.machine import free_memory
+from cachefl_jax.storage.files import check_room
 
 PIXELS = {"cpu": 16 * 224 * 224}  # in a batch, a device: what keeps its arithmetic busy without spilling its caches
 PIXELS_OF_OTHERS = 256 * 224 * 224
@@ -126,13 +126,10 @@ def check_batch(count: int, views: int, size: tuple[int, int], options: Options)
     Raises:
         UsageError: names the field that makes them so large.
     """
-    free, wanted = free_memory(), (AHEAD + 1) * count * views * math.prod(size) * 3
-    if free is not None and wanted > free:
-        field, value = ("clip.batch_size", count) if options.batch_size else ("clip.key_views", views)
-        allowed = f"batches that fit into the {free:,} bytes of memory that are free ({wanted:,} are wanted)"
-        raise UsageError(
-            field, value, allowed, "lower it, or 0 to let the encoder choose" if options.batch_size else "lower it"
-        )
+    field, value, mend = "clip.key_views", views, "lower it"
+    if options.batch_size:
+        field, value, mend = "clip.batch_size", count, "lower it, or 0 to let the encoder choose"
+    check_room(field, str(value), (AHEAD + 1) * count * views * math.prod(size) * 3, mend)
 
 
 def blocks_of(

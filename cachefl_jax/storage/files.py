@@ -121,13 +121,14 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_whole(path, write)
 
 
-def check_room(field: str, what: str | pathlib.Path, size: int) -> None:
+def check_room(field: str, what: str | pathlib.Path, size: int, mend: str = "free memory, or bring fewer rows") -> None:
     """Refuses what takes `size` bytes of memory where fewer are free, before any of them is taken.
 
     Args:
         field: the config field that it comes from, for the message.
         what: a file that is to be read, or arrays that are to be made.
         size: bytes, unpacked.
+        mend: what to do where there is no room.
 
     Raises:
         UsageError: less memory is free.
@@ -135,7 +136,7 @@ def check_room(field: str, what: str | pathlib.Path, size: int) -> None:
     free = machine.free_memory()
     if free is not None and size > free:
         allowed = f"what fits into the {free:,} bytes of memory that are free"
-        raise UsageError(field, f"{what} (takes {size:,} bytes)", allowed, "free memory, or bring fewer rows")
+        raise UsageError(field, f"{what} (takes {size:,} bytes)", allowed, mend)
 
 
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

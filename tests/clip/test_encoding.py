@@ -234,7 +234,7 @@ def test_the_pockets_preparation_gives_one_size():
     ("options", "views", "field"), [(Options(2**31 - 1), 1, "clip.batch_size"), (Options(), 10**9, "clip.key_views")]
 )
 def test_a_batch_that_memory_does_not_hold_is_refused_by_its_field(options, views, field, monkeypatch):
-    monkeypatch.setattr("cachefl_jax.clip.encoding.free_memory", lambda: 10**9)
+    monkeypatch.setattr("cachefl_jax.machine.free_memory", lambda: 10**9)
     check_batch(8, 1, (224, 224), options)
-    with pytest.raises(UsageError, match=rf"{field}: got \d+; allowed: batches that fit .*mend: lower it"):
+    with pytest.raises(UsageError, match=rf"{field}: got \d+ \(takes .*what fits .*mend: lower it"):
         check_batch(options.batch_size or 8, views, (32, 32), options)
