@@ -29,6 +29,8 @@ def given_names(archive: Archive) -> tuple[str, ...]:
     header = archive.header("class_names")
     if header.dtype.kind not in "USiu":
         refuse(path, "class_names", f"{header.dtype}", "[N] texts", mend)
+    if len(header.shape) != 1:  # the order of a table's names would be a guess
+        refuse(path, "class_names", f"shape {header.shape}", "[N] texts, a name for each class", mend)
     if header.dtype.itemsize > 4 * LONGEST_NAME:
         found = f"names of up to {header.dtype.itemsize:,} bytes"
         refuse(path, "class_names", found, f"names of at most {LONGEST_NAME:,} characters", "shorten them")

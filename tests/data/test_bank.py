@@ -87,6 +87,7 @@ def with_value(value: float) -> np.ndarray:
         ({"class_names": np.array(["a", "b", " ", "d"])}, "class_names: got ' '; allowed: names that"),
         ({"class_names": np.array(["a", "b\ud800", "c", "d"])}, "class_names: got b\ufffd, not in UTF-8"),
         ({"class_names": np.array([b"a", b"b", b"\xff", b"d"])}, "class_names: got what is no text"),
+        ({"class_names": np.array([["a", "b"], ["c", "d"]])}, r"class_names: got shape \(2, 2\); allowed: .N. texts"),
         ({"class_names": np.arange(4.0)}, "class_names: got float64; allowed: .N. texts"),
         ({"class_names": np.array(["a", "b", "c", "d" * 1001])}, "class_names: got names of up to 4,004 bytes"),
         ({"metadata": "[" * 100_000}, "metadata: got too many lists within lists; allowed: at most 50"),
