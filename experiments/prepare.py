@@ -17,7 +17,6 @@ from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.data.sampling import VALIDATION_SHOTS
-from cachefl_jax.unused import unused
 from experiments.made_of import bank_parts, image_parts
 
 PICTURES = 8  # images a class on the report's contact sheets
@@ -52,8 +51,7 @@ def prepare(config: ConfigDict) -> Inputs:
         check_weights(inputs.bank.text_features, inputs.bank.class_names)
     if inputs.bank.validation is None:
         notes.append("There are no validation rows: nothing was chosen on them, and no validation accuracy is given.")
-    idle = unused(config)
-    return inputs._replace(notes=[*notes, *idle], told=(*inputs.told, *idle))
+    return inputs._replace(notes=notes)
 
 
 def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:

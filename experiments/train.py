@@ -14,6 +14,7 @@ from cachefl_jax.report import method_table, write_report
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
+from cachefl_jax.unused import unused
 from experiments.baselines import Surroundings, compare, result, round_flops
 from experiments.build import Learner, build
 from experiments.devices import entered_by_process_0, use_devices
@@ -78,7 +79,8 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
         if trained < config.rounds:
             engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
     made_of = {"parts": inputs.parts, "files": files}
-    tell(inputs.told if workdir.writes else ())
+    idle = unused(config)
+    tell((*inputs.told, *idle) if workdir.writes else ())
     workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
     workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large
@@ -94,7 +96,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
         "methods": {name: results[name] for name in config.methods},
         "whole_model": inputs.whole_model,
         "precision": arithmetic(),
-        "notes": inputs.notes,
+        "notes": [*inputs.notes, *idle],
     }
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
@@ -116,7 +118,7 @@ def rehearse(config: ConfigDict) -> None:
     inputs = prepare(config)
     config = counted(config, inputs)
     learner = build(config, inputs, ordered=True)
-    tell(inputs.told)
+    tell((*inputs.told, *unused(config)))
     print(needs_table(config, learner))
 
 

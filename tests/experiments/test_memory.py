@@ -20,7 +20,7 @@ from experiments.prepare import prepare
 ROWS = {"train": 70_000, "test": 20_000, "synthetic": 5_000}
 WIDTH, CLASSES = 512, 10
 PREPARE = """
-import json, resource, sys
+import json, sys
 import jax, jax.numpy as jnp
 from cachefl_jax.config import default, resolve
 from experiments.build import build
@@ -37,8 +37,9 @@ before = told("RssAnon")
 inputs = prepare(config)
 partition_arrays(inputs)
 learner = build(config, inputs, ordered=True)
-# Pages of libraries come and go with the machine's other work.
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - told("RssFile")
+# Not getrusage's peak, which begins at that of the process which started this one. Pages of libraries come and go with
+# the machine's other work.
+peak = told("VmHWM") - told("RssFile")
 print(json.dumps(peak - before))
 """
 

@@ -169,13 +169,6 @@ def test_a_bank_without_text_or_validation_says_so(make_bank):
     ]  # fmt: skip
 
 
-def test_a_setting_that_does_nothing_is_among_the_notes(make_bank):
-    config = default()
-    config.data.name, config.data.path, config.cache.keys_per_class = "feature_bank", str(make_bank()), 2
-    config.local.momentum, config.local.optimizer = 0.9, "adamw"
-    assert "local.momentum=0.9 does nothing under local.optimizer=adamw." in prepare(config).notes
-
-
 def test_a_bank_whose_class_weights_are_equal_is_refused(make_bank):
     text = np.random.default_rng(0).normal(size=(4, 8))
     text[3] = 2 * text[1]

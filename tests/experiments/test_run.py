@@ -47,6 +47,13 @@ def stop_after(monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_setting_that_does_nothing_is_told_and_stands_in_the_notes(make_bank, tmp_path, capsys):
+    config = config_for(make_bank(), **{"local.momentum": 0.9, "rounds": 0, "methods": ("cache_init",)})
+    note = "local.momentum=0.9 does nothing under local.optimizer=adamw."
+    assert note in train_and_evaluate(config, tmp_path / "run")["notes"]
+    assert f"note: {note}" in capsys.readouterr().err
+
+
 def test_a_run_leaves_what_the_contract_lists(make_bank, tmp_path):
     workdir = tmp_path / "run"
     summary = train_and_evaluate(config_for(make_bank()), workdir)

@@ -143,7 +143,7 @@ def test_an_empty_cohort_changes_nothing_but_the_rounds_number(params, problem, 
 
 def test_clients_without_rows_weigh_nothing(params, problem):
     """A cohort may hold some, and may hold nobody else; those side by side with them are not disturbed."""
-    offsets = jnp.asarray([0, 0, 5, 5, ROWS], jnp.int32)
+    offsets = jnp.asarray([0, 0, 7, 7, ROWS], jnp.int32)
     crowd = problem._replace(clients=problem.clients._replace(offsets=offsets))
 
     def train(*cohort: int) -> dict:
