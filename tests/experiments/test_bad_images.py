@@ -426,7 +426,9 @@ def test_a_generator_that_cannot_be_had_is_told(refused_photos, photos):
 def test_a_store_that_cannot_be_written_is_told(refused_photos, photos, tmp_path):
     (tmp_path / "store").write_text("a file")
     for place in ("store", "store/below"):
-        refused_photos(photos, parts=("CACHEFL_HOME: got", "Not a directory"), CACHEFL_HOME=str(tmp_path / place))
+        refused_photos(
+            photos, parts=("CACHEFL_HOME: got", "a folder that can be written"), CACHEFL_HOME=str(tmp_path / place)
+        )
 
 
 def test_a_damaged_store_is_told_by_every_command(command, photos, tmp_path):
