@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -109,16 +110,20 @@ def listed(root: pathlib.Path, rows: Sequence[tuple[str, int]]) -> LabelledImage
     """The images that a split file lists as (path, label).
 
     Raises:
-        UsageError: files are not there; the first few are named.
+        UsageError: files are not there, or are folders, pipes or devices; the first few are named.
     """
     files, missing = [], []
     for text, _ in rows:
-        path = on_disk(text)
         try:
+            path = on_disk(text)
             status = os.stat(os.path.join(root, path))
-            files.append(File(path, status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # the latter: a name that no file can have
             missing.append(text)
+            continue
+        if stat.S_ISREG(status.st_mode):
+            files.append(File(path, status.st_size, status.st_mtime_ns))
+        else:  # whoever reads a pipe may wait for ever
+            missing.append(f"{text} (no regular file)")
     if missing:
         found = f"{len(missing)} of {len(rows)} listed files are not in {root}: {listing(missing)}"
         raise UsageError(FIELD, found, "the folder that the listed paths start from", "correct the path")

@@ -129,7 +129,9 @@ def fingerprint_of(*parts: str | np.ndarray) -> str:
     """The sha256, in hex, of texts and arrays; where one ends and the next begins counts."""
     digest = hashlib.sha256()
     for part in parts:
-        content = memoryview(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))  # never a copy
+        # Names of files that are not in UTF-8 hold lone surrogates.
+        text = part.encode(errors="surrogatepass") if isinstance(part, str) else None
+        content = memoryview(np.ascontiguousarray(part) if text is None else text)  # never a copy
         kind = "text" if isinstance(part, str) else f"{part.dtype.str}{part.shape}"
         digest.update(f"{kind} {content.nbytes}\n".encode())
         digest.update(content)

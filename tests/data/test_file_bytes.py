@@ -10,6 +10,7 @@ from cachefl_jax.data import file_bytes
 from cachefl_jax.data.folder import SAMPLED
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.sources import load_for_evaluation, load_images
+from cachefl_jax.errors import UsageError
 from cachefl_jax.storage import remembered
 
 
@@ -92,3 +93,20 @@ def test_few_shots_read_few_files(pets, reads):
 def test_images_that_are_no_files_are_as_they_were():
     split = LabelledImages(np.zeros((2, 3, 3), np.uint8), np.zeros(2, np.int32), "f" * 64)
     assert file_bytes.heed_bytes(split, "train") is split
+
+
+def test_names_that_are_not_in_utf_8_are_read_and_told(pets):
+    name = os.fsencode(pathlib.Path(pets.data.path) / "cat") + b"/\xff"
+    os.rename(pathlib.Path(pets.data.path) / "cat" / "0.bmp", name + b".bmp")
+    sound = load_images(pets)
+    pathlib.Path(os.fsdecode(name + b"2.bmp")).write_bytes(b"broken")
+    pets.data.broken = "skip"
+    told = load_images(pets)
+    assert len(told.train.images) + len(told.test.images) + len(told.validation.images) == 2 * SAMPLED
+    assert sound.class_names == told.class_names
+    notes = "".join(told.notes)
+    assert "\ufffd2.bmp (no image)" in notes
+    notes.encode()  # they are written into reports
+    pets.data.broken = "stop"
+    with pytest.raises(UsageError, match=r"1 of \d+ that cannot be decoded"):
+        load_images(pets)

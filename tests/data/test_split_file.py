@@ -92,3 +92,16 @@ def test_sites_of_listed_images_are_not_their_classes(load, pets):
     (pets / "dog").rename(pets / "south")
     content = {"train": [["north/0.png", "cat"], ["south/0.png", "dog"], ["south/1.png", "cat"]]}
     assert load(content, group_column="folder").train.groups.tolist() == [0, 1, 1]
+
+
+def test_a_listed_pipe_or_folder_is_refused_unread(load, pets):
+    os.mkfifo(pets / "cat" / "pipe.png")
+    for name in ("cat/pipe.png", "cat"):
+        with pytest.raises(UsageError, match=rf"1 of 3 listed files are not in .*: {name} \(no regular file\)"):
+            load({"train": [*rows_of(0), [name, "cat"]]})
+
+
+def test_a_listed_name_that_no_file_can_have_is_not_there(load):
+    for name in ("cat/\ud800.png", "cat/\0.png"):
+        with pytest.raises(UsageError, match="1 of 3 listed files are not in"):
+            load({"train": [*rows_of(0), [name, "cat"]]})
