@@ -127,7 +127,7 @@ def present(path: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
 
 def in_its_stead(path: pathlib.Path, directory: pathlib.Path) -> tuple[str, str]:
     """(what there is of weights where `path` is not, what makes it a checkpoint that can be read)."""
-    others = sorted(file.name for file in directory.glob("*.safetensors"))
+    others = sorted(file.name for file in directory.glob("*.safetensors") if file.is_file())
     shards = [name for name in others if re.search(r"-\d+-of-\d+", name)]
     if shards and path.name == WEIGHTS:
         return f"shards such as {shards[0]}, without {INDEX}", f"download {INDEX} from the checkpoint's page as well"

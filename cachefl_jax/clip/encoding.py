@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from cachefl_jax.clip.images import Preparation, shaped
+from cachefl_jax.clip.images import Preparation, check_resized, shaped
 from cachefl_jax.clip.prefetch import AHEAD, prepared_batches
 from cachefl_jax.clip.views import Views, view_pixels
 from cachefl_jax.errors import UsageError
@@ -75,13 +75,15 @@ def image_blocks(
     """The features of images `start`, `start` + 1, ... in successive blocks [b, D] float32, L2-normalised.
 
     Raises:
-        UsageError: an image has another size than the others, or than the vision tower takes, once prepared, or its
-            feature is zero or not finite.
+        UsageError: an image has another size than the others, or than the vision tower takes, once prepared, is
+            too long for its width, or its feature is zero or not finite.
     """
     expected = prepared_size(encoder.preparation, images)
 
     def pixels_of(row: int) -> np.ndarray:
-        pixels = shaped(images[row], encoder.preparation)
+        image = images[row]
+        check_resized(image, encoder.preparation, name_of(images, row, what))
+        pixels = shaped(image, encoder.preparation)
         if pixels.shape[:2] != expected:
             found = f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
             mend = "the checkpoint's preparation neither resizes to one size nor crops: bring images of one size"

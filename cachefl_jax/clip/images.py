@@ -24,6 +24,7 @@ from cachefl_jax.foreign_code import refuse_code
 
 FIELD = "clip.checkpoint"
 MOST = 4096  # pixels a side of an image: more is no tower's, and would fill the memory
+MOST_RESIZED = 2**28  # pixels of an image once its shorter side is as the tower takes it: 1 GiB in Pillow
 CROPPING = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
 SQUASHING = {"size": {"height": 224, "width": 224}, "do_center_crop": False}
 # What each processor does where its file is silent; the first is every old checkpoint's, whose file names none.
@@ -205,6 +206,25 @@ def resized_size(size: tuple[int, int], wanted: int | tuple[int, int] | None) ->
         return wanted[1], wanted[0]
     shorter = min(size)
     return wanted * size[0] // shorter, wanted * size[1] // shorter  # rounded down, as Hugging Face does
+
+
+def check_resized(image: Image.Image | np.ndarray, preparation: Preparation, name: str) -> None:
+    """Refuses an image that would fill the memory once resized: of one by a million pixels a tower's shorter side of
+    336 makes 336 by 336 million.
+
+    Args:
+        image: PIL, or [H, W] or [H, W, 3].
+        preparation: what is done to it.
+        name: what a refusal calls it.
+
+    Raises:
+        UsageError: more than `MOST_RESIZED` pixels would come of it.
+    """
+    width, height = size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    wider, higher = resized_size(size, preparation.resize)
+    if wider * higher > max(MOST_RESIZED, width * height):
+        found = f"{width} x {height} pixels, which the checkpoint's preparation makes {wider} x {higher}"
+        raise UsageError(name, found, f"at most {MOST_RESIZED:,} pixels once resized", "crop it, or move it away")
 
 
 def opaque(picture: Image.Image) -> Image.Image:

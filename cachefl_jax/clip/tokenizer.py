@@ -6,6 +6,7 @@ never run, and nobody is asked on the terminal whether it may.
 """
 
 import importlib.util
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -80,6 +81,8 @@ def load_tokenizer(directory: pathlib.Path, length: int) -> Tokenizer:
         reason = " ".join(str(error).split())[:200]
         found, mend = f"{directory} ({type(error).__name__}: {reason})", "download them again"
         raise UsageError(FIELD, found, f"files that transformers' {name} reads", mend) from error
+    if name == "CLIPTokenizer" and not (directory / "tokenizer.json").is_file():
+        check_merges(directory)
     if tokenizer.pad_token is None:
         raise UsageError(f"{path}: pad_token", None, "the token that fills texts up", "take the checkpoint's own file")
     # Both SigLIPs learnt from lower-case texts. SigLIP 1's tokenizer lowers them itself; SigLIP 2's, Gemma's, does not.
@@ -102,6 +105,23 @@ def check_files(directory: pathlib.Path, name: str) -> None:
     if name == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
         found = f"{directory} (a SentencePiece tokenizer)"
         raise UsageError(FIELD, found, "only with the package sentencepiece", 'pip install "sentencepiece>=0.2.3"')
+
+
+def check_merges(directory: pathlib.Path) -> None:
+    """Refuses a ``merges.txt`` that was cut short: transformers reads it in silence, and texts get other tokens.
+
+    Every token of ``vocab.json`` of more than one character must come of a merge, but for special ones, in <>.
+
+    Raises:
+        UsageError: tokens have no merge; the first few are named.
+    """
+    made = {line.replace(" ", "") for line in (directory / "merges.txt").read_text(encoding="utf-8").splitlines()}
+    tokens = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
+    longer = (token for token in tokens if len(token.removesuffix("</w>")) > 1)
+    absent = [token for token in longer if token not in made and not (token.startswith("<") and token.endswith(">"))]
+    if absent:
+        found = f"{directory / 'merges.txt'} (no merge for {len(absent)} of {len(tokens)} tokens: {listing(absent)})"
+        raise UsageError(FIELD, found, "merges of all tokens in vocab.json", "download both files again")
 
 
 def read_tokenizer(name: str, directory: pathlib.Path):

@@ -82,7 +82,7 @@ def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ign
         ignored: names that the checkpoint may have beside the parameters.
 
     Raises:
-        UsageError: tensors are missing, unexpected or of another shape: all are named.
+        UsageError: tensors are missing, unexpected, of another shape or of whole numbers: all are named.
     """
     graph, state = nnx.split(abstract)
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
@@ -95,6 +95,9 @@ def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ign
         array, due = readers.pop(name)(), stored_shape(leaf.shape, axes)
         if array.shape != due:
             faults.append(f"{name} has shape {array.shape} where {due} is due")
+            continue
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.issubdtype(array.dtype, jnp.floating):
+            faults.append(f"{name} holds {array.dtype} where fractions are due")  # quantised, or a damaged header
             continue
         arrays.append(jnp.asarray(array if axes is None else array.transpose(axes), leaf.dtype))
     faults += [f"unexpected {name}" for name in readers if name not in ignored]

@@ -90,6 +90,13 @@ def test_a_variant_alone_is_refused_with_the_name_that_it_needs(copy):
     assert weight_files(copy) == [weights]
 
 
+def test_a_folder_called_as_the_weights_is_none(copy):
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").mkdir()
+    with pytest.raises(UsageError, match=r"\(no weights\).*mend: download them"):
+        weight_files(copy)
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

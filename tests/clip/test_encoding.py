@@ -208,6 +208,12 @@ def test_images_that_stay_of_different_sizes_are_refused_by_number():
         encode_images(PixelEncoder(), images, "test")
 
 
+@pytest.mark.parametrize("picture", [Image.new("L", (3_000_000, 1)), np.zeros((3_000_000, 1, 3), np.uint8)])
+def test_an_image_that_would_fill_the_memory_once_resized_is_refused_by_number(encoder, picture):
+    with pytest.raises(UsageError, match=r"test, image 1: got .* pixels, which .* makes .*96000000.*mend: crop it"):
+        encode_images(encoder, [Image.new("L", (1, 10_000)), picture], "test")
+
+
 def test_averaged_views_are_raw_features_averaged_and_then_made_unit(encoder, noise):
     views, size = Views(3, seed=5), encoder.preparation.size
     raw = []

@@ -40,6 +40,15 @@ def test_openais_two_files_are_enough(tmp_path):
     np.testing.assert_array_equal(load_tokenizer(tmp_path, 16)(TEXTS), load_tokenizer(POCKET, 16)(TEXTS))
 
 
+@pytest.mark.parametrize("lines", [0, 40, 90])
+def test_merges_cut_short_are_refused_where_transformers_gives_other_tokens(tmp_path, lines):
+    shutil.copy(POCKET / "vocab.json", tmp_path)
+    whole = (POCKET / "merges.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "merges.txt").write_text("".join(whole[:lines]))
+    with pytest.raises(UsageError, match=r"merges.txt \(no merge for \d+ of 604 tokens: .*mend: download both"):
+        load_tokenizer(tmp_path, 16)
+
+
 def test_an_encoder_is_loaded_without_torch():
     code = "import sys; from cachefl_jax.clip import load_encoder; load_encoder('pocket').tokenizer(['7']); "
     code += "print('torch' in sys.modules)"

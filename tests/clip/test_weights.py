@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -228,6 +229,17 @@ def test_quantised_weights_are_refused(tmp_path):
     torch_model(clip_config()).save_pretrained(tmp_path)
     safetensors.torch.save_file({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="allowed: float32, float16 or bfloat16 tensors"):
+        load_clip(tmp_path)
+
+
+@pytest.mark.parametrize("stored", [np.int32, np.uint8, np.bool_])
+def test_whole_numbers_are_no_weights(tmp_path, stored):
+    """Quantised weights lack their scale, and a damaged header gives the bits of fractions as whole numbers."""
+    shutil.copytree(POCKET, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["visual_projection.weight"] = (tensors["visual_projection.weight"] * 100).astype(stored)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=f"visual_projection.weight holds {np.dtype(stored)} where fractions are due"):
         load_clip(tmp_path)
 
 
