@@ -7,6 +7,7 @@ Such a file may come from anywhere, so its paths must stay below data.path: they
 are written with. A link that lies below data.path is the user's own and is followed.
 """
 
+import collections
 import json
 import pathlib
 import posixpath
@@ -115,8 +116,13 @@ def labelled_names(file: pathlib.Path, rows: list) -> list[str]:
 
 
 def overlap_notes(rows: dict[str, list]) -> tuple[str, ...]:
-    """Files that are in training and in another split too: a leak that the file's maker may not know of."""
+    """Files that a split has twice, or that are in training and in another split: the file's maker may not know."""
     train, notes = {row[0] for row in rows["train"]}, []
+    for role, part in rows.items():
+        counts = collections.Counter(row[0] for row in part)
+        repeated = sorted(path for path, count in counts.items() if count > 1)
+        if repeated:
+            notes.append(f"Files listed more than once in the {role} split ({len(repeated)}): {listing(repeated)}.")
     for role in ROLES[1:]:
         shared = sorted(train & {row[0] for row in rows[role]})
         if shared:

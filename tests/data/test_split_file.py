@@ -105,3 +105,9 @@ def test_a_listed_name_that_no_file_can_have_is_not_there(load):
     for name in ("cat/\ud800.png", "cat/\0.png"):
         with pytest.raises(UsageError, match="1 of 3 listed files are not in"):
             load({"train": [*rows_of(0), [name, "cat"]]})
+
+
+def test_a_file_that_a_split_has_twice_is_told_whatever_its_class(load):
+    source = load({"train": [*rows_of(0, 1), ["./cat/0.png", "dog"], ["dog/1.png", "dog"]], "test": rows_of(2)})
+    assert source.notes == ("Files listed more than once in the train split (2): cat/0.png, dog/1.png.",)
+    assert len(source.train.labels) == 6
