@@ -1,23 +1,6 @@
-"""Lists the fields of a config: default, meaning, and what each may be.
+"""python -m experiments.fields: `cachefl_jax.commands.fields`."""
 
-    python -m experiments.fields [WORD ...]
-
-With words, only the fields whose names begin with one of them, such as local or data.shots.
-"""
-
-import sys
-
-from cachefl_jax.config.listing import listing
-from experiments import command
-
-
-def take_words(argv: list[str]) -> list[str]:
-    """Removes the words that are no flags from the command line, and returns them."""
-    words = [word for word in argv[1:] if not word.startswith("-")]
-    argv[1:] = [word for word in argv[1:] if word.startswith("-")]
-    return words
-
+from cachefl_jax.commands.fields import start
 
 if __name__ == "__main__":
-    chosen = take_words(sys.argv)
-    command.run(lambda: print(listing(chosen)))
+    start()

@@ -5,8 +5,8 @@ import pytest
 from jax.extend.core.primitives import dot_general_p
 
 from cachefl_jax.config import default
-from experiments.sweep_points import run_points
-from experiments.train import train_and_evaluate
+from cachefl_jax.simulation.sweep_points import run_points
+from cachefl_jax.simulation.train import train_and_evaluate
 
 
 @pytest.fixture

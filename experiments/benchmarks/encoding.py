@@ -22,10 +22,10 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
 from cachefl_jax.report.units import integer, readable_bytes, readable_seconds, three_digits
-from experiments import command
 from experiments.benchmarks.readings import forget_peak, memory, peak_bytes
 from experiments.benchmarks.tables import markdown
 

@@ -23,10 +23,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
 from cachefl_jax.storage.files import write_json
-from experiments import command
 from experiments.benchmarks import checks, entrants, limits, ours, tables, workloads
 from experiments.benchmarks.entrants import Entrant
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 # What takes long and may be there before a command begins: nothing of it starts JAX's backends or any thread.
-HEAVY = ("cachefl_jax.clip.encoder", "experiments.train", "experiments.server_set", "experiments.encoded")
+HEAVY = ("clip.encoder", "simulation.train", "simulation.server_set", "simulation.encoded")
 
 
 class Forks:
@@ -77,7 +77,7 @@ def serve() -> dict | None:
 
 def main() -> None:
     for module in HEAVY:
-        __import__(module)
+        __import__(f"cachefl_jax.{module}")
     gc.freeze()  # the halves share what is there already; collecting it would copy it
     call = serve()
     if call:

@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
-from experiments import command
 from experiments.benchmarks.forks import Forks
 from experiments.benchmarks.victims import COMMON, VICTIMS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import flags
 
-from experiments import command
+from cachefl_jax.commands import command
 from experiments.benchmarks import workloads
 from experiments.benchmarks.workloads import Workload
 

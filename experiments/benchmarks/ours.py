@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
-from experiments import command
 from experiments.benchmarks import readings, workloads
 from experiments.benchmarks.workloads import Arrays, Workload
 
@@ -105,7 +105,7 @@ def prepare_ours(
 
 
 def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
-    """The workload as the engine takes it, on the host; text logits once a run, as `experiments.build` has them."""
+    """The workload as the engine takes it, on the host; text logits once a run, as a simulation has them."""
     import jax
 
     from cachefl_jax import federation, methods

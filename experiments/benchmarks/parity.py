@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
 from cachefl_jax.storage.files import write_whole
-from experiments import command
 from experiments.benchmarks import tables
 
 LEAST_COSINE, LARGEST_DIFFERENCE = 0.99999, 1e-4

@@ -139,8 +139,8 @@ def randomize(model) -> None:
 def main() -> None:
     from absl import flags
 
+    from cachefl_jax.commands import command
     from cachefl_jax.errors import UsageError
-    from experiments import command
 
     names = flags.FLAGS.models
     if not set(names) <= set(MODELS):
@@ -161,7 +161,7 @@ if __name__ == "__main__":
     else:
         from absl import flags
 
-        from experiments import command
+        from cachefl_jax.commands import command
 
         flags.DEFINE_string("peer", None, "the interpreter that has open_clip, /path/to/python")
         flags.DEFINE_list("models", ["RN50", "RN101"], "which to compare")

@@ -13,11 +13,11 @@ import time
 import numpy as np
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.config import default
 from cachefl_jax.data.card import partition_card
 from cachefl_jax.data.partition import partition
 from cachefl_jax.storage.files import write_arrays
-from experiments import command
 
 SCHEMES = (
     ("iid", {}),

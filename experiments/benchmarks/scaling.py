@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.storage.files import write_json
-from experiments import command
 from experiments.benchmarks import entrants, ours, tables, workloads
 from experiments.benchmarks.engine import checked_output
 

@@ -15,7 +15,7 @@ import time
 
 from absl import flags
 
-from experiments import command
+from cachefl_jax.commands import command
 
 WAIT = 0.01
 

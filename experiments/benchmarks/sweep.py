@@ -17,8 +17,8 @@ import time
 import numpy as np
 from absl import flags
 
+from cachefl_jax.commands import command
 from cachefl_jax.storage.files import write_arrays, write_json
-from experiments import command
 from experiments.benchmarks import workloads
 from experiments.benchmarks.engine import checked_output
 
@@ -45,8 +45,8 @@ LOOP = """
 import pathlib, runpy, sys, time
 import jax
 from absl import flags
-from experiments import sweep
-from experiments.train import train_and_evaluate
+from cachefl_jax.commands import sweep
+from cachefl_jax.simulation.train import train_and_evaluate
 
 flags.FLAGS(["loop"])
 file, folder, count = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])

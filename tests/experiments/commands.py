@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 # What takes long and may be there before a command begins: nothing of it starts JAX's backends or any thread.
-HEAVY = ("cachefl_jax.clip.encoder", "experiments.train", "experiments.server_set", "experiments.encoded")
+HEAVY = ("clip.encoder", "simulation.train", "simulation.server_set", "simulation.encoded")
 PATIENCE = 120  # seconds until a command that hangs is ended
 
 
@@ -75,7 +75,7 @@ def next_call(printed: list[str]) -> dict | None:
 def main() -> None:
     sys.path[0] = os.getcwd()  # as python -m has it
     for module in HEAVY:
-        __import__(module)
+        __import__(f"cachefl_jax.{module}")
     gc.freeze()  # the halves share what is there already; collecting it would copy it
     call = next_call(sys.argv[1:])
     if call:

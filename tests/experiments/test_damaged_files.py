@@ -8,19 +8,19 @@ import shutil
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.evaluate import read_cache, stored_config
+from cachefl_jax.commands.sweep import ranking
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import curve, holdings, method_table, page
 from cachefl_jax.report.workdir import read_runs
+from cachefl_jax.simulation.plans import stored
+from cachefl_jax.simulation.sweep_folder import claim
+from cachefl_jax.simulation.train import train_and_evaluate
+from cachefl_jax.simulation.workdir import Workdir, resolved
 from cachefl_jax.storage.checkpoint import fault
 from cachefl_jax.storage.files import write_tensors
 from cachefl_jax.storage.run_files import read_baselines, read_summary
-from experiments.evaluate import read_cache, stored_config
-from experiments.plans import stored
-from experiments.sweep import ranking
-from experiments.sweep_folder import claim
-from experiments.train import train_and_evaluate
-from experiments.workdir import Workdir, resolved
 
 DAMAGE = {
     "null": b"null", "text": b'"text"', "huge": b"1" + b"0" * 400, "-1": b"-1", "fraction": b"0.5", "true": b"true",

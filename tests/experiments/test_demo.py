@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import train
+from cachefl_jax.simulation import train
 from experiments.configs import digits
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
-from experiments.sweep_points import run_points
-from experiments.train import train_and_evaluate
+from cachefl_jax.simulation.sweep_points import run_points
+from cachefl_jax.simulation.train import train_and_evaluate
 
 
 @pytest.fixture

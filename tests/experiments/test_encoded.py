@@ -10,8 +10,8 @@ from cachefl_jax.clip import averaged_blocks, encode_classes, encode_images, loa
 from cachefl_jax.clip.views import ViewedImages, Views
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation import encoded
 from cachefl_jax.storage.entries import entries
-from experiments import encoded
 
 NAMES, TEMPLATES = ("three", "seven"), ("a photo of the digit {}.", "the digit {}.")
 

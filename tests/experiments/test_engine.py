@@ -13,9 +13,9 @@ from cachefl_jax.config import default
 from cachefl_jax.config.fields import STRATEGIES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import plan as plans
-from experiments import engine, filling
-from experiments.plans import describe
-from experiments.train import rehearse, train_and_evaluate
+from cachefl_jax.simulation import engine, filling
+from cachefl_jax.simulation.plans import describe
+from cachefl_jax.simulation.train import rehearse, train_and_evaluate
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from commands import assert_refused
 from commands import run as command
 
 from cachefl_jax.errors import UsageError
-from experiments import environment
+from cachefl_jax.simulation import environment
 
 
 def test_the_settings_that_are_needed_are_those_of_jax_itself():

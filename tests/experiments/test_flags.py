@@ -8,8 +8,8 @@ import pytest
 from absl import flags
 from commands import Prefork, assert_refused, run
 
+from cachefl_jax.commands import command
 from cachefl_jax.config.listing import listing
-from experiments import command
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from commands import run as command
 from cachefl_jax import errors
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage import files
-from experiments.train import train_and_evaluate
 
 
 @pytest.mark.parametrize("number", sorted(errors.REFUSALS))

@@ -16,6 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import cachefl_jax.clip
+from cachefl_jax.commands.evaluate import evaluate
+from cachefl_jax.commands.sweep import configs
 from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.data import folder as folders
 from cachefl_jax.data.bank import Split
@@ -23,13 +25,11 @@ from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan
 from cachefl_jax.federation.run import train_rounds
+from cachefl_jax.simulation import rounds, sweep_points
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.train import rehearse, train_and_evaluate
 from cachefl_jax.storage.entries import entries, faults
-from experiments import rounds, sweep_points
-from experiments.build import build
-from experiments.evaluate import evaluate
-from experiments.prepare import prepare
-from experiments.sweep import configs
-from experiments.train import rehearse, train_and_evaluate
 
 COUNTS = {"red square": 16, "green disc": 16, "blue bar": 16}
 ROOT = pathlib.Path(__file__).parents[2]

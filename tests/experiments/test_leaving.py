@@ -14,9 +14,9 @@ import pytest
 from cachefl_jax import interrupts
 from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
+from cachefl_jax.simulation import pace, rounds, sweep_groups, sweep_points, train
 from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.synthesis import generator, store
-from experiments import pace, rounds, sweep_groups, sweep_points, train
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
 

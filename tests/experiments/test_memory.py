@@ -13,9 +13,9 @@ from cachefl_jax import machine
 from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import Frozen, text_logits
-from experiments import examples
-from experiments.build import build
-from experiments.prepare import prepare
+from cachefl_jax.simulation import examples
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.prepare import prepare
 
 ROWS = {"train": 70_000, "test": 20_000, "synthetic": 5_000}
 WIDTH, CLASSES = 512, 10
@@ -23,8 +23,8 @@ PREPARE = """
 import json, sys
 import jax, jax.numpy as jnp
 from cachefl_jax.config import default, resolve
-from experiments.build import build
-from experiments.prepare import counted, partition_arrays, prepare
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.prepare import counted, partition_arrays, prepare
 
 def told(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024

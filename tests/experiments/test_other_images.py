@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import from_json
 from cachefl_jax.data import suite
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.files import read_json
 from experiments.configs import images
-from experiments.evaluate import evaluate
-from experiments.train import train_and_evaluate
 
 UMLAUTS = ("Öl", "grün", "weiß")
 NAMES = ("blue bar", "green disc", "red square")

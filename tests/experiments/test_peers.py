@@ -6,7 +6,7 @@ import os
 import pytest
 
 from cachefl_jax.errors import UsageError
-from experiments import peers
+from cachefl_jax.simulation import peers
 
 
 @pytest.fixture

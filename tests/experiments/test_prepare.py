@@ -15,10 +15,10 @@ from cachefl_jax.data.card import cells_of
 from cachefl_jax.data.images import Images
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.errors import UsageError
-from experiments.prepare import PICTURES, SIDE, card, counted, partition_arrays, pictures, prepare
-from experiments.server_set import load_all
-from experiments.shared import Shared
-from experiments.sweep_points import inputs_of
+from cachefl_jax.simulation.prepare import PICTURES, SIDE, card, counted, partition_arrays, pictures, prepare
+from cachefl_jax.simulation.server_set import load_all
+from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.sweep_points import inputs_of
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cachefl_jax.simulation import peers
 from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
-from experiments import peers
 
 
 def free_port() -> int:
@@ -90,7 +90,7 @@ def test_all_but_the_services_words_are_handed_on_and_the_last_of_them_end_the_p
     """In a process that writes what C++ would have written, and then aborts as it does."""
     fatal = f"F1126 11:52:07.5   13063 client.h:80] {peers.FATAL} detected\n{peers.TRACE}: ***\n    @ 0x7f\n"
     body = (
-        "import ctypes, os; from experiments import peers; peers.watch(); os.write(2, b'mine\\n');"
+        "import ctypes, os; from cachefl_jax.simulation import peers; peers.watch(); os.write(2, b'mine\\n');"
         f"os.write(2, {UNHEALTHY.encode()!r}); os.write(2, {fatal.encode()!r}); ctypes.CDLL(None).abort()"
     )
     done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60, check=False)

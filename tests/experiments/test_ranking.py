@@ -1,9 +1,9 @@
 """A sweep's ranking: by validation accuracy alone, and only among points that are alternatives."""
 
+from cachefl_jax.commands.sweep import configs
 from cachefl_jax.config import resolve
+from cachefl_jax.simulation.ranking import ranking
 from experiments.configs.digits import get_config
-from experiments.ranking import ranking
-from experiments.sweep import configs
 
 
 def ranked(*points: tuple[dict, float | None]) -> list[str]:

@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.leftovers import HOST
 from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
-from experiments.evaluate import evaluate
-from experiments.train import train_and_evaluate
 
 ROUNDS = 6
 

@@ -12,12 +12,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import default, from_json
 from cachefl_jax.config.fields import METHOD_NAMES
 from cachefl_jax.errors import UsageError
-from experiments import rounds
-from experiments.evaluate import evaluate
-from experiments.train import train_and_evaluate
+from cachefl_jax.simulation import rounds
+from cachefl_jax.simulation.train import train_and_evaluate
 
 
 def config_for(bank, **changes):

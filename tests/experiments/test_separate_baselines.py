@@ -9,14 +9,14 @@ from plain_separate import plain_training
 
 from cachefl_jax.config import default
 from cachefl_jax.federation import Clients, repeat_views
+from cachefl_jax.simulation import separate
+from cachefl_jax.simulation.baselines import Surroundings, centralized, local_only
+from cachefl_jax.simulation.build import build, local_training
+from cachefl_jax.simulation.engine import start_engine
+from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.train import train_and_evaluate
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.archive import read_arrays
-from experiments import separate
-from experiments.baselines import Surroundings, centralized, local_only
-from experiments.build import build, local_training
-from experiments.engine import start_engine
-from experiments.prepare import prepare
-from experiments.train import train_and_evaluate
-from experiments.workdir import Workdir
 
 
 def config_for(bank, **changes):

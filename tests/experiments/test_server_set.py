@@ -12,9 +12,9 @@ from cachefl_jax.data import folder, suite
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation import server_set
+from cachefl_jax.simulation.server_set import load_all, texts_of
 from cachefl_jax.synthesis import SyntheticSet
-from experiments import server_set
-from experiments.server_set import load_all, texts_of
 
 COUNTS = {"red square": 20, "green disc": 16, "blue bar": 12}
 NAMES = ("blue bar", "green disc", "red square")  # as folders are sorted

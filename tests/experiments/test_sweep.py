@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cachefl_jax.commands.sweep import config_words, configs, points
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
 from experiments.configs import feature_bank
-from experiments.sweep import config_words, configs, points
-from experiments.sweep_points import run_points
 
 CONFIG = """
 from experiments.configs import feature_bank

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.sweep import configs
 from cachefl_jax.errors import UsageError
-from experiments import examples, sweep_groups
+from cachefl_jax.simulation import examples, sweep_groups
+from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 from experiments.configs import feature_bank
-from experiments.shared import Shared
-from experiments.sweep import configs
-from experiments.sweep_points import prepared_points, run_points
 
 OVERRIDES = [
     {"cache.alpha": alpha, "seed": seed, "rounds": 1} for alpha in (1.0, 3.0) for seed in (0, 1)

@@ -6,8 +6,8 @@ import pytest
 
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
-from experiments.sweep_report import write_sweep
-from experiments.workdir import resolved
+from cachefl_jax.simulation.sweep_report import write_sweep
+from cachefl_jax.simulation.workdir import resolved
 
 
 def line(point: int, overrides: dict, validation: float | None, test: float | None = 0.5, **more) -> dict:

@@ -14,9 +14,9 @@ from cachefl_jax import interrupts
 from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
+from cachefl_jax.simulation import peers
+from cachefl_jax.simulation.environment import device_count, settle
 from cachefl_jax.storage.home import COMPILED, home
-from experiments import peers
-from experiments.environment import device_count, settle
 
 START_TIMEOUT = 120  # seconds to wait for the other processes
 

@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
+from cachefl_jax.simulation.build import Learner, finite, local_training
+from cachefl_jax.simulation.examples import bank_clients
+from cachefl_jax.simulation.filling import Engine
+from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.separate import Job, Separate
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.run_files import read_baselines
-from experiments.build import Learner, finite, local_training
-from experiments.examples import bank_clients
-from experiments.filling import Engine
-from experiments.prepare import Inputs
-from experiments.separate import Job, Separate
-from experiments.workdir import Workdir
 
 
 class Surroundings(NamedTuple):

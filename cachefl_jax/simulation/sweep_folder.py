@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.fields import FOUND
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.made_of import files_of
+from cachefl_jax.simulation.prepare import parts_of
+from cachefl_jax.simulation.workdir import refuse_changes, refuse_other_files, resolved, tell_gone
 from cachefl_jax.storage.files import write_whole
 from cachefl_jax.storage.run_files import read_results, read_sweep
-from experiments.made_of import files_of
-from experiments.prepare import parts_of
-from experiments.workdir import refuse_changes, refuse_other_files, resolved, tell_gone
 
 
 def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:

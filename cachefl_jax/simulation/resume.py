@@ -5,11 +5,11 @@ import sys
 import jax
 
 from cachefl_jax.federation import ServerState
+from cachefl_jax.simulation.build import Learner
+from cachefl_jax.simulation.devices import as_process_0_has_it
+from cachefl_jax.simulation.metrics import read_lines
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.checkpoint import DamagedCheckpoint, fault, restore, rounds_saved, set_aside
-from experiments.build import Learner
-from experiments.devices import as_process_0_has_it
-from experiments.metrics import read_lines
-from experiments.workdir import Workdir
 
 
 def resume(learner: Learner, workdir: Workdir) -> tuple[ServerState, int]:

@@ -18,9 +18,9 @@ from cachefl_jax.federation.memory import free, size
 from cachefl_jax.federation.sweep import alike, stack
 from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_bytes
-from experiments.build import Learner, client_optimizer, server_optimizer
-from experiments.plans import plans_of
-from experiments.prepare import Inputs
+from cachefl_jax.simulation.build import Learner, client_optimizer, server_optimizer
+from cachefl_jax.simulation.plans import plans_of
+from cachefl_jax.simulation.prepare import Inputs
 
 BATCH_BYTES = 2**28  # of params that one call gives back
 BATCH_POINTS = 8  # a device and call: the progress bar moves and a kill loses no more

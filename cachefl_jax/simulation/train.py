@@ -11,21 +11,21 @@ from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
+from cachefl_jax.simulation.baselines import Surroundings, compare, result, round_flops
+from cachefl_jax.simulation.build import Learner, build
+from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
+from cachefl_jax.simulation.engine import start_engine
+from cachefl_jax.simulation.filling import needs_table
+from cachefl_jax.simulation.made_of import files_of
+from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
+from cachefl_jax.simulation.resume import resume
+from cachefl_jax.simulation.rounds import run_rounds
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
 from cachefl_jax.unused import unused
-from experiments.baselines import Surroundings, compare, result, round_flops
-from experiments.build import Learner, build
-from experiments.devices import entered_by_process_0, use_devices
-from experiments.engine import start_engine
-from experiments.filling import needs_table
-from experiments.made_of import files_of
-from experiments.notes import tell
-from experiments.prepare import Inputs, card, counted, partition_arrays, prepare
-from experiments.resume import resume
-from experiments.rounds import run_rounds
-from experiments.workdir import Workdir
 
 
 def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.made_of import changes, files_of
+from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.run_files import read_card, read_config, read_inputs
-from experiments.made_of import changes, files_of
-from experiments.metrics import as_one_run, read_lines, to_text
 
 
 class Workdir:
@@ -111,7 +111,7 @@ class Workdir:
         gone = sorted(before.keys() - now.keys())
         tell_gone(self.path, gone)
         if not gone and before != now:
-            from experiments.prepare import parts_of  # brings what a look at times can do without
+            from cachefl_jax.simulation.prepare import parts_of  # brings what a look at times can do without
 
             self.refuse_other_data(parts_of(config))
 

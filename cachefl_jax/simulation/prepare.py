@@ -17,7 +17,7 @@ from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.data.sampling import VALIDATION_SHOTS
-from experiments.made_of import bank_parts, image_parts
+from cachefl_jax.simulation.made_of import bank_parts, image_parts
 
 PICTURES = 8  # images a class on the report's contact sheets
 SIDE = 64  # pixels of one, where images are large or of several sizes
@@ -110,7 +110,7 @@ def from_images(config: ConfigDict) -> Inputs:
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:
     """(the source's images, the server's, how those were made, who holds what)."""
-    from experiments.server_set import load_all
+    from cachefl_jax.simulation.server_set import load_all
 
     source, synthetic, manifest = load_all(config)
     division = partition(source.train.labels, config.partition, config.seed, source.train.groups)
@@ -121,7 +121,7 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
     """What a run of this config would be made of now, without encoding anything."""
     if config.data.name == "feature_bank":
         return from_bank(config).parts
-    from experiments.encoded import Checkpoint
+    from cachefl_jax.simulation.encoded import Checkpoint
 
     source, synthetic, _, division = images_of(config)
     clip = config.clip
@@ -136,7 +136,7 @@ def parts_of_images(source: ImageSet, synthetic: LabelledImages, division: Parti
 def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, manifest: dict) -> tuple[FeatureBank, dict]:
     """(the bank, what is known of the whole model); `manifest` tells how the synthetic images were made."""
     from cachefl_jax.clip.views import Views
-    from experiments.encoded import Checkpoint, class_weights, image_features, key_features
+    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
 
     clip = config.clip
     checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)

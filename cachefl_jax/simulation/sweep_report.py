@@ -4,8 +4,8 @@ import pathlib
 
 from cachefl_jax.config import from_json
 from cachefl_jax.report.sweep import Sweep, write_sweep_report
+from cachefl_jax.simulation.ranking import settings_of
 from cachefl_jax.storage.run_files import read_results, read_sweep
-from experiments.ranking import settings_of
 
 
 def write_sweep(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:

@@ -29,9 +29,9 @@ from cachefl_jax.federation import (
 from cachefl_jax.federation.cohort import deal
 from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_seconds
-from experiments.build import Learner, diverged
-from experiments.finished_clients import FinishedClients
-from experiments.pace import rounds_a_call
+from cachefl_jax.simulation.build import Learner, diverged
+from cachefl_jax.simulation.finished_clients import FinishedClients
+from cachefl_jax.simulation.pace import rounds_a_call
 
 PARAMS_BYTES = 2**28  # of params on the devices at a time
 PART_FLOPS = 4e11  # of a part over all its rounds: seconds of work, which a kill may lose

@@ -12,10 +12,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cachefl_jax import interrupts
+from cachefl_jax.commands.flag_errors import check_returned, config_file, explain
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.storage.home import home
-from experiments.flag_errors import check_returned, config_file, explain
 
 HELP = frozenset(("--help", "-help", "-h", "-?", "--helpfull", "--helpshort"))
 
@@ -102,7 +102,7 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.ERROR)  # config_flags would warn of what `parse` tells in one line
     try:
         if help_wanted(sys.argv):
-            show_help()
+            show_help(sys.modules[main.__module__].__doc__ or "")
             sys.stdout.flush()
             return
         app.run(guarded, flags_parser=parse)
@@ -123,15 +123,15 @@ def help_wanted(argv: Sequence[str]) -> bool:
     return not HELP.isdisjoint(argv[1:])
 
 
-def show_help() -> None:
+def show_help(purpose: str) -> None:
     """Prints what the command does, its own flags (not those of the libraries), and the fields of a config."""
     ours = [
         flag
         for module, defined in flags.FLAGS.flags_by_module_dict().items()
-        if module.startswith("experiments.") or module == sys.argv[0]
+        if module.startswith(("cachefl_jax.", "experiments.")) or module == sys.argv[0]
         for flag in defined
     ]
-    print((sys.modules["__main__"].__doc__ or "").strip())
+    print(purpose.strip())
     if ours:
         print("\nFlags:")
     for flag in sorted(ours, key=lambda flag: flag.name):

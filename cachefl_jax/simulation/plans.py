@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import STRATEGIES, Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.machine import cores
+from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan
-from experiments.build import Learner
 
 
 def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:

@@ -17,12 +17,12 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, place
 from cachefl_jax.report.units import readable_seconds
+from cachefl_jax.simulation.build import Learner
+from cachefl_jax.simulation.devices import as_process_0_has_it
+from cachefl_jax.simulation.filling import Engine, compiled, fill
+from cachefl_jax.simulation.plans import agreed, describe, fingerprint, plans_of, stored, stored_run
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home import PLANS, home
-from experiments.build import Learner
-from experiments.devices import as_process_0_has_it
-from experiments.filling import Engine, compiled, fill
-from experiments.plans import agreed, describe, fingerprint, plans_of, stored, stored_run
 
 WORTH_MEASURING = 10.0  # estimated seconds of a whole run; a shorter one would lose by trying others
 SHARE = 0.15  # of the run's expected time that measuring may take

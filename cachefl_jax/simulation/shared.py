@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cachefl_jax.data import FeatureBank
-from experiments.prepare import Inputs
+from cachefl_jax.simulation.prepare import Inputs
 
 
 class Shared:

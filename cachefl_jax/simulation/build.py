@@ -25,9 +25,9 @@ from cachefl_jax.federation import (
     plan_batches,
 )
 from cachefl_jax.methods import METHODS, Frozen, cross_entropy, cross_entropy_of_scores
-from experiments.examples import bank_clients, bank_examples, ordered_examples
-from experiments.prepare import Inputs
-from experiments.shared import Shared
+from cachefl_jax.simulation.examples import bank_clients, bank_examples, ordered_examples
+from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.shared import Shared
 
 
 class Learner(NamedTuple):

@@ -10,9 +10,9 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, place, prepare
 from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.report.units import readable_bytes
-from experiments.build import Learner
-from experiments.devices import least
-from experiments.plans import describe, plans_of
+from cachefl_jax.simulation.build import Learner
+from cachefl_jax.simulation.devices import least
+from cachefl_jax.simulation.plans import describe, plans_of
 
 
 class Engine(NamedTuple):

@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from cachefl_jax import costs, interrupts
 from cachefl_jax.federation import ServerState, place
+from cachefl_jax.simulation.baselines import untuned_scores
+from cachefl_jax.simulation.build import Learner, diverged, finite
+from cachefl_jax.simulation.devices import as_process_0_has_it, in_any_process, leave_together
+from cachefl_jax.simulation.filling import Engine
+from cachefl_jax.simulation.pace import rounds_a_call
+from cachefl_jax.simulation.plans import stored
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.checkpoint import open_checkpoints
-from experiments.baselines import untuned_scores
-from experiments.build import Learner, diverged, finite
-from experiments.devices import as_process_0_has_it, in_any_process, leave_together
-from experiments.filling import Engine
-from experiments.pace import rounds_a_call
-from experiments.plans import stored
-from experiments.workdir import Workdir
 
 
 def run_rounds(

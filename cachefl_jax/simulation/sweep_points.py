@@ -14,17 +14,13 @@ from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, share_right
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.storage.files import write_json
-from cachefl_jax.storage.home_entries import tidy_stores
-from cachefl_jax.storage.leftovers import remove_leftovers
-from cachefl_jax.storage.locks import folder_lock
-from experiments.baselines import cache_init, result, round_flops, zero_shot
-from experiments.build import build
-from experiments.devices import use_devices
-from experiments.notes import tell
-from experiments.prepare import Inputs, counted, prepare
-from experiments.shared import Shared
-from experiments.sweep_folder import (
+from cachefl_jax.simulation.baselines import cache_init, result, round_flops, zero_shot
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.devices import use_devices
+from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.prepare import Inputs, counted, prepare
+from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.sweep_folder import (
     check_done,
     claim,
     files_of_sources,
@@ -33,8 +29,12 @@ from experiments.sweep_folder import (
     source_of,
     write_lines,
 )
-from experiments.sweep_groups import Prepared, digest, make_groups, run_group
-from experiments.workdir import Workdir, resolved
+from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
+from cachefl_jax.simulation.workdir import Workdir, resolved
+from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.home_entries import tidy_stores
+from cachefl_jax.storage.leftovers import remove_leftovers
+from cachefl_jax.storage.locks import folder_lock
 
 
 def run_points(

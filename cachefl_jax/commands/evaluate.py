@@ -1,0 +1,185 @@
+"""Evaluates a checkpoint without training, on the run's own data or on other data.
+
+    python -m experiments.evaluate --workdir=runs/digits [--round=R] [--config.data.path=other.npz ...]
+
+Prints one line of JSON: round, test and validation accuracy. Writes nothing. Images of a single site need not show
+every class of the run; only those that are evaluated are decoded and encoded.
+"""
+
+import json
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from cachefl_jax.commands import command
+from cachefl_jax.commands.flag_errors import explain
+from cachefl_jax.errors import UsageError, listing, refusal
+
+if TYPE_CHECKING:
+    from cachefl_jax.simulation.prepare import Inputs
+
+command.define("workdir")
+flags.DEFINE_integer("round", None, "rounds done at the checkpoint; the last one by default")
+
+
+def stored_config(argv: list[str]) -> ConfigDict:
+    """The config of the folder that argv's --workdir names: its fields are this command's --config.* flags.
+
+    Raises:
+        UsageError: no --workdir, not a path, or a folder that holds no run.
+    """
+    from cachefl_jax.config import from_json
+
+    parser = flags.FlagValues()
+    command.define_path("workdir", "the folder of a run", values=parser)
+    try:
+        parser(argv, known_only=True)
+    except flags.Error as error:
+        raise explain(argv, error) from error
+    if not parser.workdir:
+        raise UsageError("--workdir", "nothing", "a run's folder", "add --workdir=...")
+    file = pathlib.Path(parser.workdir) / "config.json"
+    if not file.is_file():
+        raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
+    from cachefl_jax.storage.run_files import read_config
+
+    return from_json(read_config(file))
+
+
+def define_config(config: ConfigDict) -> None:
+    """Makes the fields of `config` this command's --config.* flags.
+
+    Raises:
+        UsageError: the command line has another field.
+    """
+    try:
+        config_flags.DEFINE_config_dict("config", config, lock_config=True)
+    except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:  # it reads the command line already
+        raise explain(sys.argv, error) from error
+
+
+def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(keys [N, K, D], names [N] of their classes) of the cache that a run starts from.
+
+    Raises:
+        UsageError: the run left no cache.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from cachefl_jax.storage.checked_json import TEXT, list_of, parse
+
+    try:
+        with safe_open(cache, "numpy") as file:
+            keys, names = file.get_tensor("keys"), parse(file.metadata()["class_names"].encode(), str(cache))
+        if keys.ndim != 3 or not list_of(TEXT).holds(names) or len(names) != len(keys):
+            raise ValueError("not a name for each class of the keys")
+        return keys, tuple(names)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        found = f"{cache} ({type(error).__name__})"
+        raise UsageError("--workdir", found, "the cache that a run leaves", "repeat the run's command") from error
+
+
+def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Whether data are of the run's classes, in its order.
+
+    Raises:
+        UsageError: they are of others.
+    """
+
+    if known != class_names:
+        mend = "name data of the same classes in the same order"
+        raise UsageError("data", f"the classes {listing(class_names)}", f"the run's own, {listing(known)}", mend)
+
+
+def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[str, ...]) -> "Inputs":
+    """As `prepare`, of images that are evaluated and not trained on: no more is encoded, and classes may lack images.
+
+    Args:
+        config: a run's, with the data group of the images.
+        keys: the run's at round 0, [N, K, D].
+        class_names: its classes, [N].
+
+    Raises:
+        UsageError: the images or the checkpoint are not to be had, or the classes are others.
+    """
+    from cachefl_jax.data import FeatureBank, Split, everything
+    from cachefl_jax.data.sources import load_for_evaluation
+    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features
+    from cachefl_jax.simulation.prepare import Inputs
+
+    source = load_for_evaluation(config, class_names)
+    check_classes(source.class_names, class_names)
+    clip, name = config.clip, config.data.name
+    checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
+    templates = tuple(clip.templates) or source.templates
+    weights = class_weights(checkpoint, class_names, templates, f"{name}, class names")
+    test, validation = (
+        split and Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
+        for role, split in (("test", source.test), ("validation", source.validation))
+    )
+    width = keys.shape[-1]
+    bank = FeatureBank(
+        train=Split(np.zeros((1, width), np.float32), np.zeros(1, np.int32)),  # nobody trains on it
+        validation=validation,
+        test=test,
+        synthetic=Split(keys.reshape(-1, width), np.repeat(np.arange(len(keys)), keys.shape[1]).astype(np.int32)),
+        text_features=weights.arrays["text_features"],
+        class_names=class_names,
+        logit_scale=weights.facts["logit_scale"],
+        metadata={},
+    )
+    return Inputs(bank, everything(1), keys, None, None, list(source.notes), {}, source.notes)
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
+    """The accuracy of one checkpoint under `config`.
+
+    Raises:
+        UsageError: there is no such checkpoint, or its keys do not fit the data.
+    """
+    from cachefl_jax.config import resolve
+    from cachefl_jax.simulation.build import build, finite
+    from cachefl_jax.simulation.environment import device_count, settle
+    from cachefl_jax.simulation.notes import tell
+    from cachefl_jax.simulation.prepare import counted, prepare
+    from cachefl_jax.simulation.workdir import Workdir
+    from cachefl_jax.storage.checkpoint import restore, rounds_saved
+
+    config, folder = resolve(config), Workdir(workdir).checkpoints
+    settle()
+    device_count()
+    if config.data.name == "feature_bank":
+        inputs = prepare(config)
+        check_classes(inputs.bank.class_names, read_cache(Workdir(workdir).cache_init)[1])
+        config = counted(config, inputs)
+    else:
+        inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
+    learner = build(config, inputs)
+    if round_number is None:
+        round_number = max(rounds_saved(folder), default=0)
+    state = restore(folder, learner.start(), round_number)
+    spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
+    test, validation = finite(learner.score(learner.accuracy, state.params), spoilt)
+    tell(inputs.told)
+    return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
+
+
+def main() -> None:
+    workdir = pathlib.Path(command.required("workdir"))
+    print(json.dumps(evaluate(command.required("config"), workdir, flags.FLAGS["round"].value)))
+
+
+def start() -> None:
+    command.in_utf8()
+    try:
+        if not command.help_wanted(sys.argv):
+            define_config(stored_config(sys.argv))
+    except UsageError as error:
+        command.leave(error)
+    except OSError as error:  # a path that the file system does not take
+        command.leave(refusal(error, {}) or UsageError("--workdir", str(error), "a run's folder", "name another"))
+    command.run(main)

@@ -1,0 +1,96 @@
+"""Runs every point that a config's `sweep(add)` adds and ranks them by validation accuracy, each setting by itself.
+
+    python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep [--side_by_side]
+
+Points that differ in numbers, seeds and partitions alone share one compiled program (`cachefl_jax.federation.sweep`);
+what changes shapes makes another. Each point gets a line in DIR/results.jsonl: the overrides that make it, the command
+that runs it alone, what came out, and the SHA-256 of its keys, which that command ends in too. The same command again
+goes on where it was stopped.
+"""
+
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from cachefl_jax.commands import command
+from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.ranking import ranking
+from cachefl_jax.unused import unused
+
+command.define("config", "workdir")
+if "side_by_side" not in flags.FLAGS:
+    flags.DEFINE_boolean("side_by_side", False, "vmap the points of a device rather than run one after another")
+
+
+def points(file: str) -> list[dict]:
+    """The overrides that the config file's `sweep(add)` adds, in order.
+
+    Raises:
+        UsageError: the file has no sweep, it does not run, or it adds nothing.
+    """
+    spec = importlib.util.spec_from_file_location("sweep_config", file)
+    module = importlib.util.module_from_spec(spec)
+    found: list[dict] = []
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "sweep"):
+            raise UsageError("--config", file, "a config file with sweep(add)", "define def sweep(add): add(rounds=10)")
+        module.sweep(lambda **overrides: found.append(overrides))
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is the user's own program, and raises whatever it does
+        value = f"{file} (sweep(add): {type(error).__name__}: {error})"
+        raise UsageError("--config", value, "a Python file whose sweep(add) runs", "correct it") from error
+    if not found:
+        raise UsageError("--config", f"{file}: sweep(add) added nothing", "at least one point", "call add(...) in it")
+    return found
+
+
+def configs(base: ConfigDict, overrides: list[dict]) -> Iterator[ConfigDict]:
+    """One config a point, each checked before the first one runs."""
+    from cachefl_jax.config import lookup, resolve
+
+    for changes in overrides:
+        config = base.copy_and_resolve_references()
+        for field, value in changes.items():
+            try:
+                lookup(config, field)
+            except (KeyError, AttributeError, TypeError) as error:
+                raise UsageError(f"sweep: {field}", value, "a field of the config", "correct the name") from error
+            try:
+                config.update_from_flattened_dict({field: value})
+            except (TypeError, ValueError) as error:
+                allowed = f"a value of the field's type ({error})"
+                raise UsageError(f"sweep: {field}", value, allowed, "correct the value") from error
+        yield resolve(config)
+
+
+def main() -> None:
+    base, workdir = command.required("config"), pathlib.Path(command.required("workdir"))
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    overrides = points(file)
+    given = config_words(sys.argv[1:])
+    from cachefl_jax.simulation.sweep_points import run_points
+
+    every = list(configs(base, overrides))
+    for note in dict.fromkeys(note for config in every for note in unused(config)):
+        print(note, file=sys.stderr)
+    print(ranking(run_points(every, overrides, workdir, given, flags.FLAGS.side_by_side), every))
+
+
+def config_words(argv: list[str]) -> list[str]:
+    """The words of the command line that say which config it is, --config FILE as one."""
+    words = []
+    for place, word in enumerate(argv):
+        name = word.lstrip("-")
+        if word.startswith("-") and name.split("=")[0].split(".")[0] == "config":
+            words.append(f"--{name}" if "=" in name else f"--{name}={argv[place + 1]}")
+    return words
+
+
+def start() -> None:
+    command.run(main)
