@@ -64,6 +64,11 @@ PARTS = (
     Part(FILES, from_files, "data.name"),
     Part(HUB, from_hub, "data.name"),
     Part(("clip.views_seed",), lambda config: config.clip.key_views + config.clip.train_views > 0, "clip.key_views"),
+    Part(("server.tau",), lambda config: config.server.optimizer != "sgd", "server.optimizer"),
+    Part(("server.beta2",), lambda config: config.server.optimizer in ("adam", "yogi"), "server.optimizer"),
+    Part(("updates.clip_norm",), lambda config: "clip" in config.updates.transforms, "updates.transforms"),
+    Part(("updates.noise",), lambda config: "noise" in config.updates.transforms, "updates.transforms"),
+    Part(("aggregation.trim",), lambda config: config.aggregation.name == "trimmed_mean", "aggregation.name"),
     Part(("engine.client_chunk",), lambda config: config.engine.strategy not in ("scan", "vmap"), "engine.strategy"),
     Part(("engine.block_rows",), lambda config: config.engine.strategy in ("auto", "dual"), "engine.strategy"),
 )

@@ -40,6 +40,15 @@ def told(**changes) -> list[str]:
             {"data.name": "feature_bank", "data.path": "x.npz", "clip.checkpoint": "y", "data.broken": "skip"},
             "clip.checkpoint=y, data.broken=skip do nothing under data.name=feature_bank.",
         ),
+        (
+            {"server.optimizer": "adagrad", "server.beta2": 0.9, "server.tau": 0.1},
+            "server.beta2=0.9 does nothing under server.optimizer=adagrad.",
+        ),
+        (
+            {"updates.transforms": ("clip",), "updates.noise": 0.5, "updates.clip_norm": 2.0},
+            "updates.noise=0.5 does nothing under updates.transforms=('clip',).",
+        ),
+        ({"aggregation.trim": 0.2}, "aggregation.trim=0.2 does nothing under aggregation.name=mean."),
         ({"engine.strategy": "scan", "engine.block_rows": 9}, "engine.block_rows=9 does nothing under engine.strategy"),
     ],
 )
@@ -55,6 +64,8 @@ def test_what_does_nothing_is_said_with_the_field_that_decides_it(changes, expec
         {"local.optimizer": "sgd", "local.momentum": 0.9, "local.nesterov": True},
         {"server.momentum": 0.9},
         {"server.optimizer": "adam"},
+        {"server.optimizer": "yogi", "server.beta2": 0.9, "server.tau": 0.1},
+        {"aggregation.name": "trimmed_mean", "aggregation.trim": 0.2},
         {"partition.name": "quantity", "partition.quantity": "dirichlet", "partition.concentration": 3.0},
         {"synthesis.steps": 9, "synthesis.guidance": 1.0, "synthesis.prompts": ("a {}",)},
         {"clip.train_views": 2, "clip.views_seed": 3},

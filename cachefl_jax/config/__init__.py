@@ -10,30 +10,44 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.fields import FIELDS, METHOD_NAMES
+from cachefl_jax.config.components import located_names, own_fields, users, with_fields
+from cachefl_jax.config.field import Field, lookup
+from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.paths import NAMES, PATHS, located
-from cachefl_jax.config.rules import check_relations, lookup
+from cachefl_jax.config.rows import METHOD_NAMES, Row, rows_of, words_of
+from cachefl_jax.config.rules import check_relations
 from cachefl_jax.errors import UsageError
 
+__all__ = [
+    "FIELDS",
+    "METHOD_NAMES",
+    "ROUNDS_BEFORE",
+    "SERVER_DEFAULTS",
+    "Field",
+    "Row",
+    "default",
+    "differences",
+    "from_json",
+    "lookup",
+    "resolve",
+    "rows_of",
+    "server_numbers",
+    "validate",
+]
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
-# FedAvg adds the mean change as it is. FedAdam's beta1 is its paper's (arXiv 2003.00295), which tunes the learning rate
-# by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
+# FedAvg adds the mean change as it is. The others' beta1 is their paper's (arXiv 2003.00295), which tunes the learning
+# rate by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
 SERVER_DEFAULTS = {
     "sgd": {"learning_rate": 1.0, "momentum": 0.0},
     "adam": {"learning_rate": 3e-3, "momentum": 0.9},
+    "adagrad": {"learning_rate": 3e-3, "momentum": 0.0},
+    "yogi": {"learning_rate": 3e-3, "momentum": 0.9},
 }
 
 
 def default() -> ConfigDict:
     """The config of the embedded digits, before tuning: every field of `cachefl_jax.config.fields` at its default."""
-    nested: dict[str, Any] = {}
-    for field in FIELDS:
-        *groups, name = field.name.split(".")
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[name] = field.default
-    return ConfigDict(nested)
+    return with_fields(ConfigDict(), FIELDS)
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -43,7 +57,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
         UsageError: names the first field that is wrong.
     """
     config = config.copy_and_resolve_references()
-    check_types(config, default())
+    with_fields(config, own_fields(config))
+    check_types(config, expected(config))
     locate(config)
     if config.data.name == "feature_bank" and config.synthesis.source == default().synthesis.source:
         config.synthesis.source = "bank"
@@ -63,6 +78,7 @@ def locate(config: ConfigDict) -> None:
         fields = config.get(group)
         if isinstance(fields, ConfigDict) and isinstance(fields.get(name), str):
             fields[name] = located(field, fields[name])
+    located_names(config)
 
 
 def server_numbers(server: ConfigDict) -> dict[str, float]:
@@ -77,16 +93,24 @@ def validate(config: ConfigDict) -> None:
     Raises:
         UsageError: names the first field that is wrong.
     """
-    check_types(config, default())
+    check_types(config, expected(config))
     for name in config.methods:
         if name not in METHOD_NAMES:
             raise UsageError("methods", name, ", ".join(METHOD_NAMES), "drop it from the list")
-    for field in FIELDS:
+    for field in (*FIELDS, *own_fields(config)):
         value = lookup(config, field.name)
         if not field.holds(value):
             too_large = isinstance(value, int) and value > field.default  # which is in the range
             raise UsageError(field.name, value, field.allowed, "lower it" if too_large else field.mend)
     check_relations(config)
+    for _, component in users(config):
+        if check := getattr(component, "check", None):
+            check(config)
+
+
+def expected(config: ConfigDict) -> ConfigDict:
+    """A config of every field that `config` may have, at its default."""
+    return with_fields(default(), own_fields(config))
 
 
 def check_types(config: ConfigDict, expected: ConfigDict, prefix: str = "") -> None:
@@ -135,13 +159,13 @@ def from_json(fields: dict) -> ConfigDict:
     older version left as they were typed start in the current folder, as they did.
 
     Raises:
-        UsageError: a field is of another type than the config's own, or as `locate`.
+        UsageError: a field is of another type than the config's own, or as `locate` and `own_fields`.
     """
     config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
     if isinstance(config.server, ConfigDict):
         config.server.update(server_numbers(config.server))
     locate(config)
-    return config
+    return with_fields(config, own_fields(config))
 
 
 def filled(config: ConfigDict, fields: dict) -> ConfigDict:
@@ -158,13 +182,20 @@ def filled(config: ConfigDict, fields: dict) -> ConfigDict:
     return config
 
 
-def differences(left: dict, right: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the fields in which two resolved configs differ."""
+def differences(left: dict, right: dict) -> list[str]:
+    """Dotted names of the fields in which two resolved configs differ; methods and compare, where they ask for other
+    rows."""
+    rows = {"methods", "compare"} if words_of(left) == words_of(right) else set()
+    return [name for name in other_fields(left, right) if name not in rows]
+
+
+def other_fields(left: dict, right: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields whose values differ."""
     found = []
     for name in sorted(left.keys() | right.keys()):
         a, b = left.get(name), right.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{name}.")
+            found += other_fields(a, b, f"{prefix}{name}.")
         elif a != b:
             found.append(prefix + name)
     return found

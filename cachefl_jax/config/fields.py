@@ -5,16 +5,28 @@ A new field is one entry here. This file must not wait for JAX to load.
 """
 
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from cachefl_jax.config.ranges import any_of, at_least, between, finite, one_of, or_own, three_splits, whatever, within
+from cachefl_jax.config.field import Field
+from cachefl_jax.config.names import AGGREGATIONS, ALGORITHMS, METHODS, PARTICIPATIONS, TRANSFORMS
+from cachefl_jax.config.ranges import (
+    all_named,
+    any_of,
+    at_least,
+    between,
+    finite,
+    one_named,
+    one_of,
+    or_own,
+    three_splits,
+    whatever,
+    within,
+)
+from cachefl_jax.config.rows import METHOD_NAMES
 
 SOURCES = ("digits", "feature_bank", "image_folder", "hub", "idx")
 SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "data" / "suite").glob("*.json")))
 FOUND = ("natural", "given")  # partitions that bring their own number of clients
 STRATEGIES = ("scan", "chunk", "vmap", "dual")  # cachefl_jax.federation's
-METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 LAYOUTS = (
     "class", "class/site", "site/class", "split/class", "split/class/site", "split/site/class", "class/split",
     "site/split/class",
@@ -27,16 +39,8 @@ SWITCH = whatever("True or False")
 NONE = "leave it out"
 
 
-class Field(NamedTuple):
-    """One field; its type is its default's."""
-
-    name: str  # dotted
-    default: Any
-    meaning: str
-    holds: Callable[[Any], bool]
-    allowed: str
-    mend: str
-
+TRAINED = {name: place for name, place in METHODS.items() if name != "zero_shot"}  # which has nothing to train
+SERVER_OPTIMIZERS = ("sgd", "adam", "adagrad", "yogi")
 
 # fmt: off
 FIELDS = (
@@ -110,30 +114,55 @@ FIELDS = (
     Field("partition.change_strength", 0.5, "the largest; each client's own is drawn up to it",
           *between(0, 1, closed=True), "0 changes nothing, 1 most"),
 
-    Field("method", "cachefl", "what is trained", *one_of("cachefl"), CHOOSE),
-    Field("methods", METHOD_NAMES, "what is compared", *any_of(*METHOD_NAMES), "drop the others from the list"),
+    Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
+    Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
+          *any_of(*METHOD_NAMES), "drop the others from the list"),
+    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized or NAME@round_0; "
+          "zero_shot; cache_init, local_only and centralized of method. () = methods", *TEXTS, NONE),
     Field("cache.keys_per_class", 16, "keys of a class in the cache", *at_least(1), "raise it to 1 or more"),
-    Field("cache.alpha", 1.0, "weight of the cache's logits beside CLIP's (residual ratio)", *finite(), FINITE),
-    Field("cache.beta", 5.0, "sharpness of the affinities", *finite(), FINITE),
+    Field("cache.alpha", 1.0, "weight of the cache's logits beside CLIP's (residual ratio)",
+          *finite(), FINITE, traced=True),
+    Field("cache.beta", 5.0, "sharpness of the affinities", *finite(), FINITE, traced=True),
 
+    Field("local.algorithm", "fedavg", "what a client does with its rows: FedAvg (FedProx with local.proximal), "
+          "SCAFFOLD (arXiv 1910.06378), FedNova (2007.07481)", *one_named(ALGORITHMS), CHOOSE),
     Field("local.optimizer", "adamw", "what a client trains with", *one_of("adamw", "sgd"), CHOOSE),
-    Field("local.learning_rate", 1e-3, "the client's", *finite(0), FINITE),
-    Field("local.weight_decay", 0.01, "AdamW's, decoupled; SGD's, added to the gradient", *finite(0), FINITE),
-    Field("local.momentum", 0.0, "SGD's", *within(0, 1), FINITE),
+    Field("local.learning_rate", 1e-3, "the client's", *finite(0), FINITE, traced=True),
+    Field("local.weight_decay", 0.01, "AdamW's, decoupled; SGD's, added to the gradient",
+          *finite(0), FINITE, traced=True),
+    Field("local.momentum", 0.0, "SGD's", *within(0, 1), FINITE, traced=True),
     Field("local.nesterov", False, "SGD with Nesterov's momentum", *SWITCH, NONE),
-    Field("local.epsilon", 1e-4, "AdamW's; Tip-Adapter-F's value", *finite(0, open_end=True), FINITE),
-    Field("local.proximal", 0.0, "FedProx's mu", *finite(0), FINITE),
-    Field("local.clip_norm", 0.0, "largest norm of a step's gradient; 0 = any", *finite(0), "0 clips nothing"),
+    Field("local.epsilon", 1e-4, "AdamW's; Tip-Adapter-F's value", *finite(0, open_end=True), FINITE, traced=True),
+    Field("local.proximal", 0.0, "FedProx's mu", *finite(0), FINITE, traced=True),
+    Field("local.clip_norm", 0.0, "largest norm of a step's gradient; 0 = any",
+          *finite(0), "0 clips nothing", traced=True),
     Field("local.batch_size", 32, "rows a step; 0 = all rows of a client in one batch",
           *at_least(0), "0 trains on all rows of a client at once"),
     Field("local.epochs", 1, "how often a client goes through its rows in a round", *at_least(1), RAISE),
     Field("local.shuffle", True, "rows in a new order every epoch", *SWITCH, NONE),
 
-    Field("server.optimizer", "sgd", "sgd: FedAvg, or FedAvgM with momentum; adam: FedAdam",
-          *one_of("sgd", "adam"), CHOOSE),
+    Field("server.optimizer", "sgd", "sgd: FedAvg, or FedAvgM with momentum; adam, adagrad, yogi: FedAdam, FedAdagrad, "
+          "FedYogi (arXiv 2003.00295)", *one_of(*SERVER_OPTIMIZERS), CHOOSE),
     Field("server.learning_rate", -1.0, "-1 = the optimizer's own (cachefl_jax.config.SERVER_DEFAULTS)",
-          *or_own(*finite(0)), FINITE),
-    Field("server.momentum", -1.0, "sgd's, adam's beta1; -1 = the optimizer's own", *or_own(*within(0, 1)), FINITE),
+          *or_own(*finite(0)), FINITE, traced=True),
+    Field("server.momentum", -1.0, "sgd's; beta1 of the others; -1 = the optimizer's own", *or_own(*within(0, 1)),
+          FINITE, traced=True),
+    Field("server.beta2", 0.99, "adam's and yogi's memory of squared updates", *within(0, 1), FINITE, traced=True),
+    Field("server.tau", 1e-3, "adam's, adagrad's and yogi's adaptivity: the larger, the more like sgd",
+          *finite(0, open_end=True), FINITE, traced=True),
+
+    Field("participation.name", "cohort", "who takes part in a round: cohort clients, drawn anew; all of them; or each "
+          "with probability cohort / clients", *one_named(PARTICIPATIONS), CHOOSE),
+    Field("updates.transforms", (), "what happens to a client's update before it is aggregated, in this order",
+          *all_named(TRANSFORMS), CHOOSE),
+    Field("updates.clip_norm", 1.0, "clip: the largest L2 norm of a client's update",
+          *finite(0, open_end=True), FINITE, traced=True),
+    Field("updates.noise", 0.0, "noise: the standard deviation that each client adds to each number of its update",
+          *finite(0), FINITE, traced=True),
+    Field("aggregation.name", "mean", "how updates become one: mean weighted by rows, uniform mean, sum, or by "
+          "coordinate their median or trimmed mean (arXiv 1803.01498)", *one_named(AGGREGATIONS), CHOOSE),
+    Field("aggregation.trim", 0.1, "trimmed_mean: the share of the clients that is cut at each end",
+          *within(0, 0.5), "0 cuts nobody"),
 
     Field("rounds", 20, "rounds of the federation", *at_least(0), "0 evaluates the untuned cache"),
     Field("cohort", 0, "clients a round; 0 = all", *at_least(0), "0 takes all clients"),
@@ -148,5 +177,9 @@ FIELDS = (
           *at_least(0), "0 lets the engine choose"),
     Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
           *at_least(0), "0 takes all there are"),
+
+    Field("evaluation.drift", False, "measures how far a round's updates lie apart", *SWITCH, NONE),
+    Field("evaluation.client_rows", "reweighted", "the test rows of a client: all, weighted by its shares of the "
+          "classes; or a part of them, dealt by these shares", *one_of("reweighted", "dealt"), CHOOSE),
 )
 # fmt: on

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cachefl_jax.named import FORMS, Table, has_form
+
 Range = tuple[Callable[[Any], bool], str]
 WHOLE = 2**31 - 1  # the largest int32: JAX counts rounds, rows and clients in them
 FLOAT32 = 2.0**128 - 2.0**104, 2.0**-126  # the largest, and the smallest that no backend takes for 0
@@ -61,3 +63,13 @@ def any_of(*names: str) -> Range:
 def whatever(kind: str) -> Range:
     """Every value of the field's type."""
     return lambda _: True, kind
+
+
+def one_named(table: Table) -> Range:
+    """A component: one of ours, or a user's."""
+    return lambda name: has_form(name, table), " | ".join((*table, FORMS))
+
+
+def all_named(table: Table) -> Range:
+    """Components, in the order in which they are applied."""
+    return lambda names: all(has_form(name, table) for name in names), f"texts out of {', '.join((*table, FORMS))}"

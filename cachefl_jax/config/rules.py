@@ -1,9 +1,9 @@
 """What one field of a config demands of another (`cachefl_jax.config`)."""
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.components import COMPONENTS
+from cachefl_jax.config.field import lookup
 from cachefl_jax.config.fields import FOUND
 from cachefl_jax.errors import UsageError
 from cachefl_jax.templates import check_templates
@@ -20,9 +20,8 @@ def check_relations(config: ConfigDict) -> None:
     if config.local.nesterov and not (config.local.optimizer == "sgd" and config.local.momentum > 0):
         mend = "local.optimizer=sgd and local.momentum=0.9, or local.nesterov=False"
         raise UsageError("local.nesterov", True, "SGD with momentum", mend)
-    if config.engine.strategy == "dual" and config.local.optimizer != "sgd":
-        mend = "local.optimizer=sgd, or engine.strategy=auto"
-        raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
+    check_federation(config)
+    check_dual(config)
     check_templates("clip.templates", config.clip.templates)
     check_templates("synthesis.prompts", config.synthesis.prompts)
     check_source(config)
@@ -30,6 +29,44 @@ def check_relations(config: ConfigDict) -> None:
     if config.synthesis.source != "bank" and config.cache.keys_per_class > config.synthesis.images_per_class:
         allowed = f"1 to synthesis.images_per_class, {config.synthesis.images_per_class}"
         raise UsageError("cache.keys_per_class", config.cache.keys_per_class, allowed, "lower it, or draw more images")
+
+
+def check_federation(config: ConfigDict) -> None:
+    """What the parts of a round demand of other fields."""
+    local, name, cohort = config.local, config.participation.name, config.cohort
+    if name == "full" and cohort not in (0, config.partition.clients):
+        raise UsageError("cohort", cohort, "0 with participation.name=full, which takes all clients", "leave it out")
+    if name == "poisson" and not cohort:
+        raise UsageError("cohort", 0, "1 or more with participation.name=poisson, which expects as many", "set it")
+    if local.algorithm in ("scaffold", "fednova") and local.optimizer != "sgd":
+        allowed = f"sgd with local.algorithm={local.algorithm}"
+        raise UsageError("local.optimizer", local.optimizer, allowed, "local.optimizer=sgd, or local.algorithm=fedavg")
+    if local.algorithm == "scaffold" and (local.momentum > 0 or not local.learning_rate):
+        field, allowed = ("momentum", "0") if local.momentum > 0 else ("learning_rate", "above 0")
+        allowed += " with local.algorithm=scaffold, whose control variates are the steps over the learning rate"
+        raise UsageError(f"local.{field}", local[field], allowed, "correct it, or local.algorithm=fedavg")
+
+
+EXACT_IN_DUAL = {  # what the dual strategy does exactly, of our components; a user's are the engine's to judge
+    "local.algorithm": ("fedavg", "fednova"),
+    "aggregation.name": ("mean", "uniform", "sum"),
+    "updates.transforms": ("clip",),
+}
+
+
+def check_dual(config: ConfigDict) -> None:
+    """What training on coefficients demands of other fields."""
+    if config.engine.strategy != "dual":
+        return
+    if config.local.optimizer != "sgd":
+        mend = "local.optimizer=sgd, or engine.strategy=auto"
+        raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
+    for field, exact in EXACT_IN_DUAL.items():
+        value = lookup(config, field)
+        for name in (value,) if isinstance(value, str) else value:
+            if name in COMPONENTS[field].table and name not in exact:
+                allowed = f"with {field} {' | '.join(exact)}: {name} needs the update itself"
+                raise UsageError("engine.strategy", "dual", allowed, "engine.strategy=auto, scan, chunk or vmap")
 
 
 def check_source(config: ConfigDict) -> None:
@@ -82,10 +119,3 @@ def check_synthesis(config: ConfigDict) -> None:
         raise UsageError("synthesis.pipeline", "", "a diffusers directory or hub name", mend)
     if synthesis.source == "image_folder" and not synthesis.path:
         raise UsageError("synthesis.path", "", "a folder of class folders", "--config.synthesis.path=DIR")
-
-
-def lookup(config: ConfigDict, field: str) -> Any:
-    """The value at a dotted path."""
-    for name in field.split("."):
-        config = config[name]
-    return config

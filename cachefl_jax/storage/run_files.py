@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, fits
+from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.fields import FIELDS, STRATEGIES
 from cachefl_jax.config.ranges import FLOAT32
 from cachefl_jax.errors import UsageError
@@ -110,8 +111,8 @@ def check_config(fields: Any, place: str) -> dict[str, Any]:
     check(fields, Fields({}, {}), place, mend=CONFIG_MEND)
     check_group(fields, default(), place)
     for field in FIELDS:
-        if field.name in ("method", "methods"):
-            continue  # another version may have methods that this one has not; what runs them refuses them
+        if field.name in ("methods", *COMPONENTS):
+            continue  # another version may have components that this one has not; what runs them refuses them
         group, value = fields, None
         for name in field.name.split("."):
             group = value = group.get(name) if isinstance(group, dict) else None

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 import cachefl_jax.clip
 from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.commands.sweep import configs
-from cachefl_jax.config.fields import METHOD_NAMES
+from cachefl_jax.config import METHOD_NAMES
 from cachefl_jax.data import folder as folders
 from cachefl_jax.data.bank import Split
 from cachefl_jax.data.partition import Partition, partition_hash

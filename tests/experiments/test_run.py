@@ -13,8 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from cachefl_jax.commands.evaluate import evaluate
-from cachefl_jax.config import default, from_json
-from cachefl_jax.config.fields import METHOD_NAMES
+from cachefl_jax.config import METHOD_NAMES, default, from_json
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import rounds
 from cachefl_jax.simulation.train import train_and_evaluate

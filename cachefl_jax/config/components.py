@@ -1,0 +1,147 @@
+"""The components of a run that a config names, ours or a user's, and the fields that a user's bring along.
+
+Our tables say where each name's object lies, so that a config is checked before JAX loads: `cachefl_jax.named.find`
+takes them. A user's object is loaded as soon as a config names it. It may have the attributes ``fields``, a tuple of
+`Field` whose names begin with a group of their own, and ``check``, a function of the config that raises `UsageError`.
+"""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.config.field import Field, lookup
+from cachefl_jax.config.fields import FIELDS, TRAINED
+from cachefl_jax.config.names import AGGREGATIONS, ALGORITHMS, METHODS, PARTICIPATIONS, TRANSFORMS
+from cachefl_jax.config.paths import expand
+from cachefl_jax.config.rows import row_of
+from cachefl_jax.errors import UsageError
+from cachefl_jax.named import check_form, find, is_file, short
+
+
+class Component(NamedTuple):
+    """What a field of names may name."""
+
+    table: dict[str, str]
+    kind: str = ""  # "module:class"; "" = any
+
+
+COMPONENTS = {
+    "method": Component(TRAINED, "cachefl_jax.methods.method:Method"),
+    "compare": Component(METHODS, "cachefl_jax.methods.method:Method"),
+    "local.algorithm": Component(ALGORITHMS),
+    "participation.name": Component(PARTICIPATIONS),
+    "updates.transforms": Component(TRANSFORMS),
+    "aggregation.name": Component(AGGREGATIONS),
+}
+
+
+def named(config: ConfigDict) -> list[tuple[str, str]]:
+    """(field, name) of each component that `config` names; what is no text is left for the check of types to tell."""
+    found = []
+    for field in COMPONENTS:
+        try:
+            value = lookup(config, field)
+        except (KeyError, TypeError):
+            continue
+        names = [value] if isinstance(value, str) else value if isinstance(value, (tuple, list)) else []
+        names = [row_of(str(config.method), name).method if field == "compare" else name for name in map(str, names)]
+        found += [(field, name) for name in names]
+    return list(dict.fromkeys(found))
+
+
+def users(config: ConfigDict) -> list[tuple[str, Any]]:
+    """(name, object) of each component of `config` that is a user's.
+
+    Raises:
+        UsageError: as `find`, for these and for our names.
+    """
+    found = {}
+    for field, name in named(config):
+        table, kind = COMPONENTS[field]
+        if name in table:
+            continue
+        check_form(field, name, table)
+        found[name] = find(field, name, table, kind)
+    return list(found.items())
+
+
+def own_fields(config: ConfigDict) -> list[Field]:
+    """The fields that the components of `config` bring along.
+
+    Raises:
+        UsageError: a component is not to be had, or its fields are not as they must be.
+    """
+    fields: dict[str, Field] = {}
+    groups = {field.name.split(".")[0] for field in FIELDS}
+    for name, each in users(config):
+        brought = getattr(each, "fields", ())
+        for field in brought if isinstance(brought, Iterable) else (brought,):
+            check_field(name, field, groups)
+            if fields.setdefault(field.name, field) is not field:
+                allowed = "a name that no other component's field has"
+                raise UsageError(name, f"the field {field.name}", allowed, "call its group otherwise")
+    return list(fields.values())
+
+
+def check_field(name: str, field: Any, groups: set[str]) -> None:
+    """Whether `field` may stand in a config as the component `name` brings it.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not isinstance(field, Field):
+        allowed = "fields that are cachefl_jax.config.Field"
+        raise UsageError(name, f"the field {field!r}", allowed, "Field(name, default, meaning, holds, allowed, mend)")
+    group, dot, _ = field.name.partition(".")
+    sound = all(part.isidentifier() and not hasattr(ConfigDict, part) for part in field.name.split("."))
+    if not dot or group in groups or not sound:
+        allowed = f"a dotted name in a group of its own, such as {short(name)}.scale"
+        raise UsageError(name, f"the field {field.name}", allowed, "call it otherwise")
+    if not isinstance(field.default, (str, int, float, bool, tuple)) or not field.holds(field.default):
+        allowed = f"a text, number, switch or tuple of texts in its range ({field.allowed})"
+        raise UsageError(name, f"the field {field.name} with default {field.default!r}", allowed, "correct its default")
+
+
+def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
+    """`config` itself, where a field that it lacks is at its default.
+
+    Raises:
+        UsageError: a value stands where a field's group should.
+    """
+    with config.unlocked():
+        for field in fields:
+            *groups, name = field.name.split(".")
+            place = config
+            for group in groups:
+                if group not in place:
+                    place[group] = ConfigDict()
+                place = place[group]
+                if not isinstance(place, ConfigDict):
+                    raise UsageError(group, place, "a group of fields", f"set {field.name} instead")
+            if name not in place:
+                place[name] = field.default
+    return config
+
+
+def located_names(config: ConfigDict) -> None:
+    """Writes the path of every file that holds a component of `config` out in full.
+
+    Raises:
+        UsageError: a home folder is not there.
+    """
+
+    def written_out(field: str, name: Any) -> Any:
+        if not isinstance(name, str) or not is_file(name):
+            return name
+        place, _, attribute = name.rpartition(":")
+        return f"{pathlib.Path(expand(field, place)).absolute()}:{attribute}"
+
+    for field in COMPONENTS:
+        *groups, name = field.split(".")
+        place = lookup(config, groups[0]) if groups else config
+        if isinstance(place, ConfigDict) and name in place:
+            value = place[name]
+            several = isinstance(value, (tuple, list))
+            place[name] = tuple(written_out(field, each) for each in value) if several else written_out(field, value)

@@ -1,0 +1,25 @@
+"""What a field of a config is."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+
+class Field(NamedTuple):
+    """One field; its type is its default's."""
+
+    name: str  # dotted
+    default: Any
+    meaning: str
+    holds: Callable[[Any], bool]  # whether a value of its type is in its range; `cachefl_jax.config.ranges` has them
+    allowed: str  # the range in words
+    mend: str  # what to do about a value outside
+    traced: bool = False  # a sweep varies it without compiling anew
+
+
+def lookup(config: ConfigDict, field: str) -> Any:
+    """The value at a dotted path."""
+    for name in field.split("."):
+        config = config[name]
+    return config

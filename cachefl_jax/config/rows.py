@@ -1,0 +1,71 @@
+"""What a run compares: the rows of its table, each a method under a regime.
+
+A word of ``compare`` is NAME, NAME@alone, NAME@centralized or NAME@round_0, where NAME is a method's. The words below
+stand for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. Without ``compare``, the older field
+``methods`` says the same; at its default it follows config.method.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.config.names import METHODS
+from cachefl_jax.errors import UsageError
+from cachefl_jax.named import short
+
+METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")  # what ``methods`` may have
+OWN = {"cache_init": "round_0", "local_only": "alone", "centralized": "centralized"}  # regimes of config.method
+REGIMES = ("federated", "alone", "centralized", "round_0", "zero_shot")
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    name: str  # in summary.json; no two rows share one
+    method: str  # as config.method names it
+    regime: str  # one of REGIMES
+
+
+def rows_of(config: ConfigDict) -> list[Row]:
+    """The rows of a validated config, in order; one that is given twice counts once."""
+    rows = list(dict.fromkeys(row_of(config.method, word) for word in words_of(config)))
+    times = Counter(row.name for row in rows)
+    # Objects of one name from several files are told apart by the files.
+    return [row._replace(name=in_full(row)) if times[row.name] > 1 else row for row in rows]
+
+
+def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words that say what is compared, of a config or of its fields as JSON has them."""
+    if fields.get("compare"):
+        return tuple(fields["compare"])
+    words = tuple(fields.get("methods", METHOD_NAMES))
+    if words != METHOD_NAMES:
+        return words
+    return tuple(fields.get("method", "cachefl") if word == "cachefl" else word for word in words)
+
+
+def row_of(method: str, word: str) -> Row:
+    """The row that `word` means where config.method is `method`.
+
+    Raises:
+        UsageError: what stands behind its @ is no regime of it.
+    """
+    if word == "zero_shot":
+        return Row(word, word, word)
+    if word in OWN:
+        return Row(word, method, OWN[word])
+    found = re.fullmatch(r"(.*)@(\w*)", word, re.DOTALL)
+    name, regime = found.groups() if found else (word, "federated")
+    if found and (regime not in ("alone", "centralized", "round_0") or name in ("zero_shot", *OWN)):
+        allowed = "NAME, NAME@alone, NAME@centralized or NAME@round_0 of a method, or zero_shot"
+        raise UsageError("compare", word, allowed, "correct it")
+    row = Row("", name, regime)
+    return row._replace(name=in_full(row) if short(name) in {*METHODS, *OWN} else short(in_full(row)))
+
+
+def in_full(row: Row) -> str:
+    """A row's word, with the method's full name."""
+    return row.method if row.regime == "federated" else f"{row.method}@{row.regime}"
