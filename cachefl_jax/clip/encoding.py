@@ -78,19 +78,40 @@ def image_blocks(
         UsageError: an image has another size than the others, or than the vision tower takes, once prepared, is
             too long for its width, or its feature is zero or not finite.
     """
-    expected = prepared_size(encoder.preparation, images)
+    pixels_of, size = preparing(encoder.preparation, images, what)
+    return blocks_of(encoder, images, start, pixels_of, 1, size, what, options)
+
+
+def preparing(preparation: Preparation, images: Sequence, what: str) -> tuple[Callable, tuple[int, int]]:
+    """(row -> its pixels [1, H, W, 3] uint8, (H, W)), as `image_blocks` takes and refuses them."""
+    expected = prepared_size(preparation, images)
 
     def pixels_of(row: int) -> np.ndarray:
         image = images[row]
-        check_resized(image, encoder.preparation, name_of(images, row, what))
-        pixels = shaped(image, encoder.preparation)
+        check_resized(image, preparation, name_of(images, row, what))
+        pixels = shaped(image, preparation)
         if pixels.shape[:2] != expected:
             found = f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
             mend = "the checkpoint's preparation neither resizes to one size nor crops: bring images of one size"
             raise UsageError(name_of(images, row, what), found, f"{expected[0]} x {expected[1]}, as the first", mend)
         return pixels[None]
 
-    return blocks_of(encoder, images, start, pixels_of, 1, expected, what, options)
+    return pixels_of, expected
+
+
+def prepared_pixels(preparation: Preparation, images: Sequence, what: str) -> np.ndarray:
+    """All images as the vision tower takes them but for `raw_image_features`'s normalisation: [n, H, W, 3] uint8.
+
+    Raises:
+        UsageError: as `image_blocks`, or there is no memory for them.
+    """
+    pixels_of, size = preparing(preparation, images, what)
+    shape = (len(images), *size, 3)
+    check_room("method", f"one that reads images: {what}", math.prod(shape), "fewer rows, or a method of features")
+    every = np.empty(shape, np.uint8)
+    for chunk, pixels in prepared_batches(pixels_of, range(len(images)), MOST, (1, *size, 3)):
+        every[chunk.start : chunk.stop] = pixels[: len(chunk), 0]
+    return every
 
 
 def averaged_blocks(

@@ -107,23 +107,26 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
         UsageError: the images or the checkpoint are not to be had, or the classes are others.
     """
     from cachefl_jax.data import FeatureBank, Split, everything
+    from cachefl_jax.data.images import select
+    from cachefl_jax.data.sampling import splits_of
     from cachefl_jax.data.sources import load_for_evaluation
-    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features
-    from cachefl_jax.simulation.prepare import Inputs
+    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, pixels_by_split
+    from cachefl_jax.simulation.prepare import Inputs, server_of, templates_of
 
     source = load_for_evaluation(config, class_names)
     check_classes(source.class_names, class_names)
     clip, name = config.clip, config.data.name
     checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
-    templates = tuple(clip.templates) or source.templates
+    templates = templates_of(config, source)
     weights = class_weights(checkpoint, class_names, templates, f"{name}, class names")
     test, validation = (
         split and Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
         for role, split in (("test", source.test), ("validation", source.validation))
     )
     width = keys.shape[-1]
+    train = Split(test.features[:1], test.labels[:1])  # nobody trains on it
     bank = FeatureBank(
-        train=Split(np.zeros((1, width), np.float32), np.zeros(1, np.int32)),  # nobody trains on it
+        train=train,
         validation=validation,
         test=test,
         synthetic=Split(keys.reshape(-1, width), np.repeat(np.arange(len(keys)), keys.shape[1]).astype(np.int32)),
@@ -132,7 +135,9 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
         logit_scale=weights.facts["logit_scale"],
         metadata={},
     )
-    return Inputs(bank, everything(1), keys, None, None, list(source.notes), {}, source.notes)
+    server = server_of(config, bank, encoder=checkpoint.whole, templates=templates)
+    pixels = pixels_by_split(checkpoint, splits_of(source._replace(train=select(source.test, np.arange(1)))), name)
+    return Inputs(bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
@@ -163,7 +168,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
-    test, validation = finite(learner.score(learner.accuracy, state.params), spoilt)
+    test, validation = finite(learner.score(state.params), spoilt)
     tell(inputs.told)
     return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
 

@@ -13,7 +13,9 @@ BATCH = 512
 
 
 def make_accuracy(logits: Callable) -> Callable[..., float]:
-    """(params, frozen, features [n, D], labels [n]) -> share of rows whose largest logit is their label, 0..1.
+    """(params, frozen, rows) -> share of rows whose largest logit is their label, 0..1; `logits` takes the same.
+
+    Rows are a pytree of arrays [n, ...] with a field `labels`.
 
     NaN where a logit is not finite. Runs in batches, so memory stays at BATCH x N x K whatever n is. Ties go to the
     lowest class number.
@@ -21,8 +23,8 @@ def make_accuracy(logits: Callable) -> Callable[..., float]:
 
     compiled = jax.jit(functools.partial(count_right, logits))
 
-    def accuracy(params, frozen, features, labels) -> float:
-        return share_right(int(compiled(params, frozen, features, labels)), len(labels))
+    def accuracy(params, frozen, rows) -> float:
+        return share_right(int(compiled(params, frozen, rows)), len(rows.labels))
 
     return accuracy
 
@@ -32,14 +34,13 @@ def share_right(count: int, rows: int) -> float:
     return count / rows if count >= 0 else math.nan
 
 
-def count_right(logits: Callable, params, frozen, features: jax.Array, labels: jax.Array) -> jax.Array:
+def count_right(logits: Callable, params, frozen, rows) -> jax.Array:
     """[] int32, the rows that are right; -1 where a logit is NaN or infinite, so that none is an answer. Traced."""
 
     def right(row):
-        feature, label = row
-        scores = logits(params, frozen, feature[None])[0]
-        return jnp.argmax(scores) == label, jnp.isfinite(scores).all()
+        scores = logits(params, frozen, jax.tree.map(lambda leaf: leaf[None], row))[0]
+        return jnp.argmax(scores) == row.labels, jnp.isfinite(scores).all()
 
     with full_precision():
-        rights, finite = jax.lax.map(right, (features, labels), batch_size=BATCH)
+        rights, finite = jax.lax.map(right, rows, batch_size=BATCH)
     return jnp.where(finite.all(), rights.sum(dtype=jnp.int32), -1)

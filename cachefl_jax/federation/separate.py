@@ -134,11 +134,11 @@ def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:
 
 
 def make_counts(logits: Callable, devices: int = 1) -> Callable:
-    """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of [M] int32, `count_right` of each split,
-    which is (features [n, D], labels [n]). Clients one after another."""
+    """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of [M] int32, `count_right` of the rows of
+    each split. Clients one after another."""
 
     def counts(params: Params, frozen, splits):
-        return jax.lax.map(lambda own: [count_right(logits, own, frozen, *split) for split in splits], params)
+        return jax.lax.map(lambda own: [count_right(logits, own, frozen, rows) for rows in splits], params)
 
     return jax.jit(over_devices(counts, devices, (PartitionSpec("clients"), PartitionSpec(), PartitionSpec())))
 

@@ -1,20 +1,16 @@
-"""What is trained: each method is a `Method`, three pure functions over a params pytree."""
+"""What is trained: each method is a `Method`, pure functions over a params pytree, in a file of its own."""
 
-from cachefl_jax.methods.cache import Cache, cachefl
-from cachefl_jax.methods.method import Examples, Frozen, Method, cross_entropy, cross_entropy_of_scores, text_logits
-from cachefl_jax.methods.zero_shot import zero_shot
+import importlib
 
-METHODS = {"cachefl": cachefl, "zero_shot": zero_shot}
+from cachefl_jax.methods.method import Method, Rows, Server, text_logits
 
-__all__ = [
-    "METHODS",
-    "Cache",
-    "Examples",
-    "Frozen",
-    "Method",
-    "cachefl",
-    "cross_entropy",
-    "cross_entropy_of_scores",
-    "text_logits",
-    "zero_shot",
-]
+METHODS = {"cachefl": "cachefl_jax.methods.cachefl:cachefl", "zero_shot": "cachefl_jax.methods.zero_shot:zero_shot"}
+
+
+def find_method(name: str) -> Method:
+    """The method that a config names."""
+    module, attribute = METHODS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+__all__ = ["METHODS", "Method", "Rows", "Server", "find_method", "text_logits"]

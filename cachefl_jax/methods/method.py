@@ -1,80 +1,142 @@
-"""What a method is: three pure functions over a params pytree, as optax makes optimizers.
+"""What a method is: a few pure functions over a params pytree, as optax makes optimizers.
 
-A new method is a file beside `cache.py`, a line in this package's table and a name in `cachefl_jax.config.fields`; the
-commands know `cachefl` by its name, so that one that they train needs a word there, too.
+A method is one file that says everything about itself: what travels, what stays frozen, what it reads of a row, its
+logits, its own config fields, and what a user deploys of it. A config names it: ``method=NAME`` for ours (the table in
+`cachefl_jax.methods`), ``method=package.module:name`` or ``method=path/to/file.py:name`` for any other.
+
+Axis letters: B batch, N classes, K keys a class, D features, H W image, n rows.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
+from ml_collections import ConfigDict
 
+from cachefl_jax.config.fields import Field
 from cachefl_jax.precision import full_precision
 
 Params = Any
+Frozen = Any
+MODEL = "model.safetensors"
 
 
-class Frozen(NamedTuple):
-    """What every client holds and nobody trains; traced arguments, so that changing one compiles nothing anew."""
+class Server(NamedTuple):
+    """What the server brings before round 1; arrays of the host."""
 
-    text: jax.Array  # [N, D] class weights, L2-normalised rows; zeros where a bank has no text features
-    logit_scale: jax.Array  # []
-    alpha: jax.Array  # [] weight of the cache's logits (residual ratio)
-    beta: jax.Array  # [] sharpness of the affinities
+    synthetic: np.ndarray  # [N, K, D] float32, features of the server's images, class by class: the cache at round 0
+    text: np.ndarray  # [N, D] float32 class weights, L2-normalised rows; zeros where a bank has none
+    logit_scale: float
+    class_names: tuple[str, ...]  # N of them
+    encoder: Callable[[], Any] | None = (
+        None  # () -> the run's `cachefl_jax.clip.Encoder`, loaded by the call; bank: None
+    )
+    templates: tuple[str, ...] = ()  # texts with one {} that `text` was made of; none for a bank
 
 
-class Examples(NamedTuple):
-    """Rows that are trained or evaluated on."""
+class Rows(NamedTuple):
+    """Rows that are trained or evaluated on; a method names what it reads beside the labels (`Method.inputs`)."""
 
-    features: jax.Array  # [n, D] float32, L2-normalised
     labels: jax.Array  # [n] int32
-    text_logits: jax.Array | None = None  # [n, N] s f . text, once a run where memory allows; None: in every step
+    features: jax.Array | None = None  # [n, D] float32, L2-normalised
+    text_logits: jax.Array | None = None  # [n, N] s f . text, where they are computed once a run; None: in every step
+    images: jax.Array | None = None  # [n, H, W, 3] uint8, resized and cropped as the run's encoder wants them
 
 
-def text_logits(frozen: Frozen, features: jax.Array) -> jax.Array:
-    """s f[b] . text[n], [B, N]: zero-shot CLIP, which every method adds to. Nothing in it is trained."""
+class Text(NamedTuple):
+    """What zero-shot CLIP is made of: the least that `text_logits` reads of a method's frozen pytree."""
+
+    text: jax.Array  # [N, D] class weights
+    logit_scale: jax.Array  # []
+
+
+def text_of(server: Server) -> Text:
+    """The server's class weights and logit scale, as a `freeze` hands them on."""
+    return Text(server.text, np.float32(server.logit_scale))
+
+
+def text_logits(frozen: Frozen, rows: Rows) -> jax.Array:
+    """s f[b] . text[n], [B, N]: the logits of zero-shot CLIP, to which a method may add its own.
+
+    Args:
+        frozen: a pytree with the fields `text` and `logit_scale`.
+        rows: with text logits, which are then the answer, or with features.
+    """
+    if rows.text_logits is not None:
+        return rows.text_logits
     with full_precision():
-        return frozen.logit_scale * features @ frozen.text.T
+        return frozen.logit_scale * rows.features @ frozen.text.T
+
+
+def nothing(server: Server, config: ConfigDict) -> tuple[()]:
+    """No params, or nothing frozen."""
+    del server, config
+    return ()
+
+
+def leaves_by_name(params: Params, frozen: Frozen) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The default artefact: every leaf of the params under its path, such as "layer.kernel"; no metadata."""
+    del frozen
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    return {name(path) or "params": leaf for path, leaf in leaves}, {}
 
 
 class Method(NamedTuple):
-    """A way to classify frozen features: what it adds to zero-shot CLIP.
+    """A way to classify images by CLIP. All functions are pure and, where they see rows, traced.
 
     Attributes:
-        init: (synthetic features [N, K, D]) -> params, the server's at round 0. What they hold is what travels.
-        scores: (params, features [B, D]) -> whatever the params say of the features.
-        votes: (scores, frozen) -> [B, N], added to the text logits.
-        linear: params are one array W [*J, D] and scores f W^T [B, *J], so that training may run on coefficients.
+        label: what tables and reports call it.
+        init: (server, config) -> params, the server's at round 0. What they hold is what travels.
+        logits: (params, frozen, rows) -> [B, N].
+        freeze: (server, config) -> a pytree of arrays that every client holds and nobody trains. Numbers in it are
+            traced: another value compiles nothing anew.
+        linear: (scores [B, *J], frozen, rows) -> [B, N], the logits where the params are one array W [*J, D] that meets
+            the rows only in scores = f W^T. Training may then run on coefficients. Read only without a `loss`.
+        inputs: what `rows` hold beside labels, out of "features", "text_logits" and "images". "text_logits" brings
+            "features", as text logits that are too large for memory are computed from them in every step.
+        loss: (params, frozen, rows) -> [B]; None: softmax cross-entropy of the logits.
+        fields: its own config fields, dotted names in a group of its own, such as "probe.scale".
+        check: (config) -> None; raises a UsageError where fields contradict each other.
+        artefact: (params, frozen) -> (arrays by name, JSON values by name), what a user deploys.
+        file: the name of the artefact's file, a safetensors.
+        explanation: half a sentence for tables: how it is trained.
     """
 
-    init: Callable[[jax.Array], Params]
-    scores: Callable[[Params, jax.Array], Any]
-    votes: Callable[[Any, Frozen], jax.Array]
-    linear: bool = False
-
-    def logits(self, params: Params, frozen: Frozen, features: jax.Array) -> jax.Array:
-        """z[b,n], [B, N]."""
-        with full_precision():
-            return text_logits(frozen, features) + self.votes(self.scores(params, features), frozen)
-
-
-def cross_entropy_of_scores(method: Method) -> Callable[[Any, Frozen, Examples], jax.Array]:
-    """The training loss of the scores: (scores, frozen, examples) -> softmax cross-entropy of each example, [B]."""
-
-    def loss(scores, frozen: Frozen, examples: Examples) -> jax.Array:
-        known = examples.text_logits
-        base = text_logits(frozen, examples.features) if known is None else known
-        return optax.softmax_cross_entropy_with_integer_labels(base + method.votes(scores, frozen), examples.labels)
-
-    return loss
+    label: str
+    init: Callable[[Server, ConfigDict], Params]
+    logits: Callable[[Params, Frozen, Rows], jax.Array]
+    freeze: Callable[[Server, ConfigDict], Frozen] = nothing
+    linear: Callable[[jax.Array, Frozen, Rows], jax.Array] | None = None
+    inputs: tuple[str, ...] = ("features",)
+    loss: Callable[[Params, Frozen, Rows], jax.Array] | None = None
+    fields: tuple[Field, ...] = ()
+    check: Callable[[ConfigDict], None] | None = None
+    artefact: Callable[[Params, Frozen], tuple[dict[str, Any], dict[str, Any]]] = leaves_by_name
+    file: str = MODEL
+    explanation: str = "trained at the clients, aggregated by the server"
 
 
-def cross_entropy(method: Method) -> Callable[[Params, Frozen, Examples], jax.Array]:
-    """The method's training loss: (params, frozen, examples) -> softmax cross-entropy of each example, [B]."""
-    of_scores = cross_entropy_of_scores(method)
+def cross_entropy(logits: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The loss of logits: (params or scores, frozen, rows) -> softmax cross-entropy of each row, [B]."""
 
-    def loss(params: Params, frozen: Frozen, examples: Examples) -> jax.Array:
-        return of_scores(method.scores(params, examples.features), frozen, examples)
+    def loss(given, frozen: Frozen, rows: Rows) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(logits(given, frozen, rows), rows.labels)
 
     return loss
+
+
+# Remembered, so that the points of a sweep have one loss and what is compiled for it is compiled once.
+@functools.cache
+def training_loss(method: Method) -> Callable[[Params, Frozen, Rows], jax.Array]:
+    """What a client minimises: (params, frozen, rows) -> loss of each row, [B]."""
+    return method.loss or cross_entropy(method.logits)
+
+
+@functools.cache
+def loss_of_scores(method: Method) -> Callable[[jax.Array, Frozen, Rows], jax.Array]:
+    """`training_loss` by the method's linear view: (scores [B, *J], frozen, rows) -> loss of each row, [B]."""
+    return cross_entropy(method.linear)

@@ -1,27 +1,22 @@
 """Zero-shot CLIP: nothing is trained, nothing travels. Radford et al., arXiv 2103.00020, section 3.1."""
 
 import jax
-import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from cachefl_jax.methods.method import Frozen, Method
-
-
-def init(synthetic: jax.Array) -> tuple[()]:
-    """No parameters at all."""
-    del synthetic
-    return ()
+from cachefl_jax.methods.method import Method, Rows, Server, Text, nothing, text_logits, text_of
 
 
-def scores(params: tuple[()], features: jax.Array) -> tuple[()]:
-    """Nothing to say of a feature but what the text says."""
-    del features
-    return params
+def freeze(server: Server, config: ConfigDict) -> Text:
+    del config
+    return text_of(server)
 
 
-def votes(scores: tuple[()], frozen: Frozen) -> jax.Array:
-    """Nothing to add, for any class: [1, N] zeros."""
-    del scores
-    return jnp.zeros((1, frozen.text.shape[0]))
+def logits(params: tuple[()], frozen: Text, rows: Rows) -> jax.Array:
+    """s f[b] . text[n], [B, N]."""
+    del params
+    return text_logits(frozen, rows)
 
 
-zero_shot = Method(init, scores, votes)
+zero_shot = Method(
+    label="zero-shot CLIP", init=nothing, logits=logits, freeze=freeze, explanation="class names only, nothing trained"
+)

@@ -11,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
+from cachefl_jax.config.rules import lookup
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
-from cachefl_jax.simulation.build import Learner, finite, local_training
+from cachefl_jax.simulation.build import Learner, finite, local_training, number_fields
 from cachefl_jax.simulation.examples import bank_clients
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.prepare import Inputs
@@ -55,7 +56,7 @@ def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """CLIP by its prompts alone; without text features it has no answer to be right about."""
     if inputs.bank.text_features is None:
         return result(None, None)
-    return result(*learner.score(learner.zero_shot_accuracy, ()))
+    return result(*learner.zero_shot(()))
 
 
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
@@ -66,14 +67,15 @@ def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
 
 
 def untuned_scores(config: ConfigDict, learner: Learner) -> tuple[float, float | None]:
-    """(test, validation) accuracy of the cache at round 0.
+    """(test, validation) accuracy of the method at round 0.
 
     Raises:
         UsageError: its logits are too large for float32.
     """
-    mend = "bring it nearer to 0, and a negative cache.beta too"
-    refusal = UsageError("cache.alpha", config.cache.alpha, "a weight at which round 0's logits are finite", mend)
-    return finite(learner.score(learner.accuracy, learner.params), refusal)
+    name, *others = number_fields(learner.method) or ["method"]
+    mend = "correct its init" if name == "method" else " and ".join(["bring it nearer to 0", *others])
+    refusal = UsageError(name, lookup(config, name), "one at which round 0's logits are finite", mend)
+    return finite(learner.score(learner.params), refusal)
 
 
 def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundings) -> dict:
@@ -87,7 +89,7 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surrou
     count, down = learner.clients, costs.tree_bytes(learner.params)
     return result(
         float(np.mean(test)), float(np.mean(validation[0])) if validation else None, rounds=config.rounds, down=down,
-        total=down * count, flops=round_flops(config, inputs, len(inputs.bank.train.labels) / count),
+        total=down * count, flops=learner.flops(),
         seconds=seconds / config.rounds if config.rounds else None,
         test_accuracy_min=min(test), test_accuracy_max=max(test),
     )  # fmt: skip
@@ -99,13 +101,14 @@ def centralized(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surro
     problem, places = local_problem(inputs, learner, run.engine, 1)
     whole = repeat_views(Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32)), learner.local.views)
     whole = whole._replace(indices=whole.indices if places is None else places[whole.indices])
-    local = local_training(config, rows)
+    local = local_training(config, learner.method, rows)
     problem = problem._replace(clients=place_locally(whole, 1))
     job = Job("centralized", local, problem, np.asarray([rows]), 1, None, run.workdir.writes)
     ((test,), *validation), seconds = Separate(config, learner, job).run()
     return result(
         test, validation[0][0] if validation else None, rounds=config.rounds, up=None, down=None, total=None,
-        flops=round_flops(config, inputs, rows), seconds=seconds / config.rounds if config.rounds else None,
+        flops=costs.round_flops(local, learner.params, problem, np.asarray([rows])),
+        seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
 
 
@@ -123,11 +126,6 @@ def local_problem(
     places = np.empty(len(before), np.int32)
     places[before] = now
     return problem._replace(key=key), places
-
-
-def round_flops(config: ConfigDict, inputs: Inputs, rows: float) -> float:
-    """FLOPs of a round at a client of `rows` rows."""
-    return costs.cache_training_flops(rows * config.local.epochs, *inputs.keys.shape)
 
 
 def result(

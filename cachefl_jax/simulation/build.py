@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax import costs
 from cachefl_jax.config import server_numbers
-from cachefl_jax.data import FeatureBank, Split
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
+    Clients,
     Hyper,
     Linear,
     LocalTraining,
@@ -24,45 +25,60 @@ from cachefl_jax.federation import (
     make_accuracy,
     plan_batches,
 )
-from cachefl_jax.methods import METHODS, Frozen, cross_entropy, cross_entropy_of_scores
-from cachefl_jax.simulation.examples import bank_clients, bank_examples, ordered_examples
+from cachefl_jax.methods import Method, Rows, find_method
+from cachefl_jax.methods.method import loss_of_scores, training_loss
+from cachefl_jax.simulation.examples import bank_clients, ordered_rows, source_of, tested_rows, training_rows
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.shared import Shared
+
+
+class Scorer(NamedTuple):
+    """A method ready to be evaluated; its rows lie on the device."""
+
+    accuracy: Callable  # of `make_accuracy`
+    frozen: object
+    test: Rows
+    validation: Rows | None
+
+    def __call__(self, params) -> tuple[float, float | None]:
+        """(test, validation) accuracy, 0..1, NaN where a logit is not finite; validation is None where the bank has
+        none."""
+        # From the host, so that it does not matter over how many devices they were trained.
+        params, frozen = jax.device_get((params, self.frozen))
+        return self.accuracy(params, frozen, self.test), self.validation and self.accuracy(
+            params, frozen, self.validation
+        )
+
+    @property
+    def splits(self) -> list[Rows]:
+        """The test rows, and those for validation where there are any."""
+        return [rows for rows in (self.test, self.validation) if rows is not None]
 
 
 class Learner(NamedTuple):
     """All that the rounds need: functions, then the arrays they take."""
 
+    method: Method
     local: LocalTraining
     server_optimizer: Callable
-    accuracy: Callable
-    zero_shot_accuracy: Callable
+    score: Scorer
+    zero_shot: Scorer
     params: object  # the server's at round 0
     problem: Problem
     client_rows: np.ndarray  # [C]
-    bank: FeatureBank
-
-    def score(self, accuracy: Callable, params) -> tuple[float, float | None]:
-        """(test, validation) accuracy, 0..1, NaN where a logit is not finite; validation is None where the bank has
-        none."""
-        # From the host, so that it does not matter over how many devices they were trained.
-        params, frozen = jax.device_get((params, self.problem.frozen))
-        return measure(accuracy, params, frozen, self.bank.test), measure(
-            accuracy, params, frozen, self.bank.validation
-        )
 
     @property
     def clients(self) -> int:
         """C."""
         return len(self.client_rows)
 
+    def flops(self) -> float:
+        """Floating-point operations of a client's round, the mean over clients."""
+        return costs.round_flops(self.local, self.params, self.problem, self.client_rows)
+
     def start(self) -> ServerState:
         """The server before round 1."""
         return init_server(self.params, self.server_optimizer(self.problem.server))
-
-
-def measure(accuracy: Callable, params, frozen: Frozen, split: Split | None) -> float | None:
-    return None if split is None else accuracy(params, frozen, split.features, split.labels)
 
 
 def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False) -> Learner:
@@ -76,43 +92,62 @@ def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, orde
         ordered: lays the training rows out client after client; else they are as in the bank, which points share.
 
     Raises:
-        UsageError: there is no memory on the host for the rows.
+        UsageError: there is no memory on the host for the rows, or the method reads what the data have not.
     """
-    bank, method = inputs.bank, METHODS[config.method]
-    shared = shared or Shared()
-    local = local_training(config, int(inputs.division.sizes.max()))
+    method, shared = find_method(config.method), shared or Shared()
+    score = scorer(config, method, inputs, shared)
     return Learner(
-        local=local,
+        method=method,
+        local=local_training(config, method, int(inputs.division.sizes.max())),
         server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
-        accuracy=shared.once(accuracy_of, config.method),
-        zero_shot_accuracy=shared.once(accuracy_of, "zero_shot"),
-        params=method.init(inputs.keys),
-        problem=problem(config, inputs, shared, ordered),
+        score=score,
+        zero_shot=scorer(config, find_method("zero_shot"), inputs, shared),
+        params=shared.tree(method.init(inputs.server, config)),
+        problem=problem(config, score.frozen, training_data(method, inputs, shared, ordered)),
         client_rows=inputs.division.sizes,
-        bank=bank._replace(test=shared.once(on_device, bank.test), validation=shared.once(on_device, bank.validation)),
     )
 
 
-def accuracy_of(method: str) -> Callable:
-    """`make_accuracy` of a method by its name."""
-    return make_accuracy(METHODS[method].logits)
+def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -> Scorer:
+    """The method with what it holds frozen and the rows that it is tested by."""
+    rows = (
+        shared.once(tested_rows, split, split and pixels_of(method, inputs, role, shared), method.inputs)
+        for role, split in (("test", inputs.bank.test), ("validation", inputs.bank.validation))
+    )
+    frozen = shared.tree(method.freeze(inputs.server, config))
+    return Scorer(shared.once(make_accuracy, method.logits), frozen, *rows)
 
 
-def on_device(split: Split | None) -> Split | None:
-    """What is evaluated again and again lies on the device; a CPU shares the host's copy."""
-    return None if split is None else Split(*jax.device_put(tuple(split)))
+def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.ndarray | None:
+    """A split's images as the encoder takes them, [n, H, W, 3] uint8; None for a method that reads none.
+
+    Raises:
+        UsageError: the run has features alone, or there is no memory for the images.
+    """
+    if "images" not in method.inputs:
+        return None
+    if inputs.pixels is None:
+        allowed = "a method that reads features: a feature bank has no images"
+        raise UsageError(
+            "method", f"{method.label}, which reads images", allowed, "bring images: data.name=image_folder"
+        )
+    return shared.array(shared.once(inputs.pixels, role))
 
 
-def local_training(config: ConfigDict, largest: int) -> LocalTraining:
+def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTraining:
     """What a client of at most `largest` rows does."""
-    method, local = METHODS[config.method], config.local
-    linear = Linear(lambda examples: examples.features, cross_entropy_of_scores(method)) if method.linear else None
+    local = config.local
+    linear = Linear(features_of, loss_of_scores(method)) if method.linear and not method.loss else None
     batch_size, capacity = plan_batches(local.batch_size, largest)
     return LocalTraining(
-        cross_entropy(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
+        training_loss(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
         shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
         views=max(config.clip.train_views, 1),
     )  # fmt: skip
+
+
+def features_of(rows: Rows):
+    return rows.features
 
 
 def client_optimizer(config: ConfigDict) -> str:
@@ -129,21 +164,21 @@ def server_optimizer(config: ConfigDict) -> str:
     return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
 
 
-def problem(config: ConfigDict, inputs: Inputs, shared: Shared, ordered: bool) -> Problem:
-    """The federation's arrays."""
-    bank = inputs.bank
-    text = shared.once(text_of, bank.text_features, bank.classes, bank.width)
-    frozen = Frozen(text, *(np.float32(x) for x in (bank.logit_scale, config.cache.alpha, config.cache.beta)))
-    clients = bank_clients(bank, inputs.division)
+def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool) -> tuple[Clients, Rows]:
+    """Who holds what, and the rows."""
+    clients = bank_clients(inputs.bank, inputs.division)
+    source = source_of(inputs, pixels_of(method, inputs, "train", shared))
     if ordered:
-        clients, data = ordered_examples(bank, clients, text)
-    else:
-        data = shared.once(bank_examples, bank.train, bank.train_views, text, bank.logit_scale)
+        return ordered_rows(source, method.inputs, clients)
+    return clients, shared.once(training_rows, source, method.inputs)
+
+
+def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
+    """The federation's arrays."""
     numbers = {name: config.local[name] for name in Hyper._fields}
     numbers["clip_norm"] = numbers["clip_norm"] or np.inf
     return Problem(
-        clients=clients,
-        data=data,
+        *held,
         frozen=frozen,
         hyper=Hyper(**{name: np.float32(value) for name, value in numbers.items()}),
         server=ServerHyper(**{name: np.float32(value) for name, value in server_numbers(config.server).items()}),
@@ -151,21 +186,20 @@ def problem(config: ConfigDict, inputs: Inputs, shared: Shared, ordered: bool) -
     )
 
 
-def text_of(text: np.ndarray | None, classes: int, width: int) -> np.ndarray:
-    """Class weights [N, D]; without text features the zero-shot term is zero."""
-    return np.zeros((classes, width), np.float32) if text is None else np.asarray(text, np.float32)
-
-
 def diverged(config: ConfigDict, what: str) -> UsageError:
     """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
     allowed = f"a rate at which training stays finite ({what} did not)"
-    return UsageError(
-        "local.learning_rate", config.local.learning_rate, allowed, "lower it, or cache.alpha, in a new folder"
-    )
+    mend = " or ".join(["lower it", *number_fields(find_method(config.method))])
+    return UsageError("local.learning_rate", config.local.learning_rate, allowed, f"{mend}, in a new folder")
+
+
+def number_fields(method: Method) -> list[str]:
+    """The method's own config fields that are numbers."""
+    return [field.name for field in method.fields if isinstance(field.default, float)]
 
 
 def finite(scores: tuple[float, float | None], refusal: UsageError) -> tuple[float, float | None]:
-    """What `Learner.score` gives, where every logit was a number.
+    """What a `Scorer` gives, where every logit was a number.
 
     Raises:
         UsageError: the refusal; some were not.

@@ -4,13 +4,14 @@ Only a missing entry loads the towers: a run that finds all it asks for needs no
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from cachefl_jax.clip import find_checkpoint, weights_digest
-from cachefl_jax.clip.images import read_preparation
+from cachefl_jax.clip.images import Preparation, read_preparation
 from cachefl_jax.clip.views import RATIO, SCALE, EveryView, Views
 from cachefl_jax.data.blank import without_blanks
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
@@ -49,6 +50,11 @@ class Checkpoint:
         part = image_part(self.encoder)
         del self.encoder
         return part
+
+    @property
+    def whole(self) -> Callable[[], Any]:
+        """() -> the encoder, kept."""
+        return functools.partial(whole_encoder, self.name, self.dtype, self.weights)
 
     @property
     def options(self):
@@ -91,8 +97,7 @@ def image_features(
         "views": views and {**views._asdict(), "use": use, "scale": SCALE, "ratio": RATIO},
         **made_of,
     }
-    size = checkpoint.preparation.size
-    if views and size is None:
+    if views and checkpoint.preparation.size is None:
         field = "clip.key_views" if use == "average" else "clip.train_views"
         mend = f"{field}=0, or a checkpoint whose preparation crops"
         raise UsageError(field, views.count, "0, as the checkpoint's images keep their own sizes", mend)
@@ -103,15 +108,45 @@ def image_features(
         encoder, options = checkpoint.image_encoder, checkpoint.options
         if views and use == "average":
             return averaged_blocks(encoder, split.images, views, what, start, options)
-        if not views:
-            return image_blocks(encoder, split.images, what, start, options)
-        pictures = EveryView(split.images, size, checkpoint.preparation.resample, views)
-        ready = encoder._replace(preparation=encoder.preparation._replace(resize=None, crop=None))
-        return image_blocks(ready, pictures, what, start, options)
+        pictures, preparation = in_views(checkpoint, split, views)
+        return image_blocks(encoder._replace(preparation=preparation), pictures, what, start, options)
 
     count = len(split.images)
     leading = (views.count, count) if views and use == "rotate" else (count,)
     return obtain(made_of, leading, blocks, what, {"encoder": checkpoint.name})
+
+
+def in_views(checkpoint: Checkpoint, split: LabelledImages, views: Views | None) -> tuple[Sequence, Preparation]:
+    """(the split's images, or all their `views` one after the other; how each is prepared)."""
+    preparation = checkpoint.preparation
+    if not views:
+        return split.images, preparation
+    pictures = EveryView(split.images, preparation.size, preparation.resample, views)
+    return pictures, preparation._replace(resize=None, crop=None)
+
+
+def pixels_by_split(
+    checkpoint: Checkpoint, splits: Mapping[str, LabelledImages], what: str, turning: Views | None = None
+) -> Callable[[str], np.ndarray]:
+    """(a split's name) -> the pixels that its features were made of, [n, H, W, 3] uint8; of the training images all
+    views `turning`, one after the other. Nothing is decoded before the call."""
+
+    def pixels(role: str) -> np.ndarray:
+        from cachefl_jax.clip.encoding import prepared_pixels
+
+        pictures, preparation = in_views(checkpoint, splits[role], turning if role == "train" else None)
+        return prepared_pixels(preparation, pictures, f"{what}, {role}")
+
+    return pixels
+
+
+@functools.lru_cache(maxsize=1)  # the points of a sweep share its arrays
+def whole_encoder(name: str, dtype: str, weights: str):
+    """A checkpoint's towers, for a method that asks for them; `weights` tells its states apart."""
+    from cachefl_jax.clip import load_encoder
+
+    del weights
+    return load_encoder(name, dtype)
 
 
 def class_weights(checkpoint: Checkpoint, class_names: Sequence[str], templates: Sequence[str], what: str) -> Record:

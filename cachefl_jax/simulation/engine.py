@@ -70,12 +70,12 @@ def worth_measuring(config: ConfigDict, learner: Learner) -> bool:
 
 def expected_seconds(config: ConfigDict, learner: Learner) -> float:
     """A run's seconds on this kind of machine, from counts: two products of rows with params, and the steps."""
-    (leaf,) = jax.tree.leaves(learner.params)
+    size = sum(leaf.size for leaf in jax.tree.leaves(learner.params))
     rows, local = np.asarray(learner.client_rows), learner.local
     clients = (config.cohort or len(rows)) * local.epochs
     steps = clients * (-(-rows // local.batch_size)).mean()
     rate = FLOPS["cpu" if jax.default_backend() == "cpu" else "other"]
-    return config.rounds * float(clients * rows.mean() * 4 * leaf.size / rate + steps * STEP)
+    return config.rounds * float(clients * rows.mean() * 4 * size / rate + steps * STEP)
 
 
 def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bool) -> tuple[Engine, dict[str, float]]:

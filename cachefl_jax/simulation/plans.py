@@ -21,9 +21,10 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     """The plans that the config allows, the one that is best by experience first: on a CPU, whose every core is a
     device, the caches reward one client at a time; on an accelerator many side by side fill it."""
     engine, count = config.engine, config.engine.devices or jax.device_count()
-    (leaf,) = jax.tree.leaves(learner.params)
+    leaves = jax.tree.leaves(learner.params)
+    width = leaves[0].shape[-1] if learner.local.linear else 1
     cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
-    shapes = Shapes(learner.client_rows, cohort, leaf.size // leaf.shape[-1], leaf.shape[-1])
+    shapes = Shapes(learner.client_rows, cohort, sum(leaf.size for leaf in leaves) // width, width)
     spreads = [count]
     if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
         spreads.append(1)  # one CPU device uses all cores too, by splitting every product

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,8 +16,13 @@ from cachefl_jax.data.bank_validation import hold_out_validation
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
-from cachefl_jax.data.sampling import VALIDATION_SHOTS
+from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
+from cachefl_jax.methods import Server
 from cachefl_jax.simulation.made_of import bank_parts, image_parts
+
+if TYPE_CHECKING:
+    from cachefl_jax.clip.views import Views
+    from cachefl_jax.simulation.encoded import Checkpoint
 
 PICTURES = 8  # images a class on the report's contact sheets
 SIDE = 64  # pixels of one, where images are large or of several sizes
@@ -29,12 +34,13 @@ class Inputs(NamedTuple):
 
     bank: FeatureBank
     division: Partition
-    keys: np.ndarray  # [N, K, D] float32, the cache at round 0
+    server: Server
     images: Callable[[], dict[str, np.ndarray]] | None  # () -> synthetic, real: [N, k, H, W, 3] uint8
     whole_model: dict | None  # name, bytes and FLOPs of the encoder, where it is known
     notes: list[str]
     parts: dict[str, str]  # digests of what all this was made of, by the names of `made_of`
     told: tuple[str, ...] = ()  # those of the notes that the command tells before it trains
+    pixels: Callable[[str], np.ndarray] | None = None  # a split's name -> its images, [n, H, W, 3] uint8; bank: None
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -74,9 +80,22 @@ def from_bank(config: ConfigDict) -> Inputs:
     bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
     bank, told = few_shots(bank, config)
     division = partition(bank.train.labels, config.partition, config.seed)
-    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
     parts = {"partition": partition_hash(division), **bank_parts(bank)}
-    return Inputs(bank, division, keys, None, None, [*notes, *held_out, *told], parts, (*held_out, *told))
+    return Inputs(
+        bank, division, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
+    )
+
+
+def server_of(config: ConfigDict, bank: FeatureBank, **more) -> Server:
+    """What the server brings; `more` is the encoder and its templates, where there is one.
+
+    Raises:
+        UsageError: a class has fewer synthetic rows than it is to have keys.
+    """
+    text = bank.text_features
+    text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
+    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
+    return Server(keys, text, bank.logit_scale, bank.class_names, **more)
 
 
 def few_shots(bank: FeatureBank, config: ConfigDict) -> tuple[FeatureBank, tuple[str, ...]]:
@@ -94,18 +113,22 @@ def from_images(config: ConfigDict) -> Inputs:
     """Images of any source, encoded by a CLIP, beside the server's set."""
     # Imported here: a feature bank need not wait for what this brings.
     from cachefl_jax.data.skew import change_images
+    from cachefl_jax.simulation.encoded import Checkpoint, pixels_by_split
 
     source, synthetic, manifest, division = images_of(config)
     changed = source._replace(train=change_images(source.train, division, config.partition, config.seed))
-    bank, whole_model = encode(config, changed, synthetic, manifest)
-    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
-    parts = parts_of_images(source, synthetic, division, bank.metadata["weights_sha256"])
+    checkpoint = Checkpoint(config.clip.checkpoint, config.clip.dtype, config.clip.batch_size)
+    bank, whole_model = encode(config, checkpoint, changed, synthetic)
+    bank.metadata["synthetic"] = manifest
+    server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
+    parts = parts_of_images(source, synthetic, division, checkpoint.weights)
 
     def images() -> dict[str, np.ndarray]:
         kinds = {"synthetic": synthetic, "real": changed.train}
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
-    return Inputs(bank, division, keys, images, whole_model, list(source.notes), parts, source.notes)
+    pixels = pixels_by_split(checkpoint, splits_of(changed), config.data.name, turning_views(config))
+    return Inputs(bank, division, server, images, whole_model, list(source.notes), parts, source.notes, pixels)
 
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:
@@ -133,18 +156,28 @@ def parts_of_images(source: ImageSet, synthetic: LabelledImages, division: Parti
     return {"partition": partition_hash(division), **image_parts(source, synthetic), "encoder": weights}
 
 
-def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, manifest: dict) -> tuple[FeatureBank, dict]:
-    """(the bank, what is known of the whole model); `manifest` tells how the synthetic images were made."""
-    from cachefl_jax.clip.views import Views
-    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
+def templates_of(config: ConfigDict, source: ImageSet) -> tuple[str, ...]:
+    """The texts that class weights are made of."""
+    return tuple(config.clip.templates) or source.templates
 
-    clip = config.clip
-    checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
-    name = config.data.name
-    templates = tuple(clip.templates) or source.templates
-    weights = class_weights(checkpoint, source.class_names, templates, f"{name}, class names")
+
+def turning_views(config: ConfigDict) -> "Views | None":
+    """The views of the training images, one a round in turn."""
+    from cachefl_jax.clip.views import Views
+
+    return Views(config.clip.train_views, config.clip.views_seed) if config.clip.train_views else None
+
+
+def encode(
+    config: ConfigDict, checkpoint: "Checkpoint", source: ImageSet, synthetic: LabelledImages
+) -> tuple[FeatureBank, dict]:
+    """(the bank, what is known of the whole model)."""
+    from cachefl_jax.clip.views import Views
+    from cachefl_jax.simulation.encoded import class_weights, image_features, key_features
+
+    clip, name, turning = config.clip, config.data.name, turning_views(config)
+    weights = class_weights(checkpoint, source.class_names, templates_of(config, source), f"{name}, class names")
     averaged = Views(clip.key_views, clip.views_seed) if clip.key_views else None
-    turning = Views(clip.train_views, clip.views_seed) if clip.train_views else None
     train = image_features(checkpoint, source.train, f"{name}, train", turning, "rotate")
     keys = key_features(checkpoint, synthetic, f"{name}, synthetic", averaged)
     plain = {
@@ -164,7 +197,6 @@ def encode(config: ConfigDict, source: ImageSet, synthetic: LabelledImages, mani
             "encoder": clip.checkpoint,
             "weights_sha256": checkpoint.weights,
             "features": fingerprint_of(checkpoint.weights, source.train.fingerprint, synthetic.fingerprint),
-            "synthetic": manifest,
         },
         train_views=None if turning is None else train,
     )

@@ -92,7 +92,7 @@ def some_rounds(
         raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
     test = validation = None
     if stop % config.eval_every == 0 or stop == config.rounds:
-        scores = learner.score(learner.accuracy, state.params)
+        scores = learner.score(state.params)
         test, validation = finite(scores, diverged(config, f"round {stop}"))
     records = [
         {

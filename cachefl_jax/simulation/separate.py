@@ -27,7 +27,6 @@ from cachefl_jax.federation import (
     start_all,
 )
 from cachefl_jax.federation.cohort import deal
-from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_seconds
 from cachefl_jax.simulation.build import Learner, diverged
 from cachefl_jax.simulation.finished_clients import FinishedClients
@@ -68,12 +67,12 @@ class Separate:
 
     def __init__(self, config: ConfigDict, learner: Learner, job: Job):
         self.config, self.learner, self.job = config, learner, job
-        self.splits = [split for split in (learner.bank.test, learner.bank.validation) if split is not None]
+        self.splits = learner.score.splits
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
         room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
         self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
         self.train = make_separate(job.local, self.lanes, job.devices)
-        self.count = make_counts(METHODS[config.method].logits, job.devices)
+        self.count = make_counts(learner.method.logits, job.devices)
         rows = [len(split.labels) for split in self.splits]
         self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds)
         self.told, self.warm = not job.tells, False
@@ -101,7 +100,7 @@ class Separate:
 
     def train_parts(self) -> None:
         """Trains and evaluates who is not finished."""
-        job, placed = self.job, place_locally([(part.features, part.labels) for part in self.splits], self.job.devices)
+        job, placed = self.job, place_locally(self.splits, self.job.devices)
         total, saved, hidden = len(job.rows) * self.config.rounds, time.monotonic(), None if job.tells else True
         with tqdm(total=total, desc=job.name, unit="round", leave=False, disable=hidden, delay=2) as bar:
             for part in split_by_size(job.rows, self.most(), self.lanes * job.devices):
@@ -157,8 +156,9 @@ class Separate:
 
     def training_flops(self, rows: float) -> float:
         """Of a round of so many rows."""
-        (keys,) = jax.tree.leaves(self.learner.params)
-        return costs.cache_training_flops(rows * self.config.local.epochs, *keys.shape)
+        local = self.job.local
+        step = costs.step_flops(local, self.learner.params, self.learner.problem)
+        return rows * local.epochs * step / local.batch_size
 
     def evaluation_flops(self) -> float:
         """Of a client; its products are two of a training step's three."""

@@ -24,7 +24,11 @@ class Shared:
         bank = inputs.bank
         fields = {name: jax.tree.map(self.array, getattr(bank, name)) for name in FeatureBank._fields[:5]}
         views = jax.tree.map(self.array, bank.train_views)
-        return inputs._replace(bank=bank._replace(**fields, train_views=views), keys=self.array(inputs.keys))
+        return inputs._replace(bank=bank._replace(**fields, train_views=views), server=self.tree(inputs.server))
+
+    def tree(self, tree):
+        """The pytree with arrays that earlier ones have brought, where they are equal; numbers stay."""
+        return jax.tree.map(lambda leaf: self.array(leaf) if np.ndim(leaf) else leaf, tree)
 
     def array(self, array: np.ndarray) -> np.ndarray:
         """This array, or an earlier one of the same shape, type and contents."""

@@ -16,7 +16,6 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Point, count_right, make_sweep, place
 from cachefl_jax.federation.memory import free, size
 from cachefl_jax.federation.sweep import alike, stack
-from cachefl_jax.methods import METHODS
 from cachefl_jax.report.units import readable_bytes
 from cachefl_jax.simulation.build import Learner, client_optimizer, server_optimizer
 from cachefl_jax.simulation.plans import plans_of
@@ -61,14 +60,15 @@ def make_groups(points: list[Prepared], side_by_side: bool) -> list[Group]:
 
 def group_of(point: Prepared) -> str:
     """What points of one program have in common: shapes, and choices that are not numbers."""
-    config, learner, bank = point.config, point.learner, point.inputs.bank
-    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((learner.params, learner.problem))]
+    config, learner = point.config, point.learner
+    leaves, structure = jax.tree.flatten((learner.params, learner.problem))
+    shapes = [hash(structure), *((leaf.shape, str(leaf.dtype)) for leaf in leaves)]
     local = learner.local
     choices = [
         client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
     ]  # fmt: skip
-    tested = digest((bank.test, bank.validation))
+    tested = digest(learner.score.splits)
     return json.dumps([shapes, choices, tested])
 
 
@@ -83,10 +83,10 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     most = min(BATCH_POINTS, BATCH_BYTES // costs.tree_bytes(first.learner.params), math.ceil(len(points) / devices))
     every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
     evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
-    logits = METHODS[first.config.method].logits
+    logits = first.learner.method.logits
 
     def evaluate(params, problem, data):
-        return [count_right(logits, params, problem.frozen, *split) for split in data]
+        return [count_right(logits, params, problem.frozen, rows) for rows in data]
 
     sweep = make_sweep(
         first.learner.local._replace(capacity=max(point.learner.local.capacity for point in points)),
@@ -98,7 +98,7 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
         for point, each in zip(points, every, strict=True)
     ]
     group = Group(points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
-    arguments = jax.eval_shape(lambda *one: one, *batch_of(group, 0), tested_on(first))
+    arguments = jax.eval_shape(lambda *one: one, *batch_of(group, 0), first.learner.score.splits)
     group = group._replace(run=sweep.lower(*arguments).compile())
     check_memory(group, size(arguments[1:]), side_by_side)
     return group
@@ -120,12 +120,6 @@ def batch_of(group: Group, begin: int) -> tuple[Point, Point]:
     all are the same program."""
     last = len(group.leaves) - 1
     return stack([group.leaves[min(begin + at, last)] for at in range(group.batch)], group.common)
-
-
-def tested_on(point: Prepared) -> list[tuple[jax.Array, jax.Array]]:
-    """(features, labels) of the test and the validation rows."""
-    bank = point.learner.bank
-    return [(split.features, split.labels) for split in (bank.test, bank.validation) if split is not None]
 
 
 def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
@@ -150,7 +144,7 @@ def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
 
 def run_group(group: Group) -> Iterator[tuple[list[Prepared], Outcome, float]]:
     """Yields (points, their outcome on the host, seconds) batch by batch."""
-    common = place((batch_of(group, 0)[1], tested_on(group.points[0])), Plan(devices=group.devices))
+    common = place((batch_of(group, 0)[1], group.points[0].learner.score.splits), Plan(devices=group.devices))
     for begin in range(0, len(group.points), group.batch):
         varying, _ = batch_of(group, begin)
         began = time.perf_counter()

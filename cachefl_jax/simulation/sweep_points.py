@@ -14,7 +14,7 @@ from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, share_right
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.simulation.baselines import cache_init, result, round_flops, zero_shot
+from cachefl_jax.simulation.baselines import cache_init, result, zero_shot
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
@@ -30,7 +30,7 @@ from cachefl_jax.simulation.sweep_folder import (
     write_lines,
 )
 from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
-from cachefl_jax.simulation.workdir import Workdir, resolved
+from cachefl_jax.simulation.workdir import Workdir, resolved, trains
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.leftovers import remove_leftovers
@@ -47,8 +47,8 @@ def run_points(
     """
     lines = claim(workdir, configs)
     for config in configs:
-        if "cachefl" not in config.methods:
-            raise UsageError("methods", config.methods, "a list with cachefl, which a sweep trains", "add it")
+        if not trains(config):
+            raise UsageError("methods", config.methods, f"a list with {config.method}, which a sweep trains", "add it")
     for config in configs:
         use_devices(config.engine.devices)
     if not left_of(lines, configs):
@@ -137,12 +137,11 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         test, validation = [None] * count, [None] * count
     payload = costs.tree_bytes(learner.params)
     sent = payload * (config.cohort or config.partition.clients) * config.rounds
-    rows = len(inputs.bank.train.labels) / config.partition.clients
     start = untuned(point)
     methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
-    methods["cachefl"] = result(
+    methods[config.method] = result(
         test[-1] if count else start["test_accuracy"], validation[-1] if count else start["validation_accuracy"],
-        rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=round_flops(config, inputs, rows),
+        rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=learner.flops(),
         seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {

@@ -9,9 +9,11 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
+from cachefl_jax.methods.cachefl import cachefl
+from cachefl_jax.methods.method import MODEL
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
-from cachefl_jax.simulation.baselines import Surroundings, compare, result, round_flops
+from cachefl_jax.simulation.baselines import Surroundings, compare, result
 from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
 from cachefl_jax.simulation.engine import start_engine
@@ -21,7 +23,7 @@ from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
 from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.rounds import run_rounds
-from cachefl_jax.simulation.workdir import Workdir
+from cachefl_jax.simulation.workdir import Workdir, trains
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
@@ -74,7 +76,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.refuse_other_data(inputs.parts)
     learner = build(config, inputs, ordered=True)
     engine, state, trained = None, learner.start(), 0
-    if "cachefl" in config.methods:
+    if trains(config):
         state, trained = resume(learner, workdir)
         if trained < config.rounds:
             engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
@@ -84,13 +86,13 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
     workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large
-    workdir.write_cache(workdir.cache_init, inputs.keys, learner.problem.frozen, inputs.bank.class_names)
+    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs), inputs.bank.class_names)
 
     results = compare(config, inputs, learner, Surroundings(workdir, engine))
-    if "cachefl" in config.methods:
+    if trains(config):
         state, records = run_rounds(config, learner, engine, workdir, state, trained)
-        workdir.write_cache(workdir.cache, state.params.keys, learner.problem.frozen, inputs.bank.class_names)
-        results["cachefl"] = federated_result(config, inputs, learner, records)
+        write_model(config, learner, workdir, state.params, inputs.bank.class_names)
+        results[config.method] = federated_result(config, learner, records)
     summary = {
         "dataset": describe(config, inputs),
         "methods": {name: results[name] for name in config.methods},
@@ -127,14 +129,27 @@ def announce(path: pathlib.Path, summary: dict) -> None:
     print(f"report: {(path / 'report.html').absolute()}")
 
 
-def federated_result(config: ConfigDict, inputs: Inputs, learner: Learner, records: list[dict]) -> dict:
+def untuned_cache(config: ConfigDict, inputs: Inputs) -> tuple[dict, dict]:
+    """The artefact of the cache at round 0: what the server has drawn, whatever the method makes of it."""
+    return cachefl.artefact(cachefl.init(inputs.server, config), cachefl.freeze(inputs.server, config))
+
+
+def write_model(config: ConfigDict, learner: Learner, workdir: Workdir, params, class_names: tuple[str, ...]) -> None:
+    """The method's artefact; one in a file that is not called after the method names it."""
+    method = learner.method
+    arrays, told = method.artefact(jax.device_get(params), learner.score.frozen)
+    named = {"method": config.method} if method.file == MODEL else {}
+    workdir.write_artefact(workdir.path / method.file, arrays, named | told, class_names)
+
+
+def federated_result(config: ConfigDict, learner: Learner, records: list[dict]) -> dict:
     """The last round's accuracy; seconds are the median over rounds without the first, which compiles."""
     payload, size = costs.tree_bytes(learner.params), config.cohort or config.partition.clients
     seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
     return result(
         records[-1]["test_accuracy"], records[-1]["validation_accuracy"], rounds=config.rounds,
         up=payload, down=payload, total=2 * payload * size * config.rounds,
-        flops=round_flops(config, inputs, len(inputs.bank.train.labels) / config.partition.clients),
+        flops=learner.flops(),
         seconds=statistics.median(seconds) if seconds else None,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json
 from cachefl_jax.errors import UsageError
+from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.made_of import changes, files_of
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
@@ -36,7 +37,6 @@ class Workdir:
         self.report = path / "report.html"
         self.checkpoints = path / "checkpoints"
         self.cache_init = path / "cache_init.safetensors"
-        self.cache = path / "cache.safetensors"
 
     def refuse_others(self, config: ConfigDict) -> None:
         """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds.
@@ -78,8 +78,8 @@ class Workdir:
     def finished(self, config: ConfigDict) -> bool:
         """Whether all that a run of this config leaves is there; the folder is known to be that run's."""
         left = [self.config, self.partition, self.partition_card, self.cache_init, self.summary, self.report]
-        if "cachefl" in config.methods:
-            left += [self.cache, self.metrics]
+        if trains(config):
+            left += [self.path / find_method(config.method).file, self.metrics]
         return all(path.is_file() for path in left) and self.stored_config().rounds == config.rounds
 
     def refuse_other_data(self, parts: dict[str, str]) -> None:
@@ -168,17 +168,16 @@ class Workdir:
         self.summary.unlink(missing_ok=True)
         self.report.unlink(missing_ok=True)
 
-    def write_cache(self, path: pathlib.Path, keys: np.ndarray, frozen, class_names: tuple[str, ...]) -> None:
-        """The artefact that a user deploys: keys [N, K, D] float32, and what the formula needs besides, as JSON
-        strings."""
-        metadata = {
-            "alpha": json.dumps(round_trip(frozen.alpha)),
-            "beta": json.dumps(round_trip(frozen.beta)),
-            "logit_scale": json.dumps(round_trip(frozen.logit_scale)),
-            "class_names": json.dumps(list(class_names)),
-        }
+    def write_artefact(self, path: pathlib.Path, arrays: dict, told: dict, class_names: tuple[str, ...]) -> None:
+        """What a user deploys: a method's arrays, and what else they need as JSON strings, the class names among it."""
+        metadata = {name: json.dumps(value) for name, value in {**told, "class_names": list(class_names)}.items()}
         if self.writes:
-            write_tensors(path, {"keys": np.asarray(keys, np.float32)}, metadata)
+            write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
+
+
+def trains(config: ConfigDict) -> bool:
+    """Whether the method itself is among what is compared."""
+    return config.method in config.methods
 
 
 def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:
@@ -228,8 +227,3 @@ def at(config: dict, field: str):
     for name in field.split("."):
         config = config.get(name, "nothing") if isinstance(config, dict) else "nothing"
     return config
-
-
-def round_trip(value) -> float:
-    """A float32 in the fewest digits that read back as the same float32."""
-    return float(str(np.float32(value)))

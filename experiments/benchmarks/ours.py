@@ -67,12 +67,14 @@ def prepare_ours(
     import jax
     import jax.numpy as jnp
 
-    from cachefl_jax import federation, methods
+    from cachefl_jax import federation
+    from cachefl_jax.methods.cachefl import Cache, cachefl
+    from cachefl_jax.methods.method import loss_of_scores, training_loss
 
-    linear = federation.Linear(lambda rows: rows.features, methods.cross_entropy_of_scores(methods.cachefl))
+    linear = federation.Linear(lambda rows: rows.features, loss_of_scores(cachefl))
     sizes = federation.plan_batches(workload.batch, int(np.diff(arrays.offsets).max()))
     local = federation.LocalTraining(
-        methods.cross_entropy(methods.cachefl),
+        training_loss(cachefl),
         federation.CLIENT_OPTIMIZERS[optimizer],
         workload.epochs,
         *sizes,
@@ -91,7 +93,7 @@ def prepare_ours(
     server = federation.SERVER_OPTIMIZERS["sgd"]
     problem = federation.place(make_problem(workload, arrays, optimizer), plan)
     problem = federation.add_gram(local, plan, problem)
-    state = federation.init_server(methods.Cache(jnp.asarray(arrays.keys)), server(problem.server))
+    state = federation.init_server(Cache(jnp.asarray(arrays.keys)), server(problem.server))
     state = federation.place(state, plan)
     train = federation.compile_run(local, server, plan, cohort, 1, state, problem)
     jax.block_until_ready((problem, state))
@@ -108,12 +110,14 @@ def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
     """The workload as the engine takes it, on the host; text logits once a run, as a simulation has them."""
     import jax
 
-    from cachefl_jax import federation, methods
+    from cachefl_jax import federation
+    from cachefl_jax.methods import Rows, text_logits
+    from cachefl_jax.methods.cachefl import Frozen
 
     constants = (workloads.LOGIT_SCALE, workloads.ALPHA, workloads.BETA)
-    frozen = methods.Frozen(arrays.text, *map(np.float32, constants))
-    data = methods.Examples(arrays.features, arrays.labels)
-    data = data._replace(text_logits=np.asarray(jax.jit(methods.text_logits)(frozen, data.features)))
+    frozen = Frozen(arrays.text, *map(np.float32, constants))
+    data = Rows(arrays.labels, arrays.features)
+    data = data._replace(text_logits=np.asarray(jax.jit(text_logits)(frozen, data)))
     clients = federation.Clients(arrays.offsets.astype(np.int32), arrays.indices.astype(np.int32))
     clients, data = federation.in_client_order(clients, data)
     decay = workloads.WEIGHT_DECAY if optimizer == "adamw" else 0.0

@@ -51,7 +51,7 @@ def test_a_sweeps_points_say_so_and_stop_no_other(one_step, tmp_path):
 def test_a_cache_whose_logits_overflow_untuned_is_refused_and_a_sweep_goes_on(one_step, tmp_path):
     config = one_step("cache_init", 0.01)
     config.cache.alpha, config.cache.beta = 3e38, -1.0
-    with pytest.raises(UsageError, match=r"cache.alpha: got 3e\+38; allowed: a weight at which round 0's logits"):
+    with pytest.raises(UsageError, match=r"cache.alpha: got 3e\+38; allowed: one at which round 0's logits"):
         train_and_evaluate(config, tmp_path / "run")
     config.methods = ("cachefl",)
     (line,) = run_points([config], [{}], tmp_path / "sweep", [], side_by_side=False)

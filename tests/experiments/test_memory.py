@@ -12,7 +12,8 @@ import pytest
 from cachefl_jax import machine
 from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
-from cachefl_jax.methods import Frozen, text_logits
+from cachefl_jax.methods import Rows, text_logits
+from cachefl_jax.methods.method import Text
 from cachefl_jax.simulation import examples
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
@@ -62,9 +63,9 @@ def test_preparing_a_run_takes_at_most_two_and_a_half_times_the_banks_data(tmp_p
 def test_text_logits_come_in_blocks_and_are_refused_where_there_is_no_room(monkeypatch):
     rng = np.random.default_rng(0)
     features, text = (rng.normal(size=(rows, 8)).astype(np.float32) for rows in (23, 4))
-    frozen = Frozen(text, *map(np.float32, (100, 1, 1)))
+    rows, frozen = Rows(None, features), Text(text, np.float32(100))
     monkeypatch.setattr(examples, "BLOCK_BYTES", 5 * features[0].nbytes)
-    expected, found = jax.jit(text_logits)(frozen, features), examples.text_logits_of(features, text, 100.0)
+    expected, found = jax.jit(text_logits)(frozen, rows), examples.text_logits_of(features, text, 100.0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     places = rng.permutation(23)
     assert (examples.text_logits_of(features, text, 100.0, places)[places] == found).all()
@@ -96,5 +97,5 @@ def test_rows_that_have_no_room_on_the_host_are_refused(make_bank, monkeypatch):
     """The check of a device's memory does not see the host's copy of the rows."""
     config, inputs = small_run(make_bank())
     monkeypatch.setattr(machine, "free_memory", lambda: 1000)
-    with pytest.raises(UsageError, match=r"data: got training rows in the order of the clients \(takes 1,920 bytes\)"):
+    with pytest.raises(UsageError, match=r"data: got training rows in the order of the clients \(takes 2,160 bytes\)"):
         build(config, inputs, ordered=True)

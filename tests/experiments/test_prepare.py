@@ -51,8 +51,8 @@ def test_features_are_those_of_the_images_in_their_order(prepared):
     assert bank.metadata["synthetic"] == {
         "source": "held_out", "images_per_class": 3, "fingerprint": images.fingerprint,
     }  # fmt: skip
-    assert inputs.keys.shape == (3, 2, bank.width)
-    for label, keys in enumerate(inputs.keys):
+    assert inputs.server.synthetic.shape == (3, 2, bank.width)
+    for label, keys in enumerate(inputs.server.synthetic):
         np.testing.assert_array_equal(keys, bank.synthetic.features[bank.synthetic.labels == label][:2])
     assert inputs.whole_model["name"] == "pocket CLIP"
     assert inputs.whole_model["bytes"] == encoder.byte_count
@@ -87,8 +87,8 @@ def test_the_same_rows_under_another_seed_change_otherwise(prepared, make_pictur
 def test_views_change_keys_and_training_features_and_nothing_else(prepared):
     _, plain = prepared()
     config, viewed = prepared(**{"clip.key_views": 3, "clip.train_views": 2})
-    assert np.abs(viewed.keys - plain.keys).max() > 1e-3
-    np.testing.assert_allclose(np.linalg.norm(viewed.keys, axis=-1), 1, atol=1e-6)
+    assert np.abs(viewed.server.synthetic - plain.server.synthetic).max() > 1e-3
+    np.testing.assert_allclose(np.linalg.norm(viewed.server.synthetic, axis=-1), 1, atol=1e-6)
     for name in ("validation", "test"):
         np.testing.assert_array_equal(getattr(viewed.bank, name).features, getattr(plain.bank, name).features)
     assert plain.bank.train_views is None
@@ -115,7 +115,7 @@ def test_inputs_depend_on_the_heeded_fields_alone(folder, config_for_images):
     bare = ConfigDict({name: config[name] for name in ("seed", "data", "clip", "synthesis", "partition")})
     bare.cache = {"keys_per_class": config.cache.keys_per_class}
     whole, least = prepare(config), prepare(bare)  # a field beyond these would be missed
-    np.testing.assert_array_equal(whole.keys, least.keys)
+    np.testing.assert_array_equal(whole.server.synthetic, least.server.synthetic)
     np.testing.assert_array_equal(whole.bank.train.features, least.bank.train.features)
     # A sweep's points share inputs by these very fields.
     known, shared = {}, Shared()

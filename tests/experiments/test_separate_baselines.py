@@ -30,7 +30,7 @@ def config_for(bank, **changes):
 
 
 def accuracies_of(learner, params) -> list[float]:
-    return list(learner.score(learner.accuracy, params))
+    return list(learner.score(params))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def expected(tmp_path_factory, make_bank_in):
     each = [accuracies_of(learner, train(learner.params, client, config.rounds)) for client in range(5)]
     rows = len(inputs.bank.train.labels)
     everybody = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
-    train = plain_training(local_training(config, rows), learner.problem._replace(clients=everybody))
+    train = plain_training(local_training(config, learner.method, rows), learner.problem._replace(clients=everybody))
     whole = accuracies_of(learner, train(learner.params, 0, config.rounds))
     assert len({tuple(one) for one in (*each, whole)}) > 3
     return bank, np.asarray(each), whole
@@ -77,7 +77,8 @@ def test_views_take_turns_in_both(expected, tmp_path):
     train = plain_training(plain.local, plain.problem)
     each = [accuracies_of(plain, train(plain.params, client, 3))[0] for client in range(5)]
     whole = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
-    train = plain_training(local_training(config, rows), plain.problem._replace(clients=repeat_views(whole, 2)))
+    problem = plain.problem._replace(clients=repeat_views(whole, 2))
+    train = plain_training(local_training(config, plain.method, rows), problem)
     ordered = build(config, inputs, ordered=True)
     assert local_only(config, inputs, ordered, run)["test_accuracy"] == np.mean(each)
     together = centralized(config, inputs, ordered, run)["test_accuracy"]

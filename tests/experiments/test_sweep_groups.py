@@ -30,9 +30,9 @@ def test_points_share_text_logits_test_rows_and_compiled_accuracies(points, monk
     for learner in others:
         assert learner.problem.data is first.problem.data
         assert learner.problem.frozen.text is first.problem.frozen.text
-        assert learner.bank.test.features is first.bank.test.features
-        assert learner.accuracy is first.accuracy
-        assert learner.zero_shot_accuracy is first.zero_shot_accuracy
+        for score, other in ((learner.score, first.score), (learner.zero_shot, first.zero_shot)):
+            assert score.test.features is other.test.features
+            assert score.accuracy is other.accuracy
         assert learner.params.keys is first.params.keys
     alphas = [float(learner.problem.frozen.alpha) for learner in (first, *others)]
     assert alphas == [1.0, 1.0, 3.0, 3.0]

@@ -27,12 +27,14 @@ from cachefl_jax.federation import (
     make_round,
     prepare,
 )
-from cachefl_jax.methods import Cache, Examples, Frozen, cachefl, cross_entropy, cross_entropy_of_scores
+from cachefl_jax.methods import Rows
+from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
+from cachefl_jax.methods.method import loss_of_scores, training_loss
 
 HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (3e-3, 0.01, 0.9, 1e-4, 0.0, jnp.inf)))
 SERVER_HYPER = ServerHyper(jnp.asarray(1.0, jnp.float32), jnp.asarray(0.0, jnp.float32))
-LOSS = cross_entropy(cachefl)
-LINEAR = Linear(lambda examples: examples.features, cross_entropy_of_scores(cachefl))
+LOSS = training_loss(cachefl)
+LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))
 SCAN = Plan("scan")
 
 
@@ -105,7 +107,7 @@ def make_federation() -> Callable[..., Federation]:
         order = np.random.default_rng(5).permutation(rows) if scattered else np.arange(rows)
         frozen = Frozen(unit(4, classes, width), *(jnp.asarray(x, jnp.float32) for x in (10.0, 3.0, 2.0)))
         clients = Clients(offsets, jnp.asarray(order, jnp.int32))
-        data = Examples(unit(1, rows, width), labels)
+        data = Rows(labels, unit(1, rows, width))
         problem = Problem(clients, data, frozen, HYPER, SERVER_HYPER, jax.random.key(7))
         return Federation(Cache(unit(3, classes, 3, width)), problem)
 

@@ -17,7 +17,7 @@ from cachefl_jax.federation import (
     place,
     stack,
 )
-from cachefl_jax.methods import Cache, cachefl
+from cachefl_jax.methods.cachefl import Cache, cachefl
 
 SIZES, SERVER, SCAN = [3, 9, 1], SERVER_OPTIMIZERS["sgd"], Plan("scan")
 TOO_MANY = r"client 1 has 9 rows; LocalTraining.capacity is 8"
@@ -111,9 +111,9 @@ def test_a_single_round_tells_it_too(federation, make_local):
 
 
 def test_finite_params_whose_logits_are_not_answer_nothing(federation):
-    frozen, (features, labels, _) = federation.problem.frozen, federation.problem.data
+    frozen, rows = federation.problem.frozen, federation.problem.data
     keys = federation.params.keys
-    assert count_right(cachefl.logits, federation.params, frozen, features, labels) >= 0
+    assert count_right(cachefl.logits, federation.params, frozen, rows) >= 0
     # Affinities overflow on the row that lies along this key alone.
-    spoilt = Cache(keys.at[0, 0].set(1e30 * features[3]))
-    assert count_right(cachefl.logits, spoilt, frozen, features, labels) == -1
+    spoilt = Cache(keys.at[0, 0].set(1e30 * rows.features[3]))
+    assert count_right(cachefl.logits, spoilt, frozen, rows) == -1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import Linear, Plan, ServerHyper, plan_batches
-from cachefl_jax.methods import cachefl, cross_entropy, cross_entropy_of_scores
+from cachefl_jax.methods.cachefl import cachefl
+from cachefl_jax.methods.method import loss_of_scores, training_loss
 
 SIZES = [1, 7, 12, 3, 9, 12]
 COHORT_SIZES = [1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 6, 1, 5, 2, 4, 3, 3, 6, 1]
@@ -32,8 +33,8 @@ def training(make_local):
         def counted(loss):
             return lambda *arguments: (traces.append(None), loss(*arguments))[1]
 
-        loss = counted(cross_entropy(cachefl))
-        linear = Linear(lambda examples: examples.features, counted(cross_entropy_of_scores(cachefl)))
+        loss = counted(training_loss(cachefl))
+        linear = Linear(lambda examples: examples.features, counted(loss_of_scores(cachefl)))
         return make_local(*plan_batches(4, max(SIZES)), optimizer, loss=loss, linear=linear), traces
 
     return make

@@ -20,7 +20,7 @@ from cachefl_jax.federation import (
     plan_batches,
     stack,
 )
-from cachefl_jax.methods import Cache, cachefl
+from cachefl_jax.methods.cachefl import Cache, cachefl
 
 SERVER = SERVER_OPTIMIZERS["sgd"]
 PLANS = [Plan("scan"), Plan("dual", 2, 1, 64)]
@@ -66,7 +66,7 @@ def ends_alone(local, plan, make_points) -> list[np.ndarray]:
 
 
 def right(params, problem, data):
-    return count_right(cachefl.logits, params, problem.frozen, *data)
+    return count_right(cachefl.logits, params, problem.frozen, data)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -75,7 +75,7 @@ def test_every_point_ends_where_it_would_alone(make_points, make_local, plan, si
     points = make_points()[: 5 // devices * devices]  # dealt evenly
     local = make_local(*plan_batches(4, 22), optimizer="sgd")
     sweep = make_sweep(local, SERVER, plan, 0, right, 2, side_by_side=side_by_side, devices=devices)
-    data = points[0].problem.data.features, points[0].problem.data.labels
+    data = points[0].problem.data
     outcome = sweep(*stack(points), data)
     tolerance = 1e-6 if side_by_side else 0
     ends = ends_alone(local, plan, make_points)

@@ -20,7 +20,7 @@ from cachefl_jax.federation import (
     start_all,
 )
 from cachefl_jax.federation.cohort import deal
-from cachefl_jax.methods import Cache, cachefl
+from cachefl_jax.methods.cachefl import Cache, cachefl
 
 SIZES, ROUNDS = [1, 7, 12, 3, 9, 0, 12], 4
 
@@ -90,14 +90,14 @@ def test_it_equals_a_federation_of_which_the_client_is_the_only_one(federation, 
 
 def test_counts_are_those_of_each_clients_own_params(federation):
     devices = 4
-    features, labels, _ = federation.problem.data
-    splits = [(features, labels), (features[:5], labels[:5])]
+    data = federation.problem.data
+    splits = [data, jax.tree.map(lambda leaf: leaf[:5], data)]
     stacked = Cache(jnp.stack([federation.params.keys * scale for scale in (1.0, -1.0, 0.1, 1e30)]))
     problem = place_locally((federation.problem.frozen, splits), devices)
     found = make_counts(cachefl.logits, devices)(stacked, *problem)
-    for right, split in zip(found, splits, strict=True):
+    for right, rows in zip(found, splits, strict=True):
         one_by_one = [
-            count_right(cachefl.logits, Cache(keys), federation.problem.frozen, *split) for keys in stacked.keys
+            count_right(cachefl.logits, Cache(keys), federation.problem.frozen, rows) for keys in stacked.keys
         ]
         assert right.tolist() == [int(count) for count in one_by_one]
     assert found[0][3] == -1

@@ -25,12 +25,14 @@ from cachefl_jax.federation import (
     plan_batches,
     prepare,
 )
-from cachefl_jax.methods import Examples, Frozen, cachefl, cross_entropy, cross_entropy_of_scores
+from cachefl_jax.methods import Rows
+from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
+from cachefl_jax.methods.method import loss_of_scores, training_loss
 
 TOLERANCE = 1e-5
 CHUNK = Plan("chunk", 2)
-LOSS = cross_entropy(cachefl)
-LINEAR = Linear(lambda examples: examples.features, cross_entropy_of_scores(cachefl))
+LOSS = training_loss(cachefl)
+LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))
 
 
 @functools.cache
@@ -60,7 +62,7 @@ def our_federation(
     hyper = (settings.learning_rate, settings.weight_decay, settings.momentum, EPSILON)
     problem = Problem(
         Clients(jnp.asarray(division.offsets, jnp.int32), jnp.asarray(division.indices, jnp.int32)),
-        Examples(jnp.asarray(bank.train.features), jnp.asarray(bank.train.labels)),
+        Rows(jnp.asarray(bank.train.labels), jnp.asarray(bank.train.features)),
         Frozen(jnp.asarray(bank.text_features), *map(jnp.float32, (bank.logit_scale, case.alpha, case.beta))),
         Hyper(*map(jnp.float32, (*hyper, settings.proximal, settings.clip_norm))),
         ServerHyper(*map(jnp.float32, numbers)),
@@ -68,7 +70,7 @@ def our_federation(
     )
     preparation, one_round = compiled_round(local, plan, name)
     problem = preparation(problem)
-    state = init_server(cachefl.init(jnp.asarray(case.keys)), SERVER_OPTIMIZERS[name](problem.server))
+    state = init_server(Cache(jnp.asarray(case.keys)), SERVER_OPTIMIZERS[name](problem.server))
     losses = []
     for cohort in cohorts:
         padded = cohort + [0] * (division.clients - len(cohort))

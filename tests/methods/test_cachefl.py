@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cachefl_jax.config import default
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
@@ -27,19 +28,12 @@ from cachefl_jax.federation import (
     init_server,
     make_round,
 )
-from cachefl_jax.methods import (
-    METHODS,
-    Cache,
-    Examples,
-    Frozen,
-    cachefl,
-    cross_entropy,
-    cross_entropy_of_scores,
-    text_logits,
-    zero_shot,
-)
+from cachefl_jax.methods import Rows, Server, find_method, text_logits
+from cachefl_jax.methods.cachefl import Cache, Frozen, cache_logits, cachefl, cosines
+from cachefl_jax.methods.method import loss_of_scores, training_loss
+from cachefl_jax.methods.zero_shot import zero_shot
 
-# (logit scale, alpha, beta): mild, CLIP's scale, a sharp cache, and a cache whose votes count against their class.
+# (logit scale, alpha, beta): mild, CLIP's scale, a sharp cache, and a cache whose logits count against their class.
 SETTINGS = [(10.0, 1.0, 1.0), (100.0, 3.0, 5.5), (20.0, 10.0, 12.0), (10.0, -2.0, 3.0)]
 
 
@@ -58,10 +52,13 @@ class Setting(NamedTuple):
     def frozen(self) -> Frozen:
         return Frozen(jnp.asarray(self.text), jnp.asarray(self.scale), jnp.asarray(self.alpha), jnp.asarray(self.beta))
 
+    @property
+    def rows(self) -> Rows:
+        return Rows(jnp.asarray(self.labels), jnp.asarray(self.features))
+
     def mean_loss(self, keys: jax.Array) -> jax.Array:
         """The method's training loss over the batch; keys [N, K, D]."""
-        examples = Examples(jnp.asarray(self.features), jnp.asarray(self.labels))
-        return cross_entropy(cachefl)(Cache(keys), self.frozen, examples).mean()
+        return training_loss(cachefl)(Cache(keys), self.frozen, self.rows).mean()
 
 
 def make_setting(
@@ -107,15 +104,14 @@ def float64():
 @pytest.mark.parametrize("numbers", SETTINGS)
 def test_logits_equal_tip_adapters_product_with_one_hot_values(float64, numbers):
     setting = make_setting(*numbers)
-    logits = cachefl.logits(Cache(jnp.asarray(setting.keys)), setting.frozen, jnp.asarray(setting.features))
+    logits = cachefl.logits(Cache(jnp.asarray(setting.keys)), setting.frozen, setting.rows)
     np.testing.assert_allclose(logits, naive_logits(setting), rtol=1e-12)
 
 
 @pytest.mark.parametrize("numbers", SETTINGS)
 def test_loss_of_each_example_is_softmax_cross_entropy(float64, numbers):
     setting = make_setting(*numbers)
-    examples = Examples(jnp.asarray(setting.features), jnp.asarray(setting.labels))
-    losses = cross_entropy(cachefl)(Cache(jnp.asarray(setting.keys)), setting.frozen, examples)
+    losses = training_loss(cachefl)(Cache(jnp.asarray(setting.keys)), setting.frozen, setting.rows)
     expected = -np.log(softmax(naive_logits(setting))[np.arange(5), setting.labels])
     np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-12)
 
@@ -125,17 +121,16 @@ def test_loss_of_each_example_is_softmax_cross_entropy(float64, numbers):
 def test_loss_meets_the_keys_in_their_products_with_the_features_alone(float64, numbers, known):
     """What makes training on coefficients possible; text logits that are known once a run change nothing."""
     setting = make_setting(*numbers)
-    cache, features = Cache(jnp.asarray(setting.keys)), jnp.asarray(setting.features)
-    examples = Examples(features, jnp.asarray(setting.labels), text_logits(setting.frozen, features) if known else None)
+    cache, rows = Cache(jnp.asarray(setting.keys)), setting.rows
+    rows = rows._replace(text_logits=text_logits(setting.frozen, rows)) if known else rows
     products = np.einsum("bd,nkd->bnk", setting.features, setting.keys)
-    assert cachefl.linear
-    np.testing.assert_allclose(cachefl.scores(cache, features), products, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(cosines(cache, rows.features), products, rtol=1e-12, atol=1e-15)
     # The features themselves are gone where the text logits are known.
-    seen = examples._replace(features=jnp.zeros_like(features)) if known else examples
-    losses = cross_entropy_of_scores(cachefl)(jnp.asarray(products), setting.frozen, seen)
+    seen = rows._replace(features=jnp.zeros_like(rows.features)) if known else rows
+    losses = loss_of_scores(cachefl)(jnp.asarray(products), setting.frozen, seen)
     expected = -np.log(softmax(naive_logits(setting))[np.arange(5), setting.labels])
     np.testing.assert_allclose(losses, expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(cross_entropy(cachefl)(cache, setting.frozen, examples), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(training_loss(cachefl)(cache, setting.frozen, rows), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("numbers", SETTINGS)
@@ -166,30 +161,30 @@ def test_affinity_is_1_on_a_key_and_falls_faster_the_larger_beta_is():
     cache = Cache(features[:1, None])  # one class with one key, where the first feature lies
     for beta in (0.5, 5.0):
         frozen = Frozen(jnp.zeros((1, 2)), *map(jnp.float32, (0.0, 1.0, beta)))
-        affinities = cachefl.votes(cachefl.scores(cache, features), frozen)
+        affinities = cache_logits(cosines(cache, features), frozen)
         np.testing.assert_allclose(affinities[:, 0], [1, np.exp(-beta * 0.4)], rtol=1e-6)
 
 
 def test_the_cache_at_round_0_is_the_synthetic_features_and_nothing_else():
     synthetic = jnp.asarray(make_setting(*SETTINGS[0]).keys, jnp.float32)
-    leaves = jax.tree.leaves(METHODS["cachefl"].init(synthetic))
+    server = Server(np.asarray(synthetic), np.zeros((4, 6), np.float32), 10.0, tuple("abcd"))
+    leaves = jax.tree.leaves(find_method("cachefl").init(server, default()))
     assert len(leaves) == 1
     np.testing.assert_array_equal(leaves[0], synthetic)
 
 
 def test_without_alpha_the_logits_are_zero_shot_clips():
     setting = make_setting(10.0, 0.0, 1.0)
-    features = jnp.asarray(setting.features, jnp.float32)
-    frozen = jax.tree.map(jnp.float32, setting.frozen)
-    logits = cachefl.logits(Cache(jnp.asarray(setting.keys, jnp.float32)), frozen, features)
-    np.testing.assert_array_equal(logits, zero_shot.logits(zero_shot.init(features), frozen, features))
+    frozen, rows = jax.tree.map(jnp.float32, (setting.frozen, setting.rows))
+    logits = cachefl.logits(Cache(jnp.asarray(setting.keys, jnp.float32)), frozen, rows)
+    np.testing.assert_array_equal(logits, zero_shot.logits((), frozen, rows))
     np.testing.assert_allclose(logits, 10 * setting.features @ setting.text.T, rtol=1e-5)
 
 
 def one_sgd_step(setting: Setting, rows: int) -> np.ndarray:
     """How the server's keys change in a round whose only client makes one SGD step on `rows` rows, [NK, D]."""
-    local = LocalTraining(cross_entropy(cachefl), CLIENT_OPTIMIZERS["sgd"], epochs=1, batch_size=rows, capacity=rows)
-    data = Examples(jnp.asarray(setting.features[:rows], jnp.float32), jnp.asarray(setting.labels[:rows], jnp.int32))
+    local = LocalTraining(training_loss(cachefl), CLIENT_OPTIMIZERS["sgd"], epochs=1, batch_size=rows, capacity=rows)
+    data = Rows(jnp.asarray(setting.labels[:rows], jnp.int32), jnp.asarray(setting.features[:rows], jnp.float32))
     clients = Clients(jnp.asarray([0, rows]), jnp.arange(rows))
     keys = jnp.asarray(setting.keys, jnp.float32)
     frozen, hyper, server = jax.tree.map(jnp.float32, (setting.frozen, Hyper(1.0, 0.0, 0.0, 1e-4), ServerHyper()))
