@@ -13,6 +13,9 @@ from ml_collections import config_flags
 
 from cachefl_jax import interrupts
 from cachefl_jax.commands.flag_errors import check_returned, config_file, explain
+from cachefl_jax.commands.named_flags import ConfigFileParser, config_on
+from cachefl_jax.config.components import own_fields
+from cachefl_jax.config.listing import listing
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.storage.home import home
@@ -25,10 +28,9 @@ def define(*names: str) -> None:
     may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
         meaning = "a config file, FILE.py[:arg]; --config.NAME=VALUE sets a field (python -m experiments.fields)"
-        # Its loader warns on Python 3.11, which PYTHONWARNINGS=error makes a broken config file.
-        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
         try:
             config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
+            flags.FLAGS["config"].parser = ConfigFileParser(sys.argv)
         except flags.Error as error:  # it reads the command line already
             leave(explain(sys.argv, error))
     if "workdir" in names and "workdir" not in flags.FLAGS:
@@ -102,7 +104,10 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.ERROR)  # config_flags would warn of what `parse` tells in one line
     try:
         if help_wanted(sys.argv):
-            show_help(sys.modules[main.__module__].__doc__ or "")
+            try:
+                show_help(sys.modules[main.__module__].__doc__ or "")
+            except UsageError as error:  # a component that is not to be had
+                leave(error)
             sys.stdout.flush()
             return
         app.run(guarded, flags_parser=parse)
@@ -137,9 +142,8 @@ def show_help(purpose: str) -> None:
     for flag in sorted(ours, key=lambda flag: flag.name):
         print(f"--{flag.name}\n    {flag.help}" + ("" if flag.value is None else f" (default: {flag.value})"))
     if "config" in flags.FLAGS:
-        from cachefl_jax.config.listing import listing
-
-        print(f"\nFields of the config, with their defaults (a config file has its own):\n{listing()}")
+        fields = listing(own=own_fields(config_on(sys.argv)))
+        print(f"\nFields of the config, with their defaults (a config file has its own):\n{fields}")
 
 
 def bad_variable(error: ValueError) -> UsageError | None:

@@ -17,6 +17,8 @@ from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.commands import command
 from cachefl_jax.commands.flag_errors import explain
+from cachefl_jax.commands.named_flags import named_on
+from cachefl_jax.config.components import fit_fields
 from cachefl_jax.errors import UsageError, listing, refusal
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ def stored_config(argv: list[str]) -> ConfigDict:
         raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
     from cachefl_jax.storage.run_files import read_config
 
-    return from_json(read_config(file))
+    config = from_json(read_config(file))
+    fit_fields(config, named_on(argv))
+    return config
 
 
 def define_config(config: ConfigDict) -> None:

@@ -7,6 +7,7 @@ from absl import flags
 
 from cachefl_jax.errors import UsageError
 
+UNKNOWN = re.compile(r"'(\w+)\\?'")  # a name in an AttributeError's text or a KeyError's
 RUNS = "a Python file whose get_config() runs"
 
 
@@ -35,13 +36,15 @@ def explain(argv: Sequence[str], error: BaseException) -> UsageError:
     illegal = re.match(r"flag --(\S+?)=(.*?): (.*)", text)
     if illegal and isinstance(error.__context__, UsageError):  # a flag's own parser, such as `PathParser`, told it
         told = error.__context__
+        if illegal[1] == "config":
+            return told  # of a component that it names
         return UsageError(f"--{illegal[1]}", told.value, told.allowed, told.mend)
     if isinstance(error, SystemExit):
         return UsageError("--config", f"{file} (it ends the program)", RUNS, "correct it")
     if "Traceback" in str(error):  # the file's own exception, of which its last line tells
         text = str(error).strip().splitlines()[-1]
         return UsageError("--config", f"{file} ({text})", RUNS, "correct it")
-    if isinstance(error, AttributeError):
+    if isinstance(error, AttributeError) or (isinstance(error, KeyError) and field_with(argv, text)):
         return unknown_name(argv, text)
     if illegal:
         return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
@@ -51,16 +54,21 @@ def explain(argv: Sequence[str], error: BaseException) -> UsageError:
     return UsageError("--config", f"{file} ({text})", allowed, "correct the path or the file")
 
 
+def field_with(argv: Sequence[str], text: str) -> str:
+    """The field on the command line that has the name which `text` says is unknown; '' where none has."""
+    given, unknown = [word.split("=")[0].lstrip("-") for word in argv], UNKNOWN.search(text)
+    return next((name for name in given if unknown and unknown[1] in name.split(".")[1:]), "")
+
+
 def unknown_name(argv: Sequence[str], text: str) -> UsageError:
-    """A name that a config file or a config lacks, as an AttributeError's `text` tells it."""
+    """A name that a config file or a config lacks, as an error's `text` tells it."""
     file = config_file(argv)
     if "'get_config'" in text:
         return UsageError("--config", f"{file} (no get_config())", "a Python file with get_config()", "define it")
-    unknown = re.search(r"'(\w+)\\?'", text)
+    unknown = UNKNOWN.search(text)
     if not unknown:
         return UsageError("--config", f"{file} ({text})", RUNS, "correct it")
-    given = [word.split("=")[0].lstrip("-") for word in argv]
-    field = next((name for name in given if name.split(".")[-1] == unknown[1]), unknown[1])
+    field = field_with(argv, text) or unknown[1]
     guess = re.search(r'Did you mean "([^"]+)"', text)
     mend = f"did you mean {guess[1]}?" if guess else "correct the name"
     return UsageError(field, "no such field", "the fields that python -m experiments.fields lists", mend)

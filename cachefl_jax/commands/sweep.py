@@ -17,6 +17,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.commands import command
+from cachefl_jax.config import lookup, resolve
+from cachefl_jax.config.components import COMPONENTS, fit_fields
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.ranking import ranking
 from cachefl_jax.unused import unused
@@ -52,10 +54,9 @@ def points(file: str) -> list[dict]:
 
 def configs(base: ConfigDict, overrides: list[dict]) -> Iterator[ConfigDict]:
     """One config a point, each checked before the first one runs."""
-    from cachefl_jax.config import lookup, resolve
-
     for changes in overrides:
         config = base.copy_and_resolve_references()
+        fit_fields(config, {field: value for field, value in changes.items() if field in COMPONENTS})
         for field, value in changes.items():
             try:
                 lookup(config, field)

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.components import located_names, own_fields, users, with_fields
-from cachefl_jax.config.field import Field, lookup
+from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.rows import METHOD_NAMES, Row, rows_of, words_of
@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "default",
     "differences",
+    "fits",
     "from_json",
     "lookup",
     "resolve",
@@ -142,15 +143,6 @@ WANTED = {
     bool: ("True or False", "correct it"),
     tuple: ("texts in brackets, such as ('one','two'); () for none", "put each of them in quotes"),
 }  # what a field of each type may be, and the mend
-
-
-def fits(value: Any, sample: Any) -> bool:
-    """Whether `value` may stand where `sample` does; a whole number may stand for a float, a list for a tuple."""
-    if isinstance(sample, tuple):
-        return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
-    if isinstance(sample, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is type(sample)
 
 
 def from_json(fields: dict) -> ConfigDict:

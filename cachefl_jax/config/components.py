@@ -6,12 +6,12 @@ takes them. A user's object is loaded as soon as a config names it. It may have 
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.field import Field, lookup
+from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, TRAINED
 from cachefl_jax.config.names import AGGREGATIONS, ALGORITHMS, METHODS, PARTICIPATIONS, TRANSFORMS
 from cachefl_jax.config.paths import expand
@@ -123,6 +123,40 @@ def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
             if name not in place:
                 place[name] = field.default
     return config
+
+
+def fit_fields(config: ConfigDict, names: Mapping[str, Any]) -> None:
+    """Gives `config` these components: the fields of those that it loses go, those of the new ones come.
+
+    Args:
+        config: it stays locked if it is.
+        names: values of fields in `COMPONENTS`; what has another type is left for the check of types to tell.
+
+    Raises:
+        UsageError: as `own_fields`.
+    """
+    before = own_fields(config)
+    for field, value in names.items():
+        *group, name = field.split(".")
+        place = lookup(config, group[0]) if group else config
+        if fits(value, place[name]):
+            place[name] = tuple(value) if isinstance(value, list) else value
+    after = own_fields(config)
+    with config.unlocked():
+        for field in before:
+            if field not in after:
+                remove(config, field.name.split("."))
+    with_fields(config, after)
+
+
+def remove(config: ConfigDict, path: list[str]) -> None:
+    """Takes a field away, and the groups that it leaves empty."""
+    name, *rest = path
+    if name in config:
+        if rest and isinstance(config[name], ConfigDict):
+            remove(config[name], rest)
+        if not rest or not config[name]:
+            del config[name]
 
 
 def located_names(config: ConfigDict) -> None:

@@ -23,3 +23,12 @@ def lookup(config: ConfigDict, field: str) -> Any:
     for name in field.split("."):
         config = config[name]
     return config
+
+
+def fits(value: Any, sample: Any) -> bool:
+    """Whether `value` may stand where `sample` does; a whole number may stand for a float, a list for a tuple."""
+    if isinstance(sample, tuple):
+        return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
+    if isinstance(sample, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(sample)

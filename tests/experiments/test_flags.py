@@ -119,3 +119,23 @@ def test_a_field_that_evaluation_does_not_know_is_told_in_one_line(tmp_path, com
     (tmp_path / "config.json").write_text("{}")
     done = command_of(f"--workdir={tmp_path}", "--config.nothing=1", command="evaluate")
     assert_refused(done, "config.nothing: got no such field")
+
+
+MINE = """
+from types import SimpleNamespace
+from cachefl_jax.config import Field
+from cachefl_jax.config.ranges import finite
+flip = SimpleNamespace(fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it"),))
+"""
+
+
+def test_the_fields_of_a_users_component_are_flags_that_are_checked_and_listed(tmp_path, command_of):
+    (tmp_path / "mine.py").write_text(MINE)
+    name = f"--config.updates.transforms={tmp_path}/mine.py"
+    words = ["--config=experiments/configs/digits.py", f"--workdir={tmp_path}/run"]
+    assert_refused(command_of(*words, f"{name}:flip", "--config.flip.scale=-1"), "flip.scale: got -1.0")
+    assert_refused(command_of(*words, f"{name}:flop", "--config.flip.scale=-1"), "updates.transforms: got", ":flop;")
+    done = run(f"{name}:flip", "flip", command="fields")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "--config.flip.scale=2.0\n    how far\n    a finite float32 number, 0 or more\n"
+    assert not (tmp_path / "run").exists()
