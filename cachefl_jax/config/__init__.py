@@ -6,7 +6,6 @@ another, and `paths` what paths mean.
 """
 
 import reprlib
-from typing import Any
 
 from ml_collections import ConfigDict
 
