@@ -2,8 +2,8 @@
 
     python -m experiments.evaluate --workdir=runs/digits [--round=R] [--config.data.path=other.npz ...]
 
-Prints one line of JSON: round, test and validation accuracy. Writes nothing. Images of a single site need not show
-every class of the run; only those that are evaluated are decoded and encoded.
+Prints one line of JSON: the round and the figures that summary.json has of a method. Writes nothing. Images of a single
+site need not show every class of the run; only those that are evaluated are decoded and encoded.
 """
 
 import json
@@ -145,16 +145,18 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
-    """The accuracy of one checkpoint under `config`.
+    """The figures of one checkpoint under `config`; those over the clients are of what the run's clients hold.
 
     Raises:
         UsageError: there is no such checkpoint, or its keys do not fit the data.
     """
     from cachefl_jax.config import resolve
+    from cachefl_jax.report.workdir import read_partition
     from cachefl_jax.simulation.build import build, finite
     from cachefl_jax.simulation.environment import device_count, settle
     from cachefl_jax.simulation.notes import tell
     from cachefl_jax.simulation.prepare import counted, prepare
+    from cachefl_jax.simulation.scores import own_rows
     from cachefl_jax.simulation.workdir import Workdir
     from cachefl_jax.storage.checkpoint import restore, rounds_saved
 
@@ -172,9 +174,12 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         round_number = max(rounds_saved(folder), default=0)
     state = restore(folder, learner.start(), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
-    test, validation = finite(learner.score(state.params), spoilt)
+    _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
+    dealt = config.seed if config.evaluation.client_rows == "dealt" else None
+    score = learner.score._replace(own=own_rows(cells, inputs.bank.test.labels, dealt))
+    scores = finite(score(state.params), spoilt)
     tell(inputs.told)
-    return {"round": round_number, "test_accuracy": test, "validation_accuracy": validation}
+    return {"round": round_number, **scores}
 
 
 def main() -> None:

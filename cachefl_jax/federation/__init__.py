@@ -1,7 +1,7 @@
 """How something is trained together: local steps, the round, the server; over any params pytree with a loss."""
 
 from cachefl_jax.federation.cohort import draw_cohort, everybody
-from cachefl_jax.federation.evaluate import count_right, make_accuracy, share_right
+from cachefl_jax.federation.evaluate import Figures, Scores, figures, make_scores, score_rows
 from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
@@ -18,8 +18,8 @@ from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
 from cachefl_jax.federation.separate import (
     NOBODY,
-    make_counts,
     make_separate,
+    make_separate_scores,
     place_locally,
     seen_locally,
     split_by_size,
@@ -35,6 +35,7 @@ __all__ = [
     "STRATEGIES",
     "Clients",
     "Cohort",
+    "Figures",
     "Hyper",
     "Linear",
     "LocalTraining",
@@ -43,30 +44,31 @@ __all__ = [
     "Point",
     "Problem",
     "RoundMetrics",
+    "Scores",
     "ServerHyper",
     "ServerState",
     "Shapes",
     "add_gram",
     "compile_run",
-    "count_right",
     "draw_cohort",
     "everybody",
+    "figures",
     "fits_dual",
     "in_client_order",
     "init_server",
-    "make_accuracy",
-    "make_counts",
     "make_plan",
     "make_round",
+    "make_scores",
     "make_separate",
+    "make_separate_scores",
     "make_sweep",
     "place",
     "place_locally",
     "plan_batches",
     "prepare",
     "repeat_views",
+    "score_rows",
     "seen_locally",
-    "share_right",
     "split_by_size",
     "stack",
     "start_all",

@@ -1,46 +1,126 @@
-"""Accuracy: the share of rows whose largest logit is their label."""
+"""What a model comes to on rows that it was not trained on: one pass on the device gives sums, the host figures.
+
+Axis letters: N classes, n rows.
+"""
 
 import functools
-import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cachefl_jax.precision import full_precision
 
 BATCH = 512
+BINS = 15  # of the largest probability, as Guo et al., arXiv 1706.04599, section 3
 
 
-def make_accuracy(logits: Callable) -> Callable[..., float]:
-    """(params, frozen, rows) -> share of rows whose largest logit is their label, 0..1; `logits` takes the same.
+class Scores(NamedTuple):
+    """Sums over the rows of a split.
 
-    Rows are a pytree of arrays [n, ...] with a field `labels`.
-
-    NaN where a logit is not finite. Runs in batches, so memory stays at BATCH x N x K whatever n is. Ties go to the
-    lowest class number.
+    Attributes:
+        right: [N] int32, rows of each class whose largest logit is their label. Ties go to the lowest class number.
+        rows: [N] int32, rows of each class.
+        gap: [BINS] float32, rows that are right less the sum of their largest probabilities.
+        cross_entropy: [] float32.
+        finite: [] bool, no logit is NaN or infinite.
+        correct: [n] bool, which rows are right; None where nobody asks.
     """
 
-    compiled = jax.jit(functools.partial(count_right, logits))
-
-    def accuracy(params, frozen, rows) -> float:
-        return share_right(int(compiled(params, frozen, rows)), len(rows.labels))
-
-    return accuracy
-
-
-def share_right(count: int, rows: int) -> float:
-    """What `count_right` says of so many rows, as a share: 0..1, or NaN."""
-    return count / rows if count >= 0 else math.nan
+    right: jax.Array
+    rows: jax.Array
+    gap: jax.Array
+    cross_entropy: jax.Array
+    finite: jax.Array
+    correct: jax.Array | None = None
 
 
-def count_right(logits: Callable, params, frozen, rows) -> jax.Array:
-    """[] int32, the rows that are right; -1 where a logit is NaN or infinite, so that none is an answer. Traced."""
+class Figures(NamedTuple):
+    """What `Scores` say, float64; with a leading axis where they have one. NaN where a logit is not finite.
 
-    def right(row):
-        scores = logits(params, frozen, jax.tree.map(lambda leaf: leaf[None], row))[0]
-        return jnp.argmax(scores) == row.labels, jnp.isfinite(scores).all()
+    Attributes:
+        accuracy: the share of rows that are right, 0..1.
+        balanced_accuracy: the mean of `class_accuracy` over the classes that have rows.
+        ece: the expected calibration error, 0..1: |accuracy - mean largest probability| of each bin, weighted by rows.
+        cross_entropy: the mean over rows, in nats.
+        class_accuracy: [N] the share of each class's rows that are right; NaN where it has none.
+    """
+
+    accuracy: np.ndarray
+    balanced_accuracy: np.ndarray
+    ece: np.ndarray
+    cross_entropy: np.ndarray
+    class_accuracy: np.ndarray
+
+
+def make_scores(logits: Callable, each_row: bool = False) -> Callable[..., Scores]:
+    """The jitted `score_rows`: (params, frozen, rows) -> Scores."""
+    return jax.jit(functools.partial(score_rows, logits, each_row))
+
+
+def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores:
+    """The scores of rows, in batches: memory stays at BATCH x N x K whatever n is. Traced.
+
+    Args:
+        logits: (params, frozen, rows of a batch) -> [B, N].
+        each_row: whether `Scores.correct` is wanted.
+        params: the model's.
+        frozen: whatever else the logits need.
+        rows: a pytree of arrays [n, ...] with a field `labels`.
+    """
+    count = len(rows.labels)
+    batches = -(-count // BATCH)
+    size = -(-count // batches)
+
+    def batch(number):
+        # The last batch begins early enough to be whole; rows that an earlier one has counted are masked.
+        first = jnp.minimum(number * size, count - size)
+        own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), rows)
+        fresh = first + jnp.arange(size) >= number * size
+        return first, score_batch(logits(params, frozen, own), own.labels, fresh)
+
+    def add(number, total: Scores) -> Scores:
+        first, new = batch(number)
+        sums = jax.tree.map(jnp.add, total._replace(finite=None, correct=None), new._replace(finite=None, correct=None))
+        correct = total.correct
+        if each_row:
+            correct = jax.lax.dynamic_update_slice_in_dim(correct, new.correct, first, axis=0)
+        return sums._replace(finite=total.finite & new.finite, correct=correct)
 
     with full_precision():
-        rights, finite = jax.lax.map(right, rows, batch_size=BATCH)
-    return jnp.where(finite.all(), rights.sum(dtype=jnp.int32), -1)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: batch(0)[1]))
+        start = zeros._replace(finite=jnp.asarray(True), correct=jnp.zeros(count, bool) if each_row else None)
+        return jax.lax.fori_loop(0, batches, add, start)
+
+
+def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Scores:
+    """The scores of logits [B, N]; only rows `counted` [B] are in the sums. Traced."""
+    largest = logits.max(axis=1)
+    total = jnp.exp(logits - largest[:, None]).sum(axis=1)
+    confidence = 1 / total  # the largest probability of a softmax
+    correct = jnp.argmax(logits, axis=1) == labels
+    of_class = jax.nn.one_hot(labels, logits.shape[1], dtype=bool) & counted[:, None]
+    bins = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
+    in_bin = jax.nn.one_hot(bins, BINS, dtype=bool) & counted[:, None]
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return Scores(
+        right=(of_class & correct[:, None]).sum(axis=0, dtype=jnp.int32),
+        rows=of_class.sum(axis=0, dtype=jnp.int32),
+        gap=jnp.where(in_bin, (correct - confidence)[:, None], 0).sum(axis=0),
+        cross_entropy=jnp.where(counted, jnp.log(total) + largest - own, 0).sum(),
+        finite=jnp.isfinite(logits).all(),
+        correct=correct,
+    )
+
+
+def figures(scores: Scores) -> Figures:
+    """What the scores say. On the host."""
+    right, rows, gap, entropy, finite = (np.asarray(leaf) for leaf in scores[:5])
+    counted = rows.sum(axis=-1)
+    shares = np.divide(right, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
+    balanced = np.where(rows > 0, shares, 0).sum(axis=-1) / (rows > 0).sum(axis=-1)
+    ece = np.abs(gap.astype(np.float64)).sum(axis=-1) / counted
+    told = (right.sum(axis=-1) / counted, balanced, ece, entropy / counted)
+    return Figures(*(np.where(finite, one, np.nan) for one in told), np.where(finite[..., None], shares, np.nan))

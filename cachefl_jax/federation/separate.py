@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite, known
-from cachefl_jax.federation.evaluate import count_right
+from cachefl_jax.federation.evaluate import score_rows
 from cachefl_jax.federation.local import LocalTraining, Params, Rows, train_client
 from cachefl_jax.federation.primal import size_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
@@ -133,14 +133,14 @@ def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:
     return jnp.where(numbers == NOBODY, 0, held)
 
 
-def make_counts(logits: Callable, devices: int = 1) -> Callable:
-    """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of [M] int32, `count_right` of the rows of
-    each split. Clients one after another."""
+def make_separate_scores(logits: Callable, devices: int = 1, each_row: bool = False) -> Callable:
+    """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of `score_rows` of each split's rows, every
+    leaf with a leading [M]. Clients one after another."""
 
-    def counts(params: Params, frozen, splits):
-        return jax.lax.map(lambda own: [count_right(logits, own, frozen, rows) for rows in splits], params)
+    def scores(params: Params, frozen, splits):
+        return jax.lax.map(lambda own: [score_rows(logits, each_row, own, frozen, rows) for rows in splits], params)
 
-    return jax.jit(over_devices(counts, devices, (PartitionSpec("clients"), PartitionSpec(), PartitionSpec())))
+    return jax.jit(over_devices(scores, devices, (PartitionSpec("clients"), PartitionSpec(), PartitionSpec())))
 
 
 def start_all(params: Params, count: int, devices: int = 1) -> Params:

@@ -20,7 +20,7 @@ from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.separate import Job, Separate
 from cachefl_jax.simulation.workdir import Workdir
-from cachefl_jax.storage.run_files import read_baselines
+from cachefl_jax.storage.run_files import UNSCORED, read_baselines
 
 
 class Surroundings(NamedTuple):
@@ -55,19 +55,18 @@ def compare(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundi
 def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """CLIP by its prompts alone; without text features it has no answer to be right about."""
     if inputs.bank.text_features is None:
-        return result(None, None)
-    return result(*learner.zero_shot(()))
+        return result(UNSCORED)
+    return result(learner.zero_shot(()))
 
 
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The synthetic cache as the server sends it, untuned: it travels down once."""
     down = costs.tree_bytes(learner.params)
-    scores = untuned_scores(config, learner)
-    return result(*scores, down=down, total=down * config.partition.clients)
+    return result(untuned_scores(config, learner), down=down, total=down * config.partition.clients)
 
 
-def untuned_scores(config: ConfigDict, learner: Learner) -> tuple[float, float | None]:
-    """(test, validation) accuracy of the method at round 0.
+def untuned_scores(config: ConfigDict, learner: Learner) -> dict:
+    """The figures of the method at round 0.
 
     Raises:
         UsageError: its logits are too large for float32.
@@ -83,15 +82,14 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surrou
     devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), learner.clients)
     problem, _ = local_problem(inputs, learner, run.engine, devices)
     job = Job(
-        "local_only", learner.local, problem, learner.client_rows, devices, run.workdir.local_only, run.workdir.writes
-    )
-    (test, *validation), seconds = Separate(config, learner, job).run()
+        "local_only", learner.local, problem, learner.client_rows, devices, run.workdir.local_only, run.workdir.writes,
+        alone=True,
+    )  # fmt: skip
+    scores, seconds = Separate(config, learner, job).run()
     count, down = learner.clients, costs.tree_bytes(learner.params)
     return result(
-        float(np.mean(test)), float(np.mean(validation[0])) if validation else None, rounds=config.rounds, down=down,
-        total=down * count, flops=learner.flops(),
+        scores, rounds=config.rounds, down=down, total=down * count, flops=learner.flops(),
         seconds=seconds / config.rounds if config.rounds else None,
-        test_accuracy_min=min(test), test_accuracy_max=max(test),
     )  # fmt: skip
 
 
@@ -103,10 +101,10 @@ def centralized(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surro
     whole = whole._replace(indices=whole.indices if places is None else places[whole.indices])
     local = local_training(config, learner.method, rows)
     problem = problem._replace(clients=place_locally(whole, 1))
-    job = Job("centralized", local, problem, np.asarray([rows]), 1, None, run.workdir.writes)
-    ((test,), *validation), seconds = Separate(config, learner, job).run()
+    job = Job("centralized", local, problem, np.asarray([rows]), 1, None, run.workdir.writes, alone=False)
+    scores, seconds = Separate(config, learner, job).run()
     return result(
-        test, validation[0][0] if validation else None, rounds=config.rounds, up=None, down=None, total=None,
+        scores, rounds=config.rounds, up=None, down=None, total=None,
         flops=costs.round_flops(local, learner.params, problem, np.asarray([rows])),
         seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
@@ -129,12 +127,12 @@ def local_problem(
 
 
 def result(
-    test: float | None, validation: float | None, *, rounds: int = 0, up: int | None = 0, down: int | None = 0,
-    total: int | None = 0, flops: float = 0.0, seconds: float | None = None, **more: float,
+    scores: dict, *, rounds: int = 0, up: int | None = 0, down: int | None = 0,
+    total: int | None = 0, flops: float = 0.0, seconds: float | None = None,
 ) -> dict:  # fmt: skip
     """A method's entry in summary.json. Bytes are null where nothing federated happened that could be counted."""
     return {
-        "test_accuracy": test, "validation_accuracy": validation, "rounds": rounds,
+        **scores, "rounds": rounds,
         "uplink_bytes_per_client_round": up, "downlink_bytes_per_client_round": down, "total_bytes": total,
-        "client_flops_per_round": flops, "seconds_per_round": seconds, **more,
+        "client_flops_per_round": flops, "seconds_per_round": seconds,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax import costs
 from cachefl_jax.config import server_numbers
+from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
@@ -22,32 +23,33 @@ from cachefl_jax.federation import (
     ServerHyper,
     ServerState,
     init_server,
-    make_accuracy,
+    make_scores,
     plan_batches,
 )
 from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.simulation.examples import bank_clients, ordered_rows, source_of, tested_rows, training_rows
 from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.scores import OwnRows, own_rows, scores_of
 from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.storage.run_files import UNSCORED
 
 
 class Scorer(NamedTuple):
     """A method ready to be evaluated; its rows lie on the device."""
 
-    accuracy: Callable  # of `make_accuracy`
+    scores: Callable  # of `make_scores`
     frozen: object
     test: Rows
     validation: Rows | None
+    own: OwnRows  # the test rows that stand for each client
 
-    def __call__(self, params) -> tuple[float, float | None]:
-        """(test, validation) accuracy, 0..1, NaN where a logit is not finite; validation is None where the bank has
-        none."""
+    def __call__(self, params) -> dict:
+        """The figures of a model by their names in summary.json (`scores_of`). Accuracies are NaN where a logit is not
+        finite; validation is None where the bank has none."""
         # From the host, so that it does not matter over how many devices they were trained.
         params, frozen = jax.device_get((params, self.frozen))
-        return self.accuracy(params, frozen, self.test), self.validation and self.accuracy(
-            params, frozen, self.validation
-        )
+        return scores_of(self.own, *jax.device_get([self.scores(params, frozen, rows) for rows in self.splits]))
 
     @property
     def splits(self) -> list[Rows]:
@@ -115,7 +117,10 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
         for role, split in (("test", inputs.bank.test), ("validation", inputs.bank.validation))
     )
     frozen = shared.tree(method.freeze(inputs.server, config))
-    return Scorer(shared.once(make_accuracy, method.logits), frozen, *rows)
+    bank, dealt = inputs.bank, config.evaluation.client_rows == "dealt"
+    held = shared.once(held_cells, inputs.division, bank.train.labels, bank.classes)
+    own = shared.once(own_rows, held, bank.test.labels, config.seed if dealt else None)
+    return Scorer(shared.once(make_scores, method.logits, dealt), frozen, *rows, own)
 
 
 def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.ndarray | None:
@@ -198,12 +203,12 @@ def number_fields(method: Method) -> list[str]:
     return [field.name for field in method.fields if isinstance(field.default, float)]
 
 
-def finite(scores: tuple[float, float | None], refusal: UsageError) -> tuple[float, float | None]:
+def finite(scores: dict, refusal: UsageError) -> dict:
     """What a `Scorer` gives, where every logit was a number.
 
     Raises:
         UsageError: the refusal; some were not.
     """
-    if any(score is not None and math.isnan(score) for score in scores):
+    if any(math.isnan(scores[name] or 0) for name in UNSCORED):
         raise refusal
     return scores

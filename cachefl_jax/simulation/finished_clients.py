@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Figures, Scores, figures
+from cachefl_jax.simulation.scores import OwnRows
 from cachefl_jax.storage.archive import read_arrays
 from cachefl_jax.storage.files import write_arrays
 
 UNDONE = -1  # of a client that is not finished
+ARRAYS = ("right", "figures", "own", "class_right")
 
 
 class FinishedClients:
@@ -18,37 +21,66 @@ class FinishedClients:
 
     Args:
         file: where they are saved; None: nowhere.
-        clients: C.
-        rows: of each split that they are evaluated on.
+        clients: C of these.
+        rows: of each split that they are evaluated on, the test rows first.
         rounds: that they train.
+        own: the test rows that stand for each client of the federation.
 
     Attributes:
         right: [splits, C] int32, the rows that a client has right; UNDONE.
+        figures: [3, C] float64, balanced accuracy, calibration error and cross-entropy on the test rows.
+        own: [clients of the federation] float64, accuracies on their own rows; NaN where there are none.
+        class_right: [N] int64, test rows of each class that are right, over all who are finished.
         seconds: of training, of all that are finished.
     """
 
-    def __init__(self, file: pathlib.Path | None, clients: int, rows: Sequence[int], rounds: int):
-        self.file, self.rounds = file, rounds
-        self.right, self.seconds = np.full((len(rows), clients), UNDONE, np.int32), 0.0
+    def __init__(self, file: pathlib.Path | None, clients: int, rows: Sequence[int], rounds: int, own: OwnRows):
+        self.file, self.rows, self.rounds, self.seconds = file, np.asarray(rows)[:, None], rounds, 0.0
+        self.class_rows = own.rows
+        self.right = np.full((len(rows), clients), UNDONE, np.int32)
+        self.figures, self.own = np.zeros((3, clients)), np.full(own.cells.clients, np.nan)
+        self.class_right = np.zeros(len(own.rows), np.int64)
         if file is not None and file.is_file():
-            self.read(np.asarray(rows)[:, None])
+            self.read()
 
-    def read(self, most: np.ndarray) -> None:
+    def read(self) -> None:
         """Takes over what the file holds; one that is damaged, or of a run of other rounds, holds nothing."""
         try:
-            arrays = read_arrays("local_only", self.file, ("right", "seconds", "rounds"))
-            right, seconds, rounds = arrays["right"], float(arrays["seconds"]), int(arrays["rounds"])
+            arrays = read_arrays("local_only", self.file, (*ARRAYS, "seconds", "rounds"))
+            read = {name: arrays[name] for name in ARRAYS}
+            seconds, rounds = float(arrays["seconds"]), int(arrays["rounds"])
         except (UsageError, KeyError, TypeError, ValueError, OverflowError):
             return
-        if rounds != self.rounds or right.shape != self.right.shape or right.dtype != self.right.dtype:
+        ours = {name: getattr(self, name) for name in ARRAYS}
+        if any(read[name].shape != ours[name].shape or read[name].dtype != ours[name].dtype for name in ARRAYS):
             return
-        if (right >= UNDONE).all() and (right <= most).all() and 0 <= seconds < np.inf:
-            self.right, self.seconds = right, seconds
+        right, (test, *_) = read["right"], read["right"]
+        in_range = (right >= UNDONE).all() and (right <= self.rows).all()
+        agree = read["class_right"].min() >= 0 and read["class_right"].sum() == test[test != UNDONE].sum()
+        sound = (read["figures"] >= 0).all() and not ((read["own"] < 0) | (read["own"] > 1)).any()
+        if rounds == self.rounds and in_range and agree and sound and 0 <= seconds < np.inf:
+            self.seconds = seconds
+            for name in ARRAYS:
+                setattr(self, name, read[name])
+
+    def add(self, clients: np.ndarray, scores: list[Scores], own: np.ndarray, who: np.ndarray | slice) -> None:
+        """Clients [M] with their scores [M, ...] of each split; `own` are accuracies of the clients `who`."""
+        self.right[:, clients] = [each.right.sum(axis=-1) for each in scores]
+        self.figures[:, clients] = figures(scores[0])[1:4]
+        self.class_right += scores[0].right.sum(axis=0)
+        self.own[who] = own
+
+    def means(self) -> tuple[Figures, float | None]:
+        """(figures on the test rows, validation accuracy where there is a split for it): means over the clients."""
+        test, *validation = (self.right / self.rows).mean(axis=1)
+        rows = self.class_rows * self.right.shape[1]
+        shares = np.divide(self.class_right, rows, out=np.full(len(rows), np.nan), where=rows > 0)
+        return Figures(test, *self.figures.mean(axis=1), shares), float(validation[0]) if validation else None
 
     def write(self) -> None:
         if self.file is not None:
             numbers = {"seconds": np.asarray(self.seconds), "rounds": np.asarray(self.rounds)}
-            write_arrays(self.file, {"right": self.right, **numbers})
+            write_arrays(self.file, {name: getattr(self, name) for name in ARRAYS} | numbers)
 
     def write_if_any(self) -> None:
         """For a moment at which something else has gone wrong, which this must not hide."""

@@ -15,8 +15,10 @@ from cachefl_jax.simulation.devices import as_process_0_has_it, in_any_process, 
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.pace import rounds_a_call
 from cachefl_jax.simulation.plans import stored
+from cachefl_jax.simulation.scores import scalars
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.checkpoint import open_checkpoints
+from cachefl_jax.storage.run_files import UNSCORED
 
 
 def run_rounds(
@@ -67,11 +69,8 @@ def next_act(config: ConfigDict, number: int) -> int:
 
 def first_record(config: ConfigDict, learner: Learner) -> dict:
     """The line of round 0: the untuned cache, nothing sent."""
-    test, validation = untuned_scores(config, learner)
-    return {
-        "round": 0, "test_accuracy": test, "validation_accuracy": validation, "train_loss": None,
-        "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0,
-    }  # fmt: skip
+    told = scalars(untuned_scores(config, learner))
+    return {"round": 0, **told, "train_loss": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0}
 
 
 def some_rounds(
@@ -90,16 +89,15 @@ def some_rounds(
     sound = np.append(np.isfinite(losses), bool(metrics.finite))
     if not sound.all():
         raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
-    test = validation = None
+    told = {}
     if stop % config.eval_every == 0 or stop == config.rounds:
-        scores = learner.score(state.params)
-        test, validation = finite(scores, diverged(config, f"round {stop}"))
+        told = scalars(finite(learner.score(state.params), diverged(config, f"round {stop}")))
     records = [
         {
-            "round": number + 1 + place, "test_accuracy": None, "validation_accuracy": None, "train_loss": float(loss),
+            "round": number + 1 + place, **UNSCORED, "train_loss": float(loss),
             "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
         }
         for place, loss in enumerate(losses)
     ]  # fmt: skip
-    records[-1] |= {"test_accuracy": test, "validation_accuracy": validation}
+    records[-1] |= told
     return state, records

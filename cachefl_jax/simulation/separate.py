@@ -19,10 +19,11 @@ from cachefl_jax.federation import (
     NOBODY,
     LocalTraining,
     Problem,
-    make_counts,
+    Scores,
+    figures,
     make_separate,
+    make_separate_scores,
     place_locally,
-    share_right,
     split_by_size,
     start_all,
 )
@@ -31,6 +32,7 @@ from cachefl_jax.report.units import readable_seconds
 from cachefl_jax.simulation.build import Learner, diverged
 from cachefl_jax.simulation.finished_clients import FinishedClients
 from cachefl_jax.simulation.pace import rounds_a_call
+from cachefl_jax.simulation.scores import named
 
 PARAMS_BYTES = 2**28  # of params on the devices at a time
 PART_FLOPS = 4e11  # of a part over all its rounds: seconds of work, which a kill may lose
@@ -51,6 +53,7 @@ class Job(NamedTuple):
         devices: of this process.
         file: where finished clients are saved; None: nowhere.
         tells: whether this process is the one that shows progress and writes.
+        alone: each client has a model of its own; else the one that is trained here is all clients'.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Job(NamedTuple):
     devices: int
     file: pathlib.Path | None
     tells: bool
+    alone: bool
 
 
 class Separate:
@@ -72,15 +76,15 @@ class Separate:
         room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
         self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
         self.train = make_separate(job.local, self.lanes, job.devices)
-        self.count = make_counts(learner.method.logits, job.devices)
+        self.score = make_separate_scores(learner.method.logits, job.devices, learner.score.own.dealt)
         rows = [len(split.labels) for split in self.splits]
-        self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds)
+        self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds, learner.score.own)
         self.told, self.warm = not job.tells, False
         self.worked = 0.0  # FLOPs of the seconds that this process has trained
         self.trained = 0.0  # those seconds
 
-    def run(self) -> tuple[list[list[float]], float]:
-        """([each client's accuracy, of each split], seconds of training).
+    def run(self) -> tuple[dict, float]:
+        """(figures by their names in summary.json, means over the clients that were trained; seconds of training).
 
         Raises:
             UsageError: a client's training did not stay finite.
@@ -92,11 +96,14 @@ class Separate:
             if job.tells:
                 self.finished.write_if_any()
             raise
-        shares = [
-            [share_right(int(right), len(split.labels)) for right in rights]
-            for rights, split in zip(finished.right, self.splits, strict=True)
-        ]
-        return shares, finished.seconds
+        return named(*finished.means(), finished.own) | self.range(), finished.seconds
+
+    def range(self) -> dict:
+        """The least and the largest test accuracy of any client."""
+        if not self.job.alone:
+            return {}
+        accuracies = self.finished.right[0] / len(self.splits[0].labels)
+        return {"test_accuracy_min": float(accuracies.min()), "test_accuracy_max": float(accuracies.max())}
 
     def train_parts(self) -> None:
         """Trains and evaluates who is not finished."""
@@ -110,14 +117,22 @@ class Separate:
                     bar.update(len(real) * self.config.rounds)
                     continue
                 params, seconds = self.train_part(clients, bar)
-                counts = np.stack(jax.device_get(self.count(params, job.problem.frozen, placed)))
-                counts = counts[:, clients != NOBODY]
-                self.refuse(real, (counts >= 0).all(axis=0), self.config.rounds)
-                self.finished.right[:, real] = counts
+                scores = jax.device_get(self.score(params, job.problem.frozen, placed))
+                scores = jax.tree.map(lambda leaf, kept=clients != NOBODY: leaf[kept], scores)
+                self.refuse(real, np.all([each.finite for each in scores], axis=0), self.config.rounds)
+                self.finished.add(real, scores, *self.own(real, scores[0]))
                 self.finished.seconds += seconds
                 if job.tells and time.monotonic() - saved >= SECONDS_A_SAVE:
                     self.finished.write()
                     saved = time.monotonic()
+
+    def own(self, clients: np.ndarray, test: Scores) -> tuple[np.ndarray, np.ndarray | slice]:
+        """(accuracies of the federation's clients on their own rows, which clients these are)."""
+        own, told = self.learner.score.own, figures(test)
+        if self.job.alone:
+            return own.accuracies(told, test.correct, clients), clients
+        first = jax.tree.map(lambda leaf: leaf[0], (told, test.correct))
+        return own.accuracies(*first), slice(None)
 
     def train_part(self, clients: np.ndarray, bar: tqdm):
         """(the clients' params [M, ...] after all rounds, seconds of training)."""

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Outcome, Plan, Point, count_right, make_sweep, place
+from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_rows
 from cachefl_jax.federation.memory import free, size
 from cachefl_jax.federation.sweep import alike, stack
 from cachefl_jax.report.units import readable_bytes
@@ -67,6 +67,7 @@ def group_of(point: Prepared) -> str:
     choices = [
         client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
+        learner.score.own.dealt,
     ]  # fmt: skip
     tested = digest(learner.score.splits)
     return json.dumps([shapes, choices, tested])
@@ -83,10 +84,10 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     most = min(BATCH_POINTS, BATCH_BYTES // costs.tree_bytes(first.learner.params), math.ceil(len(points) / devices))
     every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
     evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
-    logits = first.learner.method.logits
+    logits, each_row = first.learner.method.logits, first.learner.score.own.dealt
 
     def evaluate(params, problem, data):
-        return [count_right(logits, params, problem.frozen, rows) for rows in data]
+        return [score_rows(logits, each_row, params, problem.frozen, rows) for rows in data]
 
     sweep = make_sweep(
         first.learner.local._replace(capacity=max(point.learner.local.capacity for point in points)),

@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, share_right
+from cachefl_jax.federation import Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.baselines import cache_init, result, zero_shot
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
+from cachefl_jax.simulation.scores import rounds_to, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_folder import (
     check_done,
@@ -35,6 +36,7 @@ from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
+from cachefl_jax.storage.run_files import UNSCORED
 
 
 def run_points(
@@ -125,13 +127,9 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     config, learner, inputs = point.config, point.learner, point.inputs
     every = min(config.eval_every, max(config.rounds, 1))
     count = math.ceil(config.rounds / every)
-    splits = [split for split in (inputs.bank.test, inputs.bank.validation) if split is not None]
-    test, *validation = (
-        [share_right(int(right), len(split.labels)) for right in rights[:count]]
-        for rights, split in zip(outcome.scores, splits, strict=True)
-    )
-    told = [outcome.finite, outcome.train_loss[:count], test, *validation]
-    validation = validation[0] if validation else [None] * count
+    evaluated = jax.tree.map(lambda leaf: leaf[:count], outcome.scores)
+    test, validation = (figures(scores).accuracy.tolist() for scores in evaluated)
+    told = [outcome.finite, outcome.train_loss[:count], test, validation]
     diverged = not all(np.isfinite(numbers).all() for numbers in told)
     if diverged:
         test, validation = [None] * count, [None] * count
@@ -139,17 +137,20 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     sent = payload * (config.cohort or config.partition.clients) * config.rounds
     start = untuned(point)
     methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
+    scores, rounds = UNSCORED if diverged else start, [min((at + 1) * every, config.rounds) for at in range(count)]
+    if not diverged:
+        if count:
+            scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
+        scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
     methods[config.method] = result(
-        test[-1] if count else start["test_accuracy"], validation[-1] if count else start["validation_accuracy"],
-        rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=learner.flops(),
+        scores, rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=learner.flops(),
         seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {
         "point": point.number,
         "diverged": diverged,
         "methods": methods,
-        "curve": {"round": [min((at + 1) * every, config.rounds) for at in range(count)], "test": test,
-                  "validation": validation},
+        "curve": {"round": rounds, "test": test, "validation": validation},
         "keys_sha256": digest(outcome.params),
         "parts": inputs.parts,
     }  # fmt: skip
@@ -160,7 +161,7 @@ def untuned(point: Prepared) -> dict:
     try:
         return cache_init(point.config, point.inputs, point.learner)
     except UsageError:
-        return result(None, None)
+        return result(UNSCORED)
 
 
 def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, given: list[str]) -> str:

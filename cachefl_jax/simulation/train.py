@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.config import resolve
 from cachefl_jax.data.bank import SPLITS
+from cachefl_jax.federation import ServerState
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.precision import arithmetic
@@ -23,6 +24,7 @@ from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
 from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.rounds import run_rounds
+from cachefl_jax.simulation.scores import notes_on_clients, rounds_to
 from cachefl_jax.simulation.workdir import Workdir, trains
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
@@ -92,13 +94,13 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     if trains(config):
         state, records = run_rounds(config, learner, engine, workdir, state, trained)
         write_model(config, learner, workdir, state.params, inputs.bank.class_names)
-        results[config.method] = federated_result(config, learner, records)
+        results[config.method] = federated_result(config, learner, state, records)
     summary = {
         "dataset": describe(config, inputs),
         "methods": {name: results[name] for name in config.methods},
         "whole_model": inputs.whole_model,
         "precision": arithmetic(),
-        "notes": [*inputs.notes, *idle],
+        "notes": [*inputs.notes, *notes_on_clients(learner.score.own), *idle],
     }
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
@@ -142,12 +144,14 @@ def write_model(config: ConfigDict, learner: Learner, workdir: Workdir, params, 
     workdir.write_artefact(workdir.path / method.file, arrays, named | told, class_names)
 
 
-def federated_result(config: ConfigDict, learner: Learner, records: list[dict]) -> dict:
-    """The last round's accuracy; seconds are the median over rounds without the first, which compiles."""
+def federated_result(config: ConfigDict, learner: Learner, state: ServerState, records: list[dict]) -> dict:
+    """The figures of the last round's model; seconds are the median over rounds without the first, which compiles."""
     payload, size = costs.tree_bytes(learner.params), config.cohort or config.partition.clients
     seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
+    evaluated = [line for line in records if line["test_accuracy"] is not None]
+    curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
-        records[-1]["test_accuracy"], records[-1]["validation_accuracy"], rounds=config.rounds,
+        learner.score(state.params) | {"rounds_to": rounds_to(*curve)}, rounds=config.rounds,
         up=payload, down=payload, total=2 * payload * size * config.rounds,
         flops=learner.flops(),
         seconds=statistics.median(seconds) if seconds else None,

@@ -56,6 +56,12 @@ def list_of(kind: Kind, least: int = 0) -> Kind:
     return Kind(lambda value: isinstance(value, list) and len(value) >= least and all(map(kind.holds, value)), words)
 
 
+def object_of(kind: Kind) -> Kind:
+    """An object whose values are all of `kind`."""
+    holds = lambda value: isinstance(value, dict) and all(map(kind.holds, value.values()))  # noqa: E731
+    return Kind(holds, f"an object, each value {kind.words}")
+
+
 class Fields(NamedTuple):
     """A table of fields: those that must be there, and those that may be absent. Others are nobody's concern here."""
 

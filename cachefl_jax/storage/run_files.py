@@ -29,6 +29,7 @@ from cachefl_jax.storage.checked_json import (
     check,
     list_of,
     maybe,
+    object_of,
     parse,
     read,
     real,
@@ -43,12 +44,19 @@ DATASET = Fields(
     {"name": TEXT, "class_names": list_of(TEXT, least=1)},
     dict.fromkeys(("classes", "features", "train", "validation", "test", "synthetic", "clients"), maybe(COUNT)),
 )
+UNSCORED = {"test_accuracy": None, "validation_accuracy": None}
+OVER_CLIENTS = ("mean", "worst_tenth", "std")  # of each client's accuracy on its own label distribution
+SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
+# What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
+SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
 METHOD = Fields(
     {},
     {
-        **dict.fromkeys(
-            ("test_accuracy", "validation_accuracy", "test_accuracy_min", "test_accuracy_max"), maybe(SHARE)
-        ),
+        **dict.fromkeys((*SHARES, "test_accuracy_min", "test_accuracy_max"), maybe(SHARE)),
+        "test_cross_entropy": maybe(AMOUNT),
+        "test_class_accuracy": maybe(list_of(maybe(SHARE))),
+        "clients": maybe(object_of(maybe(SHARE))),
+        "rounds_to": maybe(object_of(maybe(COUNT))),
         "rounds": maybe(COUNT),
         "uplink_bytes_per_client_round": maybe(AMOUNT),
         "downlink_bytes_per_client_round": maybe(AMOUNT),
@@ -71,10 +79,10 @@ SUMMARY = Fields(
 )
 ROUND = Fields(
     {
-        "round": COUNT, "test_accuracy": maybe(SHARE), "validation_accuracy": maybe(SHARE), "train_loss": maybe(NUMBER),
+        "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
         "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
     },
-    {},
+    dict.fromkeys(SCALARS, maybe(AMOUNT)),
 )  # fmt: skip
 SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(

@@ -30,7 +30,8 @@ def config_for(bank, **changes):
 
 
 def accuracies_of(learner, params) -> list[float]:
-    return list(learner.score(params))
+    scores = learner.score(params)
+    return [scores["test_accuracy"], scores["validation_accuracy"]]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_a_run_that_was_left_goes_on_with_the_other_clients(
     assert twice == at_once
 
 
-@pytest.mark.parametrize("damage", ["cut", "other clients", "too many right", "text", "other rounds"])
+@pytest.mark.parametrize("damage", ["cut", "other clients", "too many right", "text", "other rounds", "own", "sums"])
 def test_a_file_of_finished_clients_that_is_damaged_or_of_another_run_is_begun_anew(make_bank, tmp_path, calls, damage):
     config = config_for(make_bank(), rounds=1, methods=("local_only",))
     whole = train_and_evaluate(config, tmp_path / "whole")
@@ -172,12 +173,10 @@ def test_a_file_of_finished_clients_that_is_damaged_or_of_another_run_is_begun_a
     file.parent.mkdir()
     (tmp_path / "run" / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
     right = np.full((2, 4 if damage == "other clients" else 5), 999 if damage == "too many right" else 0, np.int32)
-    np.savez(
-        file,
-        right=right.astype(str) if damage == "text" else right,
-        seconds=1.0,
-        rounds=2 if damage == "other rounds" else 1,
-    )
+    arrays = {"right": right.astype(str) if damage == "text" else right, "figures": np.zeros((3, 5))}
+    arrays |= {"own": np.full(5, 2.0 if damage == "own" else 0.5), "class_right": np.zeros(4, np.int64)}
+    arrays["class_right"][0] = damage == "sums"
+    np.savez(file, **arrays, seconds=1.0, rounds=2 if damage == "other rounds" else 1)
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:100])
     summary = train_and_evaluate(config, tmp_path / "run")

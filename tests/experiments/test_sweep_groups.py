@@ -32,7 +32,7 @@ def test_points_share_text_logits_test_rows_and_compiled_accuracies(points, monk
         assert learner.problem.frozen.text is first.problem.frozen.text
         for score, other in ((learner.score, first.score), (learner.zero_shot, first.zero_shot)):
             assert score.test.features is other.test.features
-            assert score.accuracy is other.accuracy
+            assert score.scores is other.scores
         assert learner.params.keys is first.params.keys
     alphas = [float(learner.problem.frozen.alpha) for learner in (first, *others)]
     assert alphas == [1.0, 1.0, 3.0, 3.0]

@@ -1,5 +1,7 @@
 """What compiled code cannot refuse: wrong rows are refused before it runs, numbers not finite are told after it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +13,11 @@ from cachefl_jax.federation import (
     Plan,
     Point,
     compile_run,
-    count_right,
+    figures,
     make_round,
     make_sweep,
     place,
+    score_rows,
     stack,
 )
 from cachefl_jax.methods.cachefl import Cache, cachefl
@@ -113,7 +116,8 @@ def test_a_single_round_tells_it_too(federation, make_local):
 def test_finite_params_whose_logits_are_not_answer_nothing(federation):
     frozen, rows = federation.problem.frozen, federation.problem.data
     keys = federation.params.keys
-    assert count_right(cachefl.logits, federation.params, frozen, rows) >= 0
+    score = functools.partial(score_rows, cachefl.logits, False)
+    assert figures(score(federation.params, frozen, rows)).accuracy >= 0
     # Affinities overflow on the row that lies along this key alone.
     spoilt = Cache(keys.at[0, 0].set(1e30 * rows.features[3]))
-    assert count_right(cachefl.logits, spoilt, frozen, rows) == -1
+    assert all(np.isnan(figure).all() for figure in figures(score(spoilt, frozen, rows)))

@@ -9,12 +9,12 @@ from plain_separate import plain_training
 from cachefl_jax.federation import (
     NOBODY,
     Plan,
-    count_right,
-    make_counts,
     make_separate,
+    make_separate_scores,
     place,
     place_locally,
     plan_batches,
+    score_rows,
     seen_locally,
     split_by_size,
     start_all,
@@ -88,19 +88,19 @@ def test_it_equals_a_federation_of_which_the_client_is_the_only_one(federation, 
         np.testing.assert_allclose(expected[client], federated.keys, rtol=0, atol=1e-6)
 
 
-def test_counts_are_those_of_each_clients_own_params(federation):
+def test_scores_are_those_of_each_clients_own_params(federation):
     devices = 4
     data = federation.problem.data
     splits = [data, jax.tree.map(lambda leaf: leaf[:5], data)]
     stacked = Cache(jnp.stack([federation.params.keys * scale for scale in (1.0, -1.0, 0.1, 1e30)]))
     problem = place_locally((federation.problem.frozen, splits), devices)
-    found = make_counts(cachefl.logits, devices)(stacked, *problem)
-    for right, rows in zip(found, splits, strict=True):
-        one_by_one = [
-            count_right(cachefl.logits, Cache(keys), federation.problem.frozen, rows) for keys in stacked.keys
-        ]
-        assert right.tolist() == [int(count) for count in one_by_one]
-    assert found[0][3] == -1
+    found = make_separate_scores(cachefl.logits, devices)(stacked, *problem)
+    for scores, rows in zip(found, splits, strict=True):
+        for number, keys in enumerate(stacked.keys):
+            own = score_rows(cachefl.logits, False, Cache(keys), federation.problem.frozen, rows)
+            assert scores.right[number].tolist() == own.right.tolist()
+            assert scores.finite[number] == own.finite
+    assert found[0].finite.tolist() == [True, True, True, False]
 
 
 def test_one_client_that_does_not_stay_finite_is_told_of_itself_alone(federation, make_local):
