@@ -6,12 +6,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, differences, fields, from_json, lookup, resolve
-from cachefl_jax.data.partition import FOUND, NAMES
-from cachefl_jax.data.schemes import OVER, QUANTITIES
-from cachefl_jax.data.skew import CHANGE_NAMES
-from cachefl_jax.data.sources import SOURCES
-from cachefl_jax.data.suite import names
+from cachefl_jax.config.data import IMAGE_SOURCES
+from cachefl_jax.config.partition import CHANGES, OVER, QUANTITIES, SCHEMES
 from cachefl_jax.errors import UsageError
+from cachefl_jax.named import find
 from experiments.configs import digits, feature_bank
 
 CONTRACT = """
@@ -107,18 +105,9 @@ def test_an_error_is_one_line_whatever_is_put_in():
     assert str(error) == "field: got two lines; allowed: one; mend: mend it"
 
 
-def test_names_that_a_config_may_give_are_those_that_the_code_knows():
-    """The rules repeat them, so that checking a config imports nothing of the data layer."""
-    assert ("none", *fields.CHANGES, "mixed") == CHANGE_NAMES
-    assert tuple(FOUND) == fields.FOUND
-    for field, known in (
-        ("data.name", ("feature_bank", *SOURCES, *names())),
-        ("partition.name", NAMES),
-        ("partition.over", OVER),
-        ("partition.quantity", QUANTITIES),
-    ):
-        (found,) = (each for each in fields.FIELDS if each.name == field)
-        assert set(found.allowed.split(" | ")) == set(known)
+@pytest.mark.parametrize("table", [IMAGE_SOURCES, SCHEMES, OVER, QUANTITIES, CHANGES])
+def test_every_name_means_a_function_of_the_data_layer(table):
+    assert all(callable(find("field", name, table)) for name in table)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from cachefl_jax.commands import NAMES
-from cachefl_jax.config import FIELDS, default, resolve
-from cachefl_jax.config.rules import lookup
+from cachefl_jax.config import FIELDS, default, lookup, resolve
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cachefl_jax.config import default, resolve
-from cachefl_jax.config.rules import lookup
-from cachefl_jax.data.schemes import SCHEMES
-from cachefl_jax.unused import PARTS, unused
+from cachefl_jax.config import default, lookup, resolve
+from cachefl_jax.config.fields import PARTS
+from cachefl_jax.config.partition import HEEDED
+from cachefl_jax.unused import unused
 from experiments.configs import digits, fashion_mnist, feature_bank
 
 
@@ -38,7 +38,7 @@ def told(**changes) -> list[str]:
         ),
         (
             {"data.name": "feature_bank", "data.path": "x.npz", "clip.checkpoint": "y", "data.broken": "skip"},
-            "clip.checkpoint=y, data.broken=skip do nothing under data.name=feature_bank.",
+            "data.broken=skip, clip.checkpoint=y do nothing under data.name=feature_bank.",
         ),
         (
             {"server.optimizer": "adagrad", "server.beta2": 0.9, "server.tau": 0.1},
@@ -83,9 +83,10 @@ def test_the_shipped_configs_set_nothing_in_vain():
         assert unused(resolve(config)) == []
 
 
-def test_every_field_of_the_table_is_a_field_and_every_schemes_field_stands_in_it():
-    fields = [field for part in PARTS for field in part.fields]
-    assert len(set(fields)) == len(fields)
-    for field in (*fields, *(part.decided_by for part in PARTS)):
-        lookup(default(), field)
-    assert {f"partition.{field}" for scheme in SCHEMES.values() for field in scheme.fields} <= set(fields)
+def test_every_rule_is_of_fields_and_every_schemes_field_has_one():
+    rules = [(field, rule.decided_by) for part in PARTS for rule in part.unused for field in rule.fields]
+    assert len(set(rules)) == len(rules)
+    for names in rules:
+        for field in names:
+            lookup(default(), field)
+    assert {(f"partition.{field}", "partition.name") for heeded in HEEDED.values() for field in heeded} <= set(rules)

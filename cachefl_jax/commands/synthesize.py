@@ -12,13 +12,14 @@ command.define("config")
 def main() -> None:
     config = command.required("config")
     from cachefl_jax.config import resolve
+    from cachefl_jax.config.synthesis import DRAWN
     from cachefl_jax.simulation.server_set import synthesis_request, texts_of
     from cachefl_jax.synthesis import obtain
 
     config = resolve(config)
-    if config.synthesis.source not in ("pocket", "diffusers"):
+    if config.synthesis.source not in DRAWN:
         mend = "--config.synthesis.source=diffusers; other sources need no drawing"
-        raise UsageError("synthesis.source", config.synthesis.source, "pocket | diffusers", mend)
+        raise UsageError("synthesis.source", config.synthesis.source, " | ".join(DRAWN), mend)
     drawn = obtain(synthesis_request(config, *texts_of(config.data)))
     print(f"{len(drawn.images)} images, digest {drawn.manifest['digest']}, sha256 {drawn.manifest['images_sha256']}")
     if drawn.manifest.get("redrawn"):

@@ -1,8 +1,9 @@
 """A run's config, and the checks that every config goes through.
 
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them; `fields` has them all with what each may be, `rules` what one demands of
-another, and `paths` what paths mean.
+contract with the scripts that set them. `fields` shows the parts that a config is put together from, each a file with
+its fields, what each may be, and what it demands of others; `paths` says what paths mean, `rows` what is compared, and
+`components` what a user's own code adds.
 """
 
 import reprlib
@@ -11,10 +12,11 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.components import located_names, own_fields, users, with_fields
 from cachefl_jax.config.field import Field, fits, lookup
-from cachefl_jax.config.fields import FIELDS
+from cachefl_jax.config.fields import FIELDS, PARTS
+from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.paths import NAMES, PATHS, located
-from cachefl_jax.config.rows import METHOD_NAMES, Row, rows_of, words_of
-from cachefl_jax.config.rules import check_relations
+from cachefl_jax.config.rows import Row, rows_of, words_of
+from cachefl_jax.config.server import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.errors import UsageError
 
 __all__ = [
@@ -35,14 +37,6 @@ __all__ = [
     "validate",
 ]
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
-# FedAvg adds the mean change as it is. The others' beta1 is their paper's (arXiv 2003.00295), which tunes the learning
-# rate by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
-SERVER_DEFAULTS = {
-    "sgd": {"learning_rate": 1.0, "momentum": 0.0},
-    "adam": {"learning_rate": 3e-3, "momentum": 0.9},
-    "adagrad": {"learning_rate": 3e-3, "momentum": 0.0},
-    "yogi": {"learning_rate": 3e-3, "momentum": 0.9},
-}
 
 
 def default() -> ConfigDict:
@@ -81,12 +75,6 @@ def locate(config: ConfigDict) -> None:
     located_names(config)
 
 
-def server_numbers(server: ConfigDict) -> dict[str, float]:
-    """The server optimizer's learning rate and momentum; -1 stands for its own."""
-    own = SERVER_DEFAULTS.get(str(server.optimizer), SERVER_DEFAULTS["sgd"])
-    return {name: usual if server[name] == -1 else server[name] for name, usual in own.items()}
-
-
 def validate(config: ConfigDict) -> None:
     """Checks names, types, ranges, and the relations that need no data.
 
@@ -102,7 +90,8 @@ def validate(config: ConfigDict) -> None:
         if not field.holds(value):
             too_large = isinstance(value, int) and value > field.default  # which is in the range
             raise UsageError(field.name, value, field.allowed, "lower it" if too_large else field.mend)
-    check_relations(config)
+    for part in PARTS:
+        part.check(config)
     for _, component in users(config):
         if check := getattr(component, "check", None):
             check(config)

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.client import ALGORITHMS
 from cachefl_jax.config.field import Field, fits, lookup
-from cachefl_jax.config.fields import FIELDS, TRAINED
-from cachefl_jax.config.names import AGGREGATIONS, ALGORITHMS, METHODS, PARTICIPATIONS, TRANSFORMS
+from cachefl_jax.config.fields import FIELDS
+from cachefl_jax.config.method import METHODS, TRAINED
+from cachefl_jax.config.participation import PARTICIPATIONS
 from cachefl_jax.config.paths import expand
 from cachefl_jax.config.rows import row_of
+from cachefl_jax.config.updates import AGGREGATIONS, TRANSFORMS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import check_form, find, is_file, short
 
@@ -78,6 +81,8 @@ def own_fields(config: ConfigDict) -> list[Field]:
     for name, each in users(config):
         brought = getattr(each, "fields", ())
         for field in brought if isinstance(brought, Iterable) else (brought,):
+            if field in FIELDS:  # a component made from one of ours
+                continue
             check_field(name, field, groups)
             if fields.setdefault(field.name, field) is not field:
                 allowed = "a name that no other component's field has"

@@ -1,4 +1,4 @@
-"""What a field of a config is."""
+"""What a field of a config is, and what a part of a config brings."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +16,27 @@ class Field(NamedTuple):
     allowed: str  # the range in words
     mend: str  # what to do about a value outside
     traced: bool = False  # a sweep varies it without compiling anew
+
+
+class Unused(NamedTuple):
+    """Fields that matter only in some configs."""
+
+    fields: tuple[str, ...]
+    matter: Callable[[ConfigDict], bool]
+    decided_by: str  # the field that leaves them without effect
+
+
+def only(fields: tuple[str, ...], decided_by: str, *values: Any) -> Unused:
+    """These fields matter only where the field `decided_by` has one of these values."""
+    return Unused(fields, lambda config: lookup(config, decided_by) in values, decided_by)
+
+
+class Part(NamedTuple):
+    """What a component of a run brings to the config."""
+
+    fields: tuple[Field, ...]
+    check: Callable[[ConfigDict], None] = lambda config: None  # raises `UsageError` where fields contradict each other
+    unused: tuple[Unused, ...] = ()
 
 
 def lookup(config: ConfigDict, field: str) -> Any:

@@ -73,3 +73,9 @@ def one_named(table: Table) -> Range:
 def all_named(table: Table) -> Range:
     """Components, in the order in which they are applied."""
     return lambda names: all(has_form(name, table) for name in names), f"texts out of {', '.join((*table, FORMS))}"
+
+
+CHOOSE, RAISE, FINITE = "choose one of these", "raise it", "give a finite value in range"  # mends
+NONE = "leave it out"
+TEXT, TEXTS = whatever("a text, or nothing"), whatever("texts, such as ('one','two'), or ()")
+SWITCH = whatever("True or False")

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.names import METHODS
+from cachefl_jax.config.method import METHOD_NAMES, METHODS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import short
 
-METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")  # what ``methods`` may have
 OWN = {"cache_init": "round_0", "local_only": "alone", "centralized": "centralized"}  # regimes of config.method
 REGIMES = ("federated", "alone", "centralized", "round_0", "zero_shot")
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.partition import FOUND, Partition, partition_hash
-from cachefl_jax.data.schemes import SCHEMES
+from cachefl_jax.config.partition import FOUND, HEEDED
+from cachefl_jax.data.partition import Partition, partition_hash
 
 MOST_NAMED = 20  # classes without rows that the card names
 MOST_DENSE = 2**24  # cells of a table that still fits anywhere, 128 MiB
@@ -65,7 +65,7 @@ def partition_card(division: Partition, labels: np.ndarray, class_names: Sequenc
     holding = sizes > 0
     return {
         "scheme": config.name,
-        "settings": {field: config[field] for field in SCHEMES[config.name].fields} if config.name in SCHEMES else {},
+        "settings": {field: config[field] for field in HEEDED.get(config.name, ())},
         "seed": None if config.name in FOUND else seed,
         "clients": division.clients,
         "samples": len(labels),

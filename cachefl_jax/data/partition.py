@@ -25,12 +25,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.config.partition import FOUND, OVER, QUANTITIES, SCHEMES
 from cachefl_jax.data.given import read_given
-from cachefl_jax.data.schemes import OVER, QUANTITIES, SCHEMES
 from cachefl_jax.errors import UsageError
-
-FOUND = {"natural": "sites in the data", "given": "clients in the file"}  # schemes that bring their own clients
-NAMES = (*SCHEMES, *FOUND)
+from cachefl_jax.named import find
 
 
 class Partition(NamedTuple):
@@ -73,7 +71,7 @@ def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None =
         UsageError: a name that is none, more clients than rows, a scheme that cannot be met, or a file at odds with
             the rows.
     """
-    for field, names in (("name", NAMES), ("over", OVER), ("quantity", QUANTITIES)):
+    for field, names in (("name", (*SCHEMES, *FOUND)), ("over", OVER), ("quantity", QUANTITIES)):
         if config[field] not in names:
             raise UsageError(f"partition.{field}", config[field], " | ".join(names), "choose one of these")
     if config.name in FOUND:
@@ -81,7 +79,7 @@ def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None =
         check_found(config, division)
         return division
     check_room(config, len(labels))
-    owners = SCHEMES[config.name].owners(np.random.default_rng((seed, 0)), labels, config)
+    owners = find("partition.name", config.name, SCHEMES)(np.random.default_rng((seed, 0)), labels, config)
     return repaired(owners, config.clients, config.least)
 
 

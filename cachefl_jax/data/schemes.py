@@ -1,32 +1,31 @@
 """Schemes of who holds what: each gives the owner of every row, and none looks at the features.
 
+The scheme of a name in `cachefl_jax.config.partition` is the function of that name: (rng, labels [n], the fields of
+``partition``) -> owners [n] int64.
+
 None retries, and none visits clients one by one: memory grows with rows and clients, and so does time (that of
 `dirichlet` with clients times classes). What a scheme leaves short of rows `cachefl_jax.data.partition` mends.
 Axis letters: C clients, N classes, n rows.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 
-from cachefl_jax.data.mixes import mixes
+from cachefl_jax.config.partition import OVER, QUANTITIES
 from cachefl_jax.errors import UsageError
+from cachefl_jax.named import find
 
 
-class Scheme(NamedTuple):
-    """How rows are dealt out, and which fields of ``partition`` it heeds."""
-
-    owners: Callable[[np.random.Generator, np.ndarray, object], np.ndarray]  # (rng, labels [n], config) -> [n] int64
-    fields: tuple[str, ...]
-
-
-def iid(rng: np.random.Generator, labels: np.ndarray, clients: int) -> np.ndarray:
+def iid(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray:
     """Owners [n]: equal shares (to within one row) of the shuffled rows."""
-    return rng.permutation(np.arange(len(labels)) % clients)
+    return rng.permutation(np.arange(len(labels)) % config.clients)
 
 
-def dirichlet(rng: np.random.Generator, labels: np.ndarray, clients: int, concentration: float) -> np.ndarray:
+def dirichlet(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray:
+    """Owners [n]: label skew by Dirichlet shares, of each class or of each client's rows as `config.over` says."""
+    return find("partition.over", config.over, OVER)(rng, labels, config.clients, config.concentration)
+
+
+def by_class(rng: np.random.Generator, labels: np.ndarray, clients: int, concentration: float) -> np.ndarray:
     """Owners [n]: each class is shared out in proportions drawn from Dirichlet(concentration, ..., concentration).
 
     Label skew class by class, as in Yurochkin et al., arXiv 1905.12022: clients differ in size as well as in labels.
@@ -41,8 +40,8 @@ def dirichlet(rng: np.random.Generator, labels: np.ndarray, clients: int, concen
     return owners
 
 
-def pathological(rng: np.random.Generator, labels: np.ndarray, clients: int, classes_per_client: int) -> np.ndarray:
-    """Owners [n]: every client holds at most `classes_per_client` classes; a class is split evenly among its holders.
+def pathological(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray:
+    """Owners [n]: every client holds at most `config.classes_per_client` classes; its holders share a class evenly.
 
     McMahan et al., arXiv 1602.05629, section 3, by classes instead of shards. Classes are dealt round and round from
     a shuffled deck.
@@ -50,6 +49,7 @@ def pathological(rng: np.random.Generator, labels: np.ndarray, clients: int, cla
     Raises:
         UsageError: there are fewer classes than a client should hold, or too few places to hold all classes.
     """
+    clients, classes_per_client = config.clients, config.classes_per_client
     groups = rows_by_label(labels)
     present, places = labels[[group[0] for group in groups]], clients * classes_per_client
     if classes_per_client > len(present):
@@ -67,17 +67,17 @@ def pathological(rng: np.random.Generator, labels: np.ndarray, clients: int, cla
     return owners
 
 
-def shards(rng: np.random.Generator, labels: np.ndarray, clients: int, shards_per_client: int) -> np.ndarray:
-    """Owners [n]: rows sorted by label, cut into C * `shards_per_client` equal shards, so many dealt to each client.
+def shards(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray:
+    """Owners [n]: rows sorted by label, cut into C * `config.shards_per_client` equal shards, so many for each client.
 
     McMahan et al., arXiv 1602.05629, section 3 ("pathological non-IID"). Within a class the order is random. Shards
     differ by at most one row; where there are more of them than rows, some are empty.
     """
     rows = np.concatenate([rng.permutation(same) for same in rows_by_label(labels)])
-    total = clients * shards_per_client
+    total = config.clients * config.shards_per_client
     shard = np.arange(len(rows)) * total // len(rows)
     owners = np.zeros(len(labels), np.int64)
-    owners[rows] = rng.permutation(total)[shard] // shards_per_client
+    owners[rows] = rng.permutation(total)[shard] // config.shards_per_client
     return owners
 
 
@@ -87,7 +87,7 @@ def quantity(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray
     Quantity skew: by Dirichlet shares (its `concentration`) as in Li et al., arXiv 2102.02079, section IV; by a power
     law as in Li et al., arXiv 1812.06127, section 5.
     """
-    shares = QUANTITIES[config.quantity](rng, config)
+    shares = find("partition.quantity", config.quantity, QUANTITIES)(rng, config)
     sizes = apportion(shares, len(labels))
     return rng.permutation(np.repeat(np.arange(config.clients), sizes))
 
@@ -100,6 +100,11 @@ def log_normal(rng: np.random.Generator, config) -> np.ndarray:
 def power_law(rng: np.random.Generator, config) -> np.ndarray:
     """Shares [C]: the client of rank r = 1, 2, ... gets r^-spread (Zipf's law); who has which rank is random."""
     return normalised(-config.spread * np.log1p(rng.permutation(config.clients)))
+
+
+def dirichlet_shares(rng: np.random.Generator, config) -> np.ndarray:
+    """Shares [C] drawn from Dirichlet(concentration, ..., concentration)."""
+    return draw_shares(rng, config.clients, config.concentration)
 
 
 def draw_shares(rng: np.random.Generator, clients: int, concentration: float) -> np.ndarray:
@@ -129,27 +134,3 @@ def rows_by_label(labels: np.ndarray) -> list[np.ndarray]:
     """The rows of each label that occurs, ascending, by ascending label."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-
-
-QUANTITIES = {
-    "log_normal": log_normal,
-    "power_law": power_law,
-    "dirichlet": lambda rng, config: draw_shares(rng, config.clients, config.concentration),
-}
-OVER = {"classes": dirichlet, "clients": mixes}
-SCHEMES = {
-    "iid": Scheme(lambda rng, labels, config: iid(rng, labels, config.clients), ()),
-    "dirichlet": Scheme(
-        lambda rng, labels, config: OVER[config.over](rng, labels, config.clients, config.concentration),
-        ("over", "concentration"),
-    ),
-    "pathological": Scheme(
-        lambda rng, labels, config: pathological(rng, labels, config.clients, config.classes_per_client),
-        ("classes_per_client",),
-    ),
-    "shards": Scheme(
-        lambda rng, labels, config: shards(rng, labels, config.clients, config.shards_per_client),
-        ("shards_per_client",),
-    ),
-    "quantity": Scheme(quantity, ("quantity", "spread", "concentration")),
-}

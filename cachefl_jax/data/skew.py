@@ -9,19 +9,20 @@ Axis letters: C clients, n rows, H W image.
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cachefl_jax.clip.images import opaque
+from cachefl_jax.config.partition import CHANGES
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
+from cachefl_jax.named import find
 
 VERSION = 1  # of the formulas below: part of the fingerprint, raised when one of them changes
 AMOUNTS, KINDS, NOISE = 2, 3, 4  # streams of the seed; 0 deals the rows out, 1 takes the shots
-Change = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
 
 def brightness(image: Image.Image, amount: float, rng: np.random.Generator) -> Image.Image:
@@ -59,17 +60,6 @@ def jpeg(image: Image.Image, amount: float, rng: np.random.Generator) -> Image.I
     file = io.BytesIO()
     image.save(file, "JPEG", quality=round(95 - 90 * abs(amount)))
     return Image.open(file).convert("RGB")
-
-
-CHANGES: dict[str, Change] = {
-    "brightness": brightness,
-    "contrast": contrast,
-    "blur": blur,
-    "noise": noise,
-    "rotation": rotation,
-    "jpeg": jpeg,
-}
-CHANGE_NAMES = ("none", *CHANGES, "mixed")
 
 
 def client_amounts(seed: int, clients: int, strength: float) -> np.ndarray:
@@ -111,7 +101,8 @@ class ChangedImages(Sequence):
         row = range(len(self))[row]  # from the end where negative; IndexError, which ends a loop, beyond it
         client = int(self.owners[row])
         rng = np.random.default_rng((self.seed, NOISE, client, row))
-        return CHANGES[self.kinds[client]](as_rgb(self.images[row]), float(self.amounts[client]), rng)
+        change = find("partition.change", self.kinds[client], CHANGES)
+        return change(as_rgb(self.images[row]), float(self.amounts[client]), rng)
 
 
 def as_rgb(image: Image.Image | np.ndarray) -> Image.Image:
@@ -131,8 +122,9 @@ def change_images(split: LabelledImages, division: Partition, config, seed: int)
     Raises:
         UsageError: no such change, a strength outside 0 to 1, or a division of other rows.
     """
-    if config.change not in CHANGE_NAMES:
-        raise UsageError("partition.change", config.change, " | ".join(CHANGE_NAMES), "choose one of these")
+    names = ("none", *CHANGES, "mixed")
+    if config.change not in names:
+        raise UsageError("partition.change", config.change, " | ".join(names), "choose one of these")
     if not 0 <= config.change_strength <= 1:
         raise UsageError("partition.change_strength", config.change_strength, "a number from 0 to 1", "lower it")
     if len(division.indices) != len(split.labels):

@@ -2,7 +2,8 @@
 
 import functools
 
-from cachefl_jax.data import folder, hub, idx, suite
+from cachefl_jax.config.data import IMAGE_SOURCES, SUITE
+from cachefl_jax.data import folder, hub, suite
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
 from cachefl_jax.data.file_bytes import heed_bytes
@@ -11,6 +12,7 @@ from cachefl_jax.data.images import ImageSet, LabelledImages
 from cachefl_jax.data.sampling import hold_out, splits_of, take_image_shots
 from cachefl_jax.data.splits import ROLES
 from cachefl_jax.errors import UsageError, listing
+from cachefl_jax.named import find
 
 
 def digits(data) -> ImageSet:
@@ -18,9 +20,6 @@ def digits(data) -> ImageSet:
     from cachefl_jax.data.digits import load  # brings scikit-learn, which no other source must wait for
 
     return load()
-
-
-SOURCES = {"digits": digits, "image_folder": folder.load, "hub": hub.load, "idx": idx.load}
 
 
 def load_images(config) -> ImageSet:
@@ -101,17 +100,15 @@ def field_of(data) -> str:
 
 def read_source(data, class_names: tuple[str, ...] = ()) -> ImageSet:
     """What the source gives, before anything is held out or chosen; of `class_names`, where these are known."""
-    if data.name in suite.names():
+    if data.name in SUITE:
         return suite.load(data.name, data, class_names=class_names)
-    if data.name not in SOURCES:
-        raise UsageError("data.name", data.name, " | ".join((*SOURCES, *suite.names())), "choose one of these")
     if class_names and data.name == "image_folder":
         name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=folder.FIELD)
         return folder.load(data, name, known=class_names)
     if class_names and data.name == "hub":
         name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=hub.FIELD)
         return hub.load(data, lambda found, texts: name(found))
-    return SOURCES[data.name](data)
+    return find("data.name", data.name, IMAGE_SOURCES)(data)
 
 
 def class_notes(source: ImageSet, names: tuple[str, ...] = ROLES) -> list[str]:

@@ -40,11 +40,6 @@ class NamedSet(NamedTuple):
     left_out: tuple[str, ...] = ()  # classes that a copy may have and that are none of these
 
 
-def names(directory: pathlib.Path = SUITE) -> tuple[str, ...]:
-    """The names that `named` knows."""
-    return tuple(sorted(path.stem for path in directory.glob("*.json")))
-
-
 @functools.cache
 def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
     """What is known of the data set of this name."""

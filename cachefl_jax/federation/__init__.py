@@ -4,7 +4,7 @@ from cachefl_jax.federation.cohort import draw_cohort, everybody
 from cachefl_jax.federation.evaluate import Figures, Scores, figures, make_scores, score_rows
 from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
-from cachefl_jax.federation.plan import STRATEGIES, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation.plan import Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.federation.problem import (
     Clients,
     Cohort,
@@ -32,7 +32,6 @@ __all__ = [
     "CLIENT_OPTIMIZERS",
     "NOBODY",
     "SERVER_OPTIMIZERS",
-    "STRATEGIES",
     "Clients",
     "Cohort",
     "Figures",

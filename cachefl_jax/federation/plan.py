@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.federation.cohort import deal
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.updates import LINEAR_OPTIMIZERS
 
-STRATEGIES = ("scan", "chunk", "vmap", "dual")
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 # Measured on two CPU cores, a device each; what an accelerator likes is a guess.
 LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches

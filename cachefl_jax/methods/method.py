@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.fields import Field
+from cachefl_jax.config.field import Field
 from cachefl_jax.precision import full_precision
 
 Params = Any

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config.rules import lookup
+from cachefl_jax.config import lookup
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
 from cachefl_jax.simulation.build import Learner, finite, local_training, number_fields

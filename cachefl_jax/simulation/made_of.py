@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax.config import lookup
 from cachefl_jax.config.paths import EMBEDDED, NAMES, PATHS
-from cachefl_jax.config.rules import lookup
 from cachefl_jax.data import FeatureBank
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.sources import splits_of

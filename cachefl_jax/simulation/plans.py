@@ -10,8 +10,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import STRATEGIES, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation import Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.machine import cores
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan

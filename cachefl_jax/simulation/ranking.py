@@ -10,7 +10,7 @@ import collections
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.rules import lookup
+from cachefl_jax.config import lookup
 from cachefl_jax.errors import UsageError
 
 SETTING = ("data.", "partition.", "cohort")

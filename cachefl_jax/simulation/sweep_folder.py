@@ -5,7 +5,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.fields import FOUND
+from cachefl_jax.config.partition import FOUND
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.prepare import parts_of

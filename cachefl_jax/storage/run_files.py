@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import default, fits
 from cachefl_jax.config.components import COMPONENTS
-from cachefl_jax.config.fields import FIELDS, STRATEGIES
+from cachefl_jax.config.engine import STRATEGIES
+from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.ranges import FLOAT32
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.checked_json import (

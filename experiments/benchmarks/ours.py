@@ -12,12 +12,12 @@ import numpy as np
 from absl import flags
 
 from cachefl_jax.commands import command
+from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
 from experiments.benchmarks import readings, workloads
 from experiments.benchmarks.workloads import Arrays, Workload
 
-STRATEGIES = ("auto", "scan", "chunk", "vmap", "dual")
 SPLITS = ("equal", "dirichlet")
 CONCENTRATION = 0.1  # of the Dirichlet split
 ENGINE_FLAGS = ("strategy", "devices", "client_chunk", "rounds_a_call")
@@ -39,7 +39,7 @@ def define_flags() -> None:
 
 def define_engine_flags() -> None:
     """The flags that every command of the benchmark hands on to here."""
-    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "how the engine trains a cohort")
+    flags.DEFINE_enum("strategy", "auto", ("auto", *STRATEGIES), "how the engine trains a cohort")
     flags.DEFINE_integer("devices", 0, "over how many devices clients are spread; 0 = all", lower_bound=0)
     flags.DEFINE_integer("client_chunk", 0, "clients side by side; 0 = the engine's choice", lower_bound=0)
     flags.DEFINE_integer("rounds_a_call", 5, "rounds that one call of the program does, as in a run", lower_bound=1)
@@ -59,7 +59,7 @@ def prepare_ours(
         workload: the sizes and numbers.
         arrays: its data, which are placed on the device here.
         optimizer: 'sgd' or 'adamw'.
-        strategy: one of STRATEGIES; 'auto' takes coefficients where the optimizer has them, else a scan.
+        strategy: one of STRATEGIES, or 'auto', coefficients where the optimizer has them, else a scan.
         devices: over how many devices clients are spread.
         client_chunk: clients side by side; 0 = the engine's choice.
         cohort: clients a round; 0 = all.

@@ -19,7 +19,7 @@ all of them on validation data:
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
-from cachefl_jax.config.fields import SUITE
+from cachefl_jax.config.data import SUITE
 
 ALPHA = {
     "imagenet": 1.17, "caltech101": 3.0, "dtd": 2.0, "eurosat": 2.0, "fgvc_aircraft": 5.0, "food101": 1.17,

@@ -20,7 +20,7 @@ def test_a_word_lists_the_fields_that_begin_with_it():
     local = [line for line in listing(["local"]).splitlines() if line.startswith("--")]
     assert len(local) == sum(field.name.startswith("local.") for field in FIELDS)
     assert listing(["data.shots"]).count("--config.") == 1
-    with pytest.raises(UsageError, match=r"command line: got sho; .*seed, data, clip"):
+    with pytest.raises(UsageError, match=r"command line: got sho; .*seed, rounds, .*data, clip"):
         listing(["sho"])
 
 

@@ -8,7 +8,7 @@ from cachefl_jax.config import Row, default, differences, from_json, resolve, ro
 from cachefl_jax.errors import UsageError
 
 PROBE = """
-from cachefl_jax.methods import cachefl
+from cachefl_jax.methods.cachefl import cachefl
 probe = other = cachefl
 """
 

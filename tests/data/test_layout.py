@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import default
-from cachefl_jax.config.fields import LAYOUTS
+from cachefl_jax.config.data import LAYOUTS
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.division import find_division
 from cachefl_jax.data.layout import Question, read_layout

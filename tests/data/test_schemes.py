@@ -8,7 +8,7 @@ from scipy import stats
 from cachefl_jax.config import default
 from cachefl_jax.data.mixes import lottery, mixes, wish
 from cachefl_jax.data.partition import partition
-from cachefl_jax.data.schemes import QUANTITIES, apportion, draw_shares
+from cachefl_jax.data.schemes import apportion, dirichlet_shares, draw_shares, log_normal, power_law
 
 
 def settings_of(name: str, clients: int, **changes):
@@ -155,21 +155,21 @@ def test_shards_of_whole_classes_are_dealt_whole():
 
 def test_sizes_of_the_log_normal_law():
     """log size has a standard deviation of `spread`, and its ends fall where a normal's do."""
-    shares = QUANTITIES["log_normal"](np.random.default_rng(0), settings_of("quantity", 5000, spread=0.7))
+    shares = log_normal(np.random.default_rng(0), settings_of("quantity", 5000, spread=0.7))
     logs = np.log(shares) - np.log(shares).mean()
     assert abs(logs.std() / 0.7 - 1) < 0.04
     assert stats.kstest(logs / logs.std(), "norm").pvalue > 0.01
 
 
 def test_sizes_of_the_power_law():
-    shares = QUANTITIES["power_law"](np.random.default_rng(0), settings_of("quantity", 100, spread=1.5))
+    shares = power_law(np.random.default_rng(0), settings_of("quantity", 100, spread=1.5))
     np.testing.assert_allclose(np.sort(shares)[::-1] / shares.max(), np.arange(1, 101) ** -1.5)
     assert not np.array_equal(np.sort(shares)[::-1], shares)
 
 
 def test_sizes_of_the_dirichlet_law():
     config = settings_of("quantity", 10, quantity="dirichlet", concentration=0.8)
-    shares = np.array([QUANTITIES["dirichlet"](np.random.default_rng(seed), config) for seed in range(2000)])
+    shares = np.array([dirichlet_shares(np.random.default_rng(seed), config) for seed in range(2000)])
     # One of ten shares of Dirichlet(0.8, ..., 0.8) is Beta(0.8, 7.2).
     assert stats.kstest(shares[:, 3], "beta", args=(0.8, 7.2)).pvalue > 0.01
 

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from cachefl_jax.config import default
+from cachefl_jax.config.partition import CHANGES
+from cachefl_jax.data import skew
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.partition import Partition, partition
-from cachefl_jax.data.skew import CHANGE_NAMES, CHANGES, change_images, client_amounts, client_kinds
+from cachefl_jax.data.skew import change_images, client_amounts, client_kinds
 from cachefl_jax.errors import UsageError
 
 KINDS = tuple(CHANGES)
@@ -24,7 +26,7 @@ def photograph() -> Image.Image:
 
 
 def changed(kind: str, amount: float, seed: int = 0) -> np.ndarray:
-    return np.asarray(CHANGES[kind](photograph(), amount, np.random.default_rng(seed))).astype(float)
+    return np.asarray(getattr(skew, kind)(photograph(), amount, np.random.default_rng(seed))).astype(float)
 
 
 def split_of(images) -> LabelledImages:
@@ -87,7 +89,7 @@ def test_rotation_turns_about_the_centre_and_fills_with_the_border():
     dot = np.zeros((31, 31, 3), np.uint8)
     dot[0], dot[-1] = 120, 60
     dot[15, 14:17] = dot[15, 25:28] = 255
-    turned = np.asarray(CHANGES["rotation"](Image.fromarray(dot), 1.0, None)).astype(int)
+    turned = np.asarray(skew.rotation(Image.fromarray(dot), 1.0, None)).astype(int)
     assert turned[15, 15, 0] > 150
     assert turned[5:10, 21:26].max() > 100  # 45 degrees anticlockwise of where it was
     assert turned[15, 25:28].max() < 10
@@ -209,7 +211,3 @@ def test_no_such_change_is_refused(config, match):
 def test_a_division_of_other_rows_is_refused():
     with pytest.raises(UsageError, match=r"^partition: got 30 rows; allowed: as many rows as .* 24"):
         skewed(settings_of(), division=partition(np.zeros(30), settings_of(), 0))
-
-
-def test_every_name_is_known():
-    assert CHANGE_NAMES == ("none", "brightness", "contrast", "blur", "noise", "rotation", "jpeg", "mixed")

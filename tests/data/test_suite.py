@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import default
+from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import hub, suite
 from cachefl_jax.data.classes import match_classes
 from cachefl_jax.data.images import ImageSet, LabelledImages
@@ -44,8 +45,7 @@ def test_what_counts_as_unset_is_the_configs_default():
     assert {field: default().data[field] for field in suite.UNSET} == suite.UNSET
 
 
-def test_names_come_from_the_files(directory):
-    assert suite.names(directory) == ("own", "pets")
+def test_what_is_known_comes_from_the_files(directory):
     known = suite.named("pets", directory)
     assert known.splits == ("train", "", "validation")
     assert known.class_names == tuple(PETS["class_names"])
@@ -53,8 +53,8 @@ def test_names_come_from_the_files(directory):
 
 
 def test_every_data_set_of_the_suite_can_be_read_and_its_folders_are_told_apart():
-    assert {"imagenet", "cifar10", "mnist"} <= set(suite.names())
-    for name in suite.names():
+    assert {"imagenet", "cifar10", "mnist"} <= set(SUITE)
+    for name in SUITE:
         known = suite.named(name)
         assert len(known.folder_names) == len(known.class_names) > 1
         assert known.splits[0]

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cachefl_jax.config import default
-from cachefl_jax.config.fields import STRATEGIES
+from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import plan as plans
 from cachefl_jax.simulation import engine, filling
@@ -46,10 +46,6 @@ def keys_of(folder) -> np.ndarray:
 
 def plan_of(folder) -> dict:
     return json.loads((folder / "engine.json").read_text())["plan"]
-
-
-def test_the_configs_names_are_the_engines():
-    assert STRATEGIES == plans.STRATEGIES
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

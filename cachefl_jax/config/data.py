@@ -1,0 +1,115 @@
+"""Where the rows come from: a bank of features, or images. A source of images is a function of the config's data group
+that gives a `cachefl_jax.data.images.ImageSet`."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.config.field import Field, Part, Unused, lookup
+from cachefl_jax.config.ranges import (
+    CHOOSE,
+    NONE,
+    RAISE,
+    TEXT,
+    TEXTS,
+    at_least,
+    between,
+    one_of,
+    three_splits,
+    within,
+)
+from cachefl_jax.errors import UsageError
+
+IMAGE_SOURCES = {
+    "digits": "cachefl_jax.data.sources:digits",
+    "image_folder": "cachefl_jax.data.folder:load",
+    "hub": "cachefl_jax.data.hub:load",
+    "idx": "cachefl_jax.data.idx:load",
+}
+SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "data" / "suite").glob("*.json")))
+LAYOUTS = (
+    "class", "class/site", "site/class", "split/class", "split/class/site", "split/site/class", "class/split",
+    "site/split/class",
+)  # fmt: skip
+SPLITS = "name what the source calls training, validation and test rows; '' for what it has not"
+
+# fmt: off
+FIELDS = (
+    Field("data.name", "digits", "where the rows come from", *one_of("feature_bank", *IMAGE_SOURCES, *SUITE), CHOOSE),
+    Field("data.path", "", "a bank's file; the folder of image_folder and idx; a named data set's own local folder",
+          *TEXT, NONE),
+    Field("data.shots", 0, "training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp",
+          *at_least(0), "0 keeps all rows"),
+    Field("data.hub", "", "data.name=hub: OWNER/NAME on the Hugging Face hub, or a folder that datasets saved",
+          *TEXT, NONE),
+    Field("data.hub_config", "", "the hub data set's configuration, where it has several", *TEXT, NONE),
+    Field("data.layout", "auto", "image_folder: what the folders are from data.path down, such as site/class",
+          *one_of("auto", *LAYOUTS), "auto tells the layouts apart by names and structure"),
+    Field("data.splits", ("train", "validation", "test"), "what the source calls its splits; '' = it has none",
+          three_splits, "three different names, the first not empty", SPLITS),
+    Field("data.image_column", "image", "hub: the column of images", *TEXT, NONE),
+    Field("data.label_column", "label", "hub: the column of labels", *TEXT, NONE),
+    Field("data.group_column", "", "where a row came from, for partition.name=natural; image_folder: 'folder'",
+          *TEXT, NONE),
+    Field("data.split_file", "", "image_folder: which files are train, val and test", *TEXT, NONE),
+    Field("data.validation_share", 0.1, "of the training rows, held out where the source has no such split",
+          *within(0, 1), "0 makes no validation split"),
+    Field("data.test_share", 0.2, "of every class, held out where the source has no such split",
+          *between(0, 1), "0.2 holds out a fifth of every class"),
+    Field("data.class_names", (), "the classes' names; none = the source's own", *TEXTS, NONE),
+    Field("data.broken", "stop", "what a broken image does: it stops the run, or is left out and counted",
+          *one_of("stop", "skip"), CHOOSE),
+    Field("data.max_pixels", 178_956_970, "of one picture; a larger one counts as broken (Pillow's own limit)",
+          *at_least(2, 2**62), RAISE),
+)
+# fmt: on
+
+
+def check(config: ConfigDict) -> None:
+    """What the place that data come from demands of other fields."""
+    data = config.data
+    wanted = {
+        "feature_bank": ("data.path", "the path of an .npz feature bank", "--config.data.path=X.npz"),
+        "image_folder": ("data.path", "the folder that holds the images", "--config.data.path=DIR"),
+        "idx": ("data.path", "the folder that holds the IDX files", "--config.data.path=DIR"),
+        "hub": (
+            "data.hub",
+            "a data set's OWNER/NAME on the hub, or a folder that datasets saved",
+            "--config.data.hub=...",
+        ),
+    }
+    if data.name in wanted and not lookup(config, wanted[data.name][0]):
+        field, allowed, mend = wanted[data.name]
+        raise UsageError(field, "", allowed, mend)
+    if data.validation_share + data.test_share >= 1:
+        allowed = f"less than {1 - data.validation_share:g}, what data.validation_share leaves"
+        raise UsageError("data.test_share", data.test_share, allowed, "lower one of them")
+    if data.split_file and not data.path:
+        raise UsageError("data.path", "", "the folder that the split file's paths start from", "--config.data.path=DIR")
+    if data.name == "feature_bank":
+        for field, plain in (("partition.change", "none"), ("clip.key_views", 0), ("clip.train_views", 0)):
+            if lookup(config, field) != plain:
+                mend = f"--config.{field}={plain}, or bring images: data.name=image_folder"
+                raise UsageError(field, lookup(config, field), f"{plain} for a feature bank, which has no images", mend)
+
+
+def from_files(config: ConfigDict) -> bool:
+    return config.data.name not in ("feature_bank", "digits")
+
+
+def from_hub(config: ConfigDict) -> bool:
+    return config.data.name == "hub" or (config.data.name in SUITE and not config.data.path)
+
+
+FILES = ("data.splits", "data.class_names", "data.broken", "data.group_column", "data.split_file")
+HUB = ("data.hub", "data.hub_config", "data.image_column", "data.label_column")
+DATA = Part(
+    FIELDS,
+    check,
+    (
+        Unused(("data.test_share",), lambda config: config.data.name != "feature_bank", "data.name"),
+        Unused(("data.path",), lambda config: config.data.name != "digits", "data.name"),
+        Unused(FILES, from_files, "data.name"),
+        Unused(HUB, from_hub, "data.name"),
+    ),
+)

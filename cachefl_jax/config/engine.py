@@ -1,0 +1,59 @@
+"""How a round's clients are trained on the devices."""
+
+from ml_collections import ConfigDict
+
+from cachefl_jax.config.client import ALGORITHMS
+from cachefl_jax.config.field import Field, Part, lookup, only
+from cachefl_jax.config.ranges import (
+    CHOOSE,
+    at_least,
+    one_of,
+)
+from cachefl_jax.config.updates import AGGREGATIONS, TRANSFORMS
+from cachefl_jax.errors import UsageError
+
+STRATEGIES = ("scan", "chunk", "vmap", "dual")
+# What the dual strategy does exactly, of our components; a user's are the engine's to judge.
+EXACT_IN_DUAL = {
+    "local.algorithm": (ALGORITHMS, ("fedavg", "fednova")),
+    "aggregation.name": (AGGREGATIONS, ("mean", "uniform", "sum")),
+    "updates.transforms": (TRANSFORMS, ("clip",)),
+}
+
+# fmt: off
+FIELDS = (
+    Field("engine.strategy", "auto", "how a round's clients are trained; auto: the best by experience, measured "
+          "where a run is long enough to gain by it", *one_of("auto", *STRATEGIES), CHOOSE),
+    Field("engine.client_chunk", 0, "clients side by side on a device; 0 = choose",
+          *at_least(0), "0 lets the engine choose"),
+    Field("engine.block_rows", 0, "rows that the dual strategy takes at a time; 0 = choose",
+          *at_least(0), "0 lets the engine choose"),
+    Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
+          *at_least(0), "0 takes all there are"),
+)
+# fmt: on
+
+
+def check(config: ConfigDict) -> None:
+    """What training on coefficients demands of other fields."""
+    if config.engine.strategy != "dual":
+        return
+    if config.local.optimizer != "sgd":
+        mend = "local.optimizer=sgd, or engine.strategy=auto"
+        raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
+    for field, (ours, exact) in EXACT_IN_DUAL.items():
+        value = lookup(config, field)
+        for name in (value,) if isinstance(value, str) else value:
+            if name in ours and name not in exact:
+                allowed = f"with {field} {' | '.join(exact)}: {name} needs the update itself"
+                raise UsageError("engine.strategy", "dual", allowed, "engine.strategy=auto, scan, chunk or vmap")
+
+
+ENGINE = Part(
+    FIELDS,
+    check,
+    (
+        only(("engine.client_chunk",), "engine.strategy", "auto", "chunk", "dual"),
+        only(("engine.block_rows",), "engine.strategy", "auto", "dual"),
+    ),
+)

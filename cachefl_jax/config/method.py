@@ -1,0 +1,26 @@
+"""What is trained, and what it is compared with. cache.alpha and cache.beta are CacheFL's; keys_per_class is how many
+of the server's images every method gets."""
+
+from cachefl_jax.config.field import Field, Part
+from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, TEXTS, any_of, at_least, finite, one_named
+
+METHODS = {name: f"cachefl_jax.methods.{name}:{name}" for name in ("cachefl", "zero_shot")}
+TRAINED = {name: place for name, place in METHODS.items() if name != "zero_shot"}  # which has nothing to train
+METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
+
+# fmt: off
+FIELDS = (
+    Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
+    Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
+          *any_of(*METHOD_NAMES), "drop the others from the list"),
+    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized or NAME@round_0; "
+          "zero_shot; cache_init, local_only and centralized of method. () = methods", *TEXTS, NONE),
+    Field("cache.keys_per_class", 16, "keys of a class in the cache", *at_least(1), "raise it to 1 or more"),
+    Field("cache.alpha", 1.0, "weight of the cache's logits beside CLIP's (residual ratio)",
+          *finite(), FINITE, traced=True),
+    Field("cache.beta", 5.0, "sharpness of the affinities", *finite(), FINITE, traced=True),
+)
+# fmt: on
+
+
+METHOD = Part(FIELDS)
