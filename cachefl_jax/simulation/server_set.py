@@ -6,6 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
+from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.classes import match_among
 from cachefl_jax.data.images import ImageSet, LabelledImages, select
@@ -113,7 +114,7 @@ def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
 
 def texts_of(data: ConfigDict) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(class names, templates) of a source, without its images where the names are known without them."""
-    if data.name in suite.names() and not data.split_file:
+    if data.name in SUITE and not data.split_file:
         known = suite.named(data.name)
         return tuple(data.class_names) or known.class_names, known.templates
     source = read_source(data)

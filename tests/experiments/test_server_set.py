@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cachefl_jax.config import default
+from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.overlap import shared_rows
@@ -193,7 +194,7 @@ def no_images(monkeypatch):
     monkeypatch.setattr(server_set, "read_source", refuse)
 
 
-@pytest.mark.parametrize("name", suite.names())
+@pytest.mark.parametrize("name", SUITE)
 def test_the_texts_of_a_named_data_set_need_no_image(name, no_images):
     data = default().data
     data.name = name
