@@ -16,6 +16,8 @@ from cachefl_jax.data.card import Cells
 from cachefl_jax.federation import Figures, Scores, figures
 from cachefl_jax.storage.run_files import OVER_CLIENTS, SCALARS, UNSCORED
 
+ROUNDING = 1e-9  # by which shares of rows that are equal may differ
+
 
 class OwnRows(NamedTuple):
     """Which test rows stand for each client, and how much they count.
@@ -137,8 +139,8 @@ def rounds_to(rounds: list[int], accuracies: list[float | None]) -> dict[str, in
     gains = [accuracy - start for accuracy in (start, *accuracies[1:])]
 
     def first(share: int) -> int | None:
-        # In hundredths, so that the last round is there whatever rounding does.
-        there = (number for number, gain in zip(rounds, gains, strict=True) if 100 * gain >= share * gains[-1])
+        least = share / 100 * gains[-1] - ROUNDING
+        there = (number for number, gain in zip(rounds, gains, strict=True) if gain >= least)
         return next(there) if gains[-1] > 0 else None
 
     return {str(share): first(share) for share in (90, 95, 99)}

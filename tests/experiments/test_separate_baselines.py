@@ -13,7 +13,7 @@ from cachefl_jax.simulation import separate
 from cachefl_jax.simulation.baselines import Surroundings, centralized, local_only
 from cachefl_jax.simulation.build import build, local_training
 from cachefl_jax.simulation.engine import start_engine
-from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.prepare import partition_arrays, prepare
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.archive import read_arrays
@@ -29,26 +29,25 @@ def config_for(bank, **changes):
     return config
 
 
-def accuracies_of(learner, params) -> list[float]:
-    scores = learner.score(params)
+def accuracies_of(scores: dict) -> list[float]:
     return [scores["test_accuracy"], scores["validation_accuracy"]]
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, make_bank_in):
-    """(bank, [C, 2] of each client, [2] of all rows in one place), by the plain loop."""
+    """(bank, the figures of each client, those of all rows in one place), by the plain loop."""
     bank = make_bank_in(tmp_path_factory.mktemp("bank"), text_features=None)  # the keys decide
     config = config_for(bank)
     inputs = prepare(config)
     learner = build(config, inputs)
     train = plain_training(learner.local, learner.problem)
-    each = [accuracies_of(learner, train(learner.params, client, config.rounds)) for client in range(5)]
+    each = [learner.score(train(learner.params, client, config.rounds)) for client in range(5)]
     rows = len(inputs.bank.train.labels)
     everybody = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
     train = plain_training(local_training(config, learner.method, rows), learner.problem._replace(clients=everybody))
-    whole = accuracies_of(learner, train(learner.params, 0, config.rounds))
-    assert len({tuple(one) for one in (*each, whole)}) > 3
-    return bank, np.asarray(each), whole
+    whole = learner.score(train(learner.params, 0, config.rounds))
+    assert len({tuple(accuracies_of(one)) for one in (*each, whole)}) > 3
+    return bank, each, whole
 
 
 @pytest.mark.parametrize(("lanes", "devices", "beside_an_engine"), [(1, 1, False), (2, 2, True)])
@@ -63,9 +62,15 @@ def test_they_are_the_plain_loops_wherever_the_data_lie(
     engine = start_engine(config, learner, workdir.engine) if beside_an_engine else None
     run = Surroundings(workdir, engine)
     alone, together = local_only(config, inputs, learner, run), centralized(config, inputs, learner, run)
-    assert [alone["test_accuracy"], alone["validation_accuracy"]] == [np.mean(column) for column in each.T]
-    assert [alone["test_accuracy_min"], alone["test_accuracy_max"]] == [each[:, 0].min(), each[:, 0].max()]
-    assert [together["test_accuracy"], together["validation_accuracy"]] == whole
+    test, validation = np.transpose([accuracies_of(one) for one in each])
+    assert accuracies_of(alone) == [test.mean(), validation.mean()]
+    assert [alone["test_accuracy_min"], alone["test_accuracy_max"]] == [test.min(), test.max()]
+    for name in ("test_balanced_accuracy", "test_ece", "test_cross_entropy", "test_class_accuracy"):
+        np.testing.assert_allclose(alone[name], np.mean([one[name] for one in each], axis=0), rtol=1e-6)
+    shares = partition_arrays(inputs)["class_counts"] / inputs.division.sizes[:, None]
+    own = (shares * [one["test_class_accuracy"] for one in each]).sum(axis=1)
+    assert alone["clients"] == pytest.approx({"mean": own.mean(), "worst_tenth": own.min(), "std": own.std()})
+    assert together == whole | {name: together[name] for name in together if name not in whole}
 
 
 def test_views_take_turns_in_both(expected, tmp_path):
@@ -76,15 +81,15 @@ def test_views_take_turns_in_both(expected, tmp_path):
     inputs, rows = inputs._replace(bank=bank), len(features)
     plain, run = build(config, inputs), Surroundings(Workdir(tmp_path), None)
     train = plain_training(plain.local, plain.problem)
-    each = [accuracies_of(plain, train(plain.params, client, 3))[0] for client in range(5)]
+    each = [plain.score(train(plain.params, client, 3))["test_accuracy"] for client in range(5)]
     whole = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
     problem = plain.problem._replace(clients=repeat_views(whole, 2))
     train = plain_training(local_training(config, plain.method, rows), problem)
     ordered = build(config, inputs, ordered=True)
     assert local_only(config, inputs, ordered, run)["test_accuracy"] == np.mean(each)
     together = centralized(config, inputs, ordered, run)["test_accuracy"]
-    assert together == accuracies_of(plain, train(plain.params, 0, 3))[0]
-    assert together != expected[2][0]
+    assert together == plain.score(train(plain.params, 0, 3))["test_accuracy"]
+    assert together != expected[2]["test_accuracy"]
 
 
 @pytest.fixture
