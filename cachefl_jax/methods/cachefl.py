@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.fields import FIELDS
+from cachefl_jax.config import FIELDS
 from cachefl_jax.methods.method import Method, Rows, Server, text_logits, text_of
 
 
@@ -89,4 +89,5 @@ cachefl = Method(
     artefact=artefact,
     file="cache.safetensors",
     explanation="tuned at the clients, averaged by the server",
+    untrained="cache at round 0",
 )

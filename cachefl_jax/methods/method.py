@@ -2,7 +2,7 @@
 
 A method is one file that says everything about itself: what travels, what stays frozen, what it reads of a row, its
 logits, its own config fields, and what a user deploys of it. A config names it: ``method=NAME`` for ours (the table in
-`cachefl_jax.methods`), ``method=package.module:name`` or ``method=path/to/file.py:name`` for any other.
+`cachefl_jax.config.method`), ``method=package.module:name`` or ``method=path/to/file.py:name`` for any other.
 
 Axis letters: B batch, N classes, K keys a class, D features, H W image, n rows.
 """
@@ -104,6 +104,7 @@ class Method(NamedTuple):
         artefact: (params, frozen) -> (arrays by name, JSON values by name), what a user deploys.
         file: the name of the artefact's file, a safetensors.
         explanation: half a sentence for tables: how it is trained.
+        untrained: what tables call it at round 0; "" = "LABEL at round 0".
     """
 
     label: str
@@ -118,6 +119,7 @@ class Method(NamedTuple):
     artefact: Callable[[Params, Frozen], tuple[dict[str, Any], dict[str, Any]]] = leaves_by_name
     file: str = MODEL
     explanation: str = "trained at the clients, aggregated by the server"
+    untrained: str = ""
 
 
 def cross_entropy(logits: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

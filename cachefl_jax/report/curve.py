@@ -79,7 +79,7 @@ def run_curves(run: Run, index: int, several: bool) -> list[Series]:
     colour = palette.SERIES[index % len(palette.SERIES)]
     turn = index // len(palette.SERIES)
     dash, marker = DASHES[turn % len(DASHES)], MARKERS[turn // len(DASHES)]
-    label = run.name if several else table.label(run.method)
+    label = run.name if several else table.main_row(run).label
     kinds = (
         ("test_accuracy", label, False),
         ("validation_accuracy", f"{label}, validation" if several else "validation", True),

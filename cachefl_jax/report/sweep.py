@@ -56,7 +56,7 @@ def render_sweep(sweep: Sweep) -> str:
     return fill(
         "sweep", name=sweep.name, sweep=sweep, settings=settings, title=title(sweep, settings), done=len(lines),
         told=told(sweep, settings, len(lines)), commands=commands, percent=units.percent,
-        method=table.label(TRAINED),
+        method=words.listed(list(dict.fromkeys(table.label(name_of(row), own(row)) for row in lines))),
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def ranked(points: Mapping[str, Sequence[dict[str, Any]]]) -> list[Point]:
 
 
 def point_of(name: str, rows: Sequence[dict[str, Any]]) -> Point:
-    entries = [row["methods"][TRAINED] for row in rows]
+    entries = [own(row) for row in rows]
     validation, test = (mean_of(entries, kind) for kind in ("validation_accuracy", "test_accuracy"))
     scores = [entry["validation_accuracy"] for entry in entries]
     spread = ""
@@ -76,6 +76,16 @@ def point_of(name: str, rows: Sequence[dict[str, Any]]) -> Point:
     lost = sum(bool(row.get("diverged")) for row in rows)
     note = "" if not lost else "diverged" if lost == len(rows) else f"{lost} of {len(rows)} diverged"
     return Point(name, len(rows), validation, test, spread, note)
+
+
+def own(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry of the method that a point trained."""
+    return row["methods"][name_of(row)]
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Its name in there, which a line of an older version does not say."""
+    return row.get("method", TRAINED)
 
 
 def mean_of(entries: Sequence[Mapping[str, Any]], kind: str) -> float | None:

@@ -22,7 +22,7 @@ EXPLANATIONS = {
     "cachefl": "tuned at the clients, averaged by the server",
     "centralized": "as many rounds with all data in one place",
 }
-TRAINED = ("local_only", "cachefl", "centralized")
+UNTRAINED = ("zero_shot", "cache_init")
 
 
 class MethodRow(NamedTuple):
@@ -65,9 +65,10 @@ COLUMNS = (
 )
 
 
-def label(name: str) -> str:
-    """What people call the method ``name``; a name that is not known here stays as it is."""
-    return LABELS.get(name, name)
+def label(name: str, entry: Mapping[str, Any] | None = None) -> str:
+    """What people call the method ``name``: as its entry in the summary says, or as older versions called it; a name
+    that is not known here stays as it is."""
+    return (entry or {}).get("label") or LABELS.get(name, name)
 
 
 def method_rows(summary: Mapping[str, Any]) -> list[MethodRow]:
@@ -87,8 +88,8 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
     accuracy = units.number(method, "test_accuracy")
     return MethodRow(
         name=name,
-        label=label(name),
-        explanation=NO_ROUND if name in TRAINED and method.get("rounds") == 0 else EXPLANATIONS.get(name, ""),
+        label=label(name, method),
+        explanation=explanation(name, method),
         test_accuracy=accuracy,
         points=None if None in (accuracy, zero_shot) or name == "zero_shot" else accuracy - zero_shot,
         lowest=units.number(method, "test_accuracy_min"),
@@ -102,6 +103,13 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
         seconds=units.number(method, "seconds_per_round"),
         diverged=bool(method.get("diverged")),
     )
+
+
+def explanation(name: str, method: Mapping[str, Any]) -> str:
+    """Half a sentence on what was done."""
+    if method.get("rounds") == 0 and name not in UNTRAINED and not name.endswith("@round_0"):
+        return NO_ROUND
+    return method.get("explanation") or EXPLANATIONS.get(name, "")
 
 
 def main_row(run: Run) -> MethodRow:

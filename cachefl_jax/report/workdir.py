@@ -11,9 +11,7 @@ from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage import archive
 from cachefl_jax.storage.checked_json import AGAIN
-from cachefl_jax.storage.run_files import parse_round, read_card, read_config, read_summary
-
-METHOD = "cachefl"  # what the rounds train unless the config says otherwise
+from cachefl_jax.storage.run_files import TRAINED, parse_round, read_card, read_config, read_summary
 
 
 class Run(NamedTuple):
@@ -35,7 +33,12 @@ class Run(NamedTuple):
     @property
     def method(self) -> str:
         """The method that the rounds trained: the one that the report is about."""
-        return self.config.get("method", METHOD)
+        return trained(self.config, self.summary)
+
+
+def trained(config: dict[str, Any], summary: dict[str, Any]) -> str:
+    """What the summary calls the method that the rounds trained."""
+    return summary.get("method") or config.get("method", TRAINED)
 
 
 def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
@@ -65,7 +68,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     arrays, cells = read_partition(workdir / "partition.npz", classes)
     card = card_of(workdir / "partition.json", arrays)
     # A run that compares only methods without rounds leaves no metrics.
-    has_rounds = config.get("method", METHOD) in summary["methods"]
+    has_rounds = trained(config, summary) in summary["methods"]
     return Run(
         name=workdir.resolve().name,
         config=config,

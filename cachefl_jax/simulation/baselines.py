@@ -11,9 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config import lookup
+from cachefl_jax.config import lookup, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
+from cachefl_jax.methods import Method
+from cachefl_jax.methods.zero_shot import zero_shot as ZERO_SHOT
 from cachefl_jax.simulation.build import Learner, finite, local_training, number_fields
 from cachefl_jax.simulation.examples import bank_clients
 from cachefl_jax.simulation.filling import Engine
@@ -34,18 +36,19 @@ def compare(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundi
     """Every method but the federation's own, each finished one kept in baselines.json so that no resume redoes it;
     those that were trained for fewer rounds, if only for none, are trained again."""
     workdir = run.workdir
-    untrained = {"zero_shot": zero_shot, "cache_init": cache_init}
-    trained = {
-        "local_only": functools.partial(local_only, run=run),
+    runners = {
+        "zero_shot": zero_shot,
+        "round_0": cache_init,
+        "alone": functools.partial(local_only, run=run),
         "centralized": functools.partial(centralized, run=run),
     }
-    runners = untrained | trained
-    rounds = dict.fromkeys(untrained, 0) | dict.fromkeys(trained, config.rounds)
+    rows = {row.name: row.regime for row in rows_of(config) if row.regime in runners}
+    rounds = {name: config.rounds if regime in ("alone", "centralized") else 0 for name, regime in rows.items()}
     results = read_baselines(workdir.baselines) if workdir.baselines.is_file() else {}
-    results = {name: row for name, row in results.items() if name in runners and row.get("rounds") == rounds[name]}
-    for name in config.methods:
-        if name in runners and name not in results:
-            results[name] = runners[name](config, inputs, learner)
+    results = {name: entry for name, entry in results.items() if entry.get("rounds") == rounds.get(name, -1)}
+    for name, regime in rows.items():
+        if name not in results:
+            results[name] = runners[regime](config, inputs, learner)
             workdir.write_json(workdir.baselines, results)
     if workdir.writes:
         workdir.local_only.unlink(missing_ok=True)  # what it was to save is in baselines.json
@@ -55,14 +58,16 @@ def compare(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surroundi
 def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """CLIP by its prompts alone; without text features it has no answer to be right about."""
     if inputs.bank.text_features is None:
-        return result(UNSCORED)
-    return result(learner.zero_shot(()))
+        return result(UNSCORED | told_of(ZERO_SHOT))
+    return result(learner.zero_shot(()) | told_of(ZERO_SHOT))
 
 
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The synthetic cache as the server sends it, untuned: it travels down once."""
     down = costs.tree_bytes(learner.params)
-    return result(untuned_scores(config, learner), down=down, total=down * config.partition.clients)
+    scores, method = untuned_scores(config, learner), learner.method
+    scores = scores | {"label": method.untrained or f"{method.label} at round 0"}
+    return result(scores, down=down, total=down * config.partition.clients)
 
 
 def untuned_scores(config: ConfigDict, learner: Learner) -> dict:
@@ -124,6 +129,11 @@ def local_problem(
     places = np.empty(len(before), np.int32)
     places[before] = now
     return problem._replace(key=key), places
+
+
+def told_of(method: Method) -> dict[str, str]:
+    """What a method's entry says of it, so that a report needs no method's file."""
+    return {"label": method.label, "explanation": method.explanation}
 
 
 def result(

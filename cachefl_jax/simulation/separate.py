@@ -189,10 +189,11 @@ class Separate:
         if expected < LONG:
             return
         self.told = True
-        others = tuple(name for name in self.config.methods if name != self.job.name)
+        field = "compare" if self.config.compare else "methods"
+        others = tuple(name for name in self.config[field] if name != self.job.name)
         clients = f" for {left.sum():,} clients, each trained by itself" if len(self.job.rows) > 1 else ""
         told = f"{self.job.name}: about {readable_seconds(expected)}{clients}"
-        tqdm.write(f'{told}; left out, in a new folder, by --config.methods="{others}"', file=sys.stderr)
+        tqdm.write(f'{told}; left out, in a new folder, by --config.{field}="{others}"', file=sys.stderr)
 
     def refuse(self, clients: np.ndarray, sound: np.ndarray, number: int) -> None:
         """Stops where a client's training has not stayed finite up to round `number`.

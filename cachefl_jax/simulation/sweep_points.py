@@ -14,7 +14,7 @@ from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.simulation.baselines import cache_init, result, zero_shot
+from cachefl_jax.simulation.baselines import cache_init, result, told_of, zero_shot
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
@@ -31,7 +31,7 @@ from cachefl_jax.simulation.sweep_folder import (
     write_lines,
 )
 from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
-from cachefl_jax.simulation.workdir import Workdir, resolved, trains
+from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.leftovers import remove_leftovers
@@ -49,7 +49,7 @@ def run_points(
     """
     lines = claim(workdir, configs)
     for config in configs:
-        if not trains(config):
+        if not own_row(config):
             raise UsageError("methods", config.methods, f"a list with {config.method}, which a sweep trains", "add it")
     for config in configs:
         use_devices(config.engine.devices)
@@ -142,12 +142,14 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         if count:
             scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
         scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
-    methods[config.method] = result(
-        scores, rounds=config.rounds, up=payload, down=payload, total=2 * sent, flops=learner.flops(),
-        seconds=seconds / config.rounds if config.rounds else None,
+    own = own_row(config)
+    methods[own] = result(
+        scores | told_of(learner.method), rounds=config.rounds, up=payload, down=payload, total=2 * sent,
+        flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {
         "point": point.number,
+        "method": own,
         "diverged": diverged,
         "methods": methods,
         "curve": {"round": rounds, "test": test, "validation": validation},

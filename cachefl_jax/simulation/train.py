@@ -7,14 +7,14 @@ import jax
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config import resolve
+from cachefl_jax.config import resolve, rows_of
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.federation import ServerState
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
-from cachefl_jax.simulation.baselines import Surroundings, compare, result
+from cachefl_jax.simulation.baselines import Surroundings, compare, result, told_of
 from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
 from cachefl_jax.simulation.engine import start_engine
@@ -25,7 +25,7 @@ from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arra
 from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.rounds import run_rounds
 from cachefl_jax.simulation.scores import notes_on_clients, rounds_to
-from cachefl_jax.simulation.workdir import Workdir, trains
+from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.refuse_other_data(inputs.parts)
     learner = build(config, inputs, ordered=True)
     engine, state, trained = None, learner.start(), 0
-    if trains(config):
+    if own := own_row(config):
         state, trained = resume(learner, workdir)
         if trained < config.rounds:
             engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
@@ -91,13 +91,14 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs), inputs.bank.class_names)
 
     results = compare(config, inputs, learner, Surroundings(workdir, engine))
-    if trains(config):
+    if own:
         state, records = run_rounds(config, learner, engine, workdir, state, trained)
         write_model(config, learner, workdir, state.params, inputs.bank.class_names)
-        results[config.method] = federated_result(config, learner, state, records)
+        results[own] = federated_result(config, learner, state, records)
     summary = {
         "dataset": describe(config, inputs),
-        "methods": {name: results[name] for name in config.methods},
+        "method": own,
+        "methods": {row.name: results[row.name] for row in rows_of(config)},
         "whole_model": inputs.whole_model,
         "precision": arithmetic(),
         "notes": [*inputs.notes, *notes_on_clients(learner.score.own), *idle],
@@ -151,10 +152,9 @@ def federated_result(config: ConfigDict, learner: Learner, state: ServerState, r
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
-        learner.score(state.params) | {"rounds_to": rounds_to(*curve)}, rounds=config.rounds,
-        up=payload, down=payload, total=2 * payload * size * config.rounds,
-        flops=learner.flops(),
-        seconds=statistics.median(seconds) if seconds else None,
+        learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(learner.method),
+        rounds=config.rounds, up=payload, down=payload, total=2 * payload * size * config.rounds,
+        flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     )  # fmt: skip
 
 

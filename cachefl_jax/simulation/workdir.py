@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json
+from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.made_of import changes, files_of
@@ -78,7 +78,7 @@ class Workdir:
     def finished(self, config: ConfigDict) -> bool:
         """Whether all that a run of this config leaves is there; the folder is known to be that run's."""
         left = [self.config, self.partition, self.partition_card, self.cache_init, self.summary, self.report]
-        if trains(config):
+        if own_row(config):
             left += [self.path / find_method(config.method).file, self.metrics]
         return all(path.is_file() for path in left) and self.stored_config().rounds == config.rounds
 
@@ -175,9 +175,9 @@ class Workdir:
             write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 
 
-def trains(config: ConfigDict) -> bool:
-    """Whether the method itself is among what is compared."""
-    return config.method in config.methods
+def own_row(config: ConfigDict) -> str | None:
+    """What summary.json calls the method that the rounds train; None where it is not among what is compared."""
+    return next((row.name for row in rows_of(config) if row[1:] == (config.method, "federated")), None)
 
 
 def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:

@@ -65,9 +65,11 @@ METHOD = Fields(
         "client_flops_per_round": maybe(AMOUNT),
         "seconds_per_round": maybe(AMOUNT),
         "diverged": maybe(FLAG),
+        "label": TEXT,
+        "explanation": TEXT,
     },
 )
-TRAINED = "cachefl"  # what a sweep trains
+TRAINED = "cachefl"  # what older versions trained
 MEASURED = Fields({name: METHOD.optional[name] for name in ("test_accuracy", "validation_accuracy")}, {})
 WHOLE_MODEL = Fields(
     {"bytes": Kind(lambda value: real(value) and value > 0, "a number above 0")},
@@ -76,7 +78,7 @@ WHOLE_MODEL = Fields(
 PRECISION = Fields({"matmul": TEXT, "dtype": TEXT}, {})
 SUMMARY = Fields(
     {"dataset": OBJECT, "methods": OBJECT},
-    {"whole_model": maybe(OBJECT), "precision": maybe(OBJECT), "notes": maybe(list_of(TEXT))},
+    {"method": maybe(TEXT), "whole_model": maybe(OBJECT), "precision": maybe(OBJECT), "notes": maybe(list_of(TEXT))},
 )
 ROUND = Fields(
     {
@@ -96,7 +98,7 @@ CARD = Fields(
 INPUTS = Fields({"parts": OBJECT, "files": OBJECT}, {})
 POINT = Fields(
     {"point": COUNT, "methods": OBJECT, "overrides": OBJECT},
-    {"diverged": FLAG, "command": TEXT, "keys_sha256": maybe(TEXT), "curve": maybe(OBJECT)},
+    {"method": TEXT, "diverged": FLAG, "command": TEXT, "keys_sha256": maybe(TEXT), "curve": maybe(OBJECT)},
 )
 PLAN = Fields(
     {"strategy": Kind(lambda value: value in STRATEGIES, " | ".join(STRATEGIES)), "client_chunk": COUNT,
@@ -206,7 +208,8 @@ def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
         place = f"{path}, line {number}"
         row = check(parse(line, place, LINE_MEND), POINT, place, mend=LINE_MEND)
         check_methods(row["methods"], place, LINE_MEND)
-        check(row["methods"].get(TRAINED), MEASURED, place, f"methods.{TRAINED}.", LINE_MEND)
+        trained = row.get("method", TRAINED)
+        check(row["methods"].get(trained), MEASURED, place, f"methods.{trained}.", LINE_MEND)
         lines[row["point"]] = row
     return [lines[point] for point in sorted(lines)]
 
