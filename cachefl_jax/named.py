@@ -127,8 +127,8 @@ def load_file(field: str, name: str, path: pathlib.Path) -> ModuleType:
     return module
 
 
-def broken(field: str, name: str, error: BaseException) -> UsageError:
-    """The refusal of code that raises when it is imported, with where it does."""
+def broken(field: str, name: str, error: BaseException, allowed: str = "a file or module that loads") -> UsageError:
+    """The refusal of a user's code that raises, with where it does."""
     inside, trace = "", error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -136,4 +136,4 @@ def broken(field: str, name: str, error: BaseException) -> UsageError:
             inside = f", {pathlib.Path(file).name} line {trace.tb_lineno}"
         trace = trace.tb_next
     value = f"{name} ({type(error).__name__}: {error}{inside})"
-    return UsageError(field, value, "a Python file or module that can be imported", "correct it")
+    return UsageError(field, value, allowed, "correct it")

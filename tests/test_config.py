@@ -1,6 +1,8 @@
 """The config: its contract with scripts, and what it refuses."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -37,6 +39,11 @@ def test_every_field_has_a_meaning_and_a_default_in_its_range():
         assert field.mend, field.name
         assert not any(hasattr(ConfigDict, part) for part in field.name.split(".")), "a method would hide it"
         assert isinstance(field.default, float) or not field.traced, field.name
+
+
+def test_a_config_is_checked_before_anything_large_loads():
+    code = "import sys, cachefl_jax.config as c; c.resolve(c.default()); print({'jax', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_the_shipped_configs_are_valid():

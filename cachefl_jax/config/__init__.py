@@ -3,14 +3,16 @@
 A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
 contract with the scripts that set them. `fields` shows the parts that a config is put together from, each a file with
 its fields, what each may be, and what it demands of others; `paths` says what paths mean, `rows` what is compared, and
-`components` what a user's own code adds.
+`components` what a user's own code adds: once such a component is named, its fields may be set as a group, such as
+``config.method, config.probe = "my/probe.py:probe", {"scale": 3.0}``.
 """
 
 import reprlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.components import located_names, own_fields, users, with_fields
+from cachefl_jax.config.components import check_own, located_names, own_fields, with_fields
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
@@ -41,7 +43,14 @@ ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that th
 
 def default() -> ConfigDict:
     """The config of the embedded digits, before tuning: every field of `cachefl_jax.config.fields` at its default."""
-    return with_fields(ConfigDict(), FIELDS)
+    nested: dict[str, Any] = {}
+    for field in FIELDS:
+        *groups, name = field.name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = field.default
+    return ConfigDict(nested)
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -92,9 +101,7 @@ def validate(config: ConfigDict) -> None:
             raise UsageError(field.name, value, field.allowed, "lower it" if too_large else field.mend)
     for part in PARTS:
         part.check(config)
-    for _, component in users(config):
-        if check := getattr(component, "check", None):
-            check(config)
+    check_own(config)
 
 
 def expected(config: ConfigDict) -> ConfigDict:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.client import ALGORITHMS
+from cachefl_jax.config.data import SOURCES
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.method import METHODS, TRAINED
@@ -20,7 +21,7 @@ from cachefl_jax.config.paths import expand
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.config.updates import AGGREGATIONS, TRANSFORMS
 from cachefl_jax.errors import UsageError
-from cachefl_jax.named import check_form, find, is_file, short
+from cachefl_jax.named import broken, check_form, find, is_file, short
 
 
 class Component(NamedTuple):
@@ -31,6 +32,7 @@ class Component(NamedTuple):
 
 
 COMPONENTS = {
+    "data.name": Component(SOURCES, "collections.abc:Callable"),
     "method": Component(TRAINED, "cachefl_jax.methods.method:Method"),
     "compare": Component(METHODS, "cachefl_jax.methods.method:Method"),
     "local.algorithm": Component(ALGORITHMS),
@@ -125,9 +127,29 @@ def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
                 place = place[group]
                 if not isinstance(place, ConfigDict):
                     raise UsageError(group, place, "a group of fields", f"set {field.name} instead")
-            if name not in place:
-                place[name] = field.default
+            value = place.get(name, field.default)
+            if type(value) is not type(field.default) and fits(value, field.default) and field.holds(value):
+                del place[name]  # else the new value would be turned into the old one's type
+                value = type(field.default)(value)  # a whole number for a float, a list for a tuple
+            place[name] = value
     return config
+
+
+def check_own(config: ConfigDict) -> None:
+    """Asks the components of `config` that are a user's whether they agree with it.
+
+    Raises:
+        UsageError: one of them does not, or its check fails.
+    """
+    for name, component in users(config):
+        check = getattr(component, "check", None)
+        try:
+            if check is not None:
+                check(config)
+        except UsageError:
+            raise
+        except Exception as error:  # it is the user's own program, and raises whatever it does
+            raise broken(name, "check", error, "a check that returns or raises UsageError") from error
 
 
 def fit_fields(config: ConfigDict, names: Mapping[str, Any]) -> None:

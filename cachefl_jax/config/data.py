@@ -14,6 +14,7 @@ from cachefl_jax.config.ranges import (
     TEXTS,
     at_least,
     between,
+    one_named,
     one_of,
     three_splits,
     within,
@@ -27,6 +28,7 @@ IMAGE_SOURCES = {
     "idx": "cachefl_jax.data.idx:load",
 }
 SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "data" / "suite").glob("*.json")))
+SOURCES = {**IMAGE_SOURCES, "feature_bank": "", **dict.fromkeys(SUITE, "")}  # the latter are read in their own ways
 LAYOUTS = (
     "class", "class/site", "site/class", "split/class", "split/class/site", "split/site/class", "class/split",
     "site/split/class",
@@ -35,7 +37,7 @@ SPLITS = "name what the source calls training, validation and test rows; '' for 
 
 # fmt: off
 FIELDS = (
-    Field("data.name", "digits", "where the rows come from", *one_of("feature_bank", *IMAGE_SOURCES, *SUITE), CHOOSE),
+    Field("data.name", "digits", "where the rows come from", *one_named(SOURCES), CHOOSE),
     Field("data.path", "", "a bank's file; the folder of image_folder and idx; a named data set's own local folder",
           *TEXT, NONE),
     Field("data.shots", 0, "training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp",

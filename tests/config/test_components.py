@@ -18,6 +18,8 @@ from cachefl_jax.errors import UsageError
 def check(config):
     if config.rounds == 7:
         raise UsageError("rounds", 7, "another number", "choose it")
+    if config.rounds == 8:
+        config.nothing
 
 flip = SimpleNamespace(
     fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it", traced=True), *FIELDS),
@@ -51,7 +53,7 @@ def test_its_fields_are_filled_in_kept_and_read_back(flip, tmp_path, monkeypatch
     assert resolve(config).flip.scale == 2.0
     config.flip = {"scale": 3}
     resolved = resolve(config)
-    assert resolved.flip.scale == 3
+    assert (resolved.flip.scale, type(resolved.flip.scale)) == (3.0, float)
     assert resolved.updates.transforms == (f"{tmp_path}/flip.py:flip",)
     stored = json.loads(json.dumps(resolved.to_dict()))
     (tmp_path / "elsewhere").mkdir()
@@ -89,6 +91,8 @@ def test_fields_of_a_component_that_is_not_named_are_unknown(flip):
 def test_its_check_sees_the_whole_config(flip):
     with pytest.raises(UsageError, match=r"rounds: got 7; allowed: another number; mend: choose it"):
         resolve(config_of(f"{flip()}:flip", rounds=7))
+    with pytest.raises(UsageError, match=r"flip.py:flip: got check \(AttributeError: .*; allowed: a check that"):
+        resolve(config_of(f"{flip()}:flip", rounds=8))
 
 
 @pytest.mark.parametrize(

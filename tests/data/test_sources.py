@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from cachefl_jax.config import default, resolve
 from cachefl_jax.data import digits
 from cachefl_jax.data.images import fingerprint_of
-from cachefl_jax.data.sources import load_images
+from cachefl_jax.data.sources import load_for_evaluation, load_images
 from cachefl_jax.errors import UsageError
 
 RECORDED = ["754041bc5e67", "562674792ecd", "830829da54e9"]
@@ -38,6 +39,34 @@ def test_few_shot_digits_keep_the_test_split_whole(config_of):
 def test_an_unknown_name_is_refused_with_all_there_are(config_of):
     with pytest.raises(UsageError, match=r"data.name: got mnits; allowed: digits \| image_folder \| hub \| idx"):
         load_images(config_of("mnits"))
+
+
+MINE = """
+import numpy as np
+from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
+
+def load(data):
+    images = np.full((30, 8, 8, 3), 7 * len(data.path), np.uint8)
+    labels = np.arange(30, dtype=np.int32) % 2
+    split = LabelledImages(images, labels, fingerprint_of(images, labels))
+    return ImageSet(split, None, None, ("even", "odd"), ("a {} thing.",))
+"""
+
+
+def test_a_users_source_is_read_as_ours_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    config = default()
+    config.data.name, config.data.path, config.synthesis.source = "mine.py:load", "/abc", "held_out"
+    config = resolve(config)
+    assert config.data.name == f"{tmp_path}/mine.py:load"
+    source = load_images(config)
+    assert [len(split.labels) for split in source[:3]] == [20, 4, 6]
+    assert np.all(source.train.images[0] == 28)
+    assert load_for_evaluation(config, ("even", "odd")).class_names == ("even", "odd")
+    config.data.name = "mine.py:np"
+    with pytest.raises(UsageError, match=r"data.name: got mine.py:np \(of type module\); allowed: a .*Callable"):
+        resolve(config)
 
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(config_of, monkeypatch):
