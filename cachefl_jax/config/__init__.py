@@ -17,8 +17,8 @@ from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.paths import NAMES, PATHS, located
+from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.config.rows import Row, rows_of, words_of
-from cachefl_jax.config.server import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.errors import UsageError
 
 __all__ = [

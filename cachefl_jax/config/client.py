@@ -9,27 +9,6 @@ from cachefl_jax.errors import UsageError
 ALGORITHMS = {name: f"cachefl_jax.federation.algorithms:{name}" for name in ("fedavg", "scaffold", "fednova")}
 OPTIMIZERS = ("adamw", "sgd")
 
-# fmt: off
-FIELDS = (
-    Field("local.algorithm", "fedavg", "what a client does with its rows: FedAvg (FedProx with local.proximal), "
-          "SCAFFOLD (arXiv 1910.06378), FedNova (2007.07481)", *one_named(ALGORITHMS), CHOOSE),
-    Field("local.optimizer", "adamw", "what a client trains with", *one_of(*OPTIMIZERS), CHOOSE),
-    Field("local.learning_rate", 1e-3, "the client's", *finite(0), FINITE, traced=True),
-    Field("local.weight_decay", 0.01, "AdamW's, decoupled; SGD's, added to the gradient",
-          *finite(0), FINITE, traced=True),
-    Field("local.momentum", 0.0, "SGD's", *within(0, 1), FINITE, traced=True),
-    Field("local.nesterov", False, "SGD with Nesterov's momentum", *SWITCH, NONE),
-    Field("local.epsilon", 1e-4, "AdamW's; Tip-Adapter-F's value", *finite(0, open_end=True), FINITE, traced=True),
-    Field("local.proximal", 0.0, "FedProx's mu", *finite(0), FINITE, traced=True),
-    Field("local.clip_norm", 0.0, "largest norm of a step's gradient; 0 = any",
-          *finite(0), "0 clips nothing", traced=True),
-    Field("local.batch_size", 32, "rows a step; 0 = all rows of a client in one batch",
-          *at_least(0), "0 trains on all rows of a client at once"),
-    Field("local.epochs", 1, "how often a client goes through its rows in a round", *at_least(1), RAISE),
-    Field("local.shuffle", True, "rows in a new order every epoch", *SWITCH, NONE),
-)
-# fmt: on
-
 
 def check(config: ConfigDict) -> None:
     """What algorithm and momentum demand of the optimizer."""
@@ -46,12 +25,26 @@ def check(config: ConfigDict) -> None:
         raise UsageError(f"local.{field}", local[field], allowed, "correct it, or local.algorithm=fedavg")
 
 
-CLIENT = Part(
-    FIELDS,
-    check,
-    (
-        only(("local.momentum",), "local.optimizer", "sgd"),
-        only(("local.epsilon",), "local.optimizer", "adamw"),
-        Unused(("local.shuffle",), lambda config: config.local.batch_size > 0, "local.batch_size"),
-    ),
-)
+# fmt: off
+CLIENT = Part((
+    Field("local.algorithm", "fedavg", "what a client does with its rows: FedAvg (FedProx with local.proximal), "
+          "SCAFFOLD (arXiv 1910.06378), FedNova (2007.07481)", *one_named(ALGORITHMS), CHOOSE),
+    Field("local.optimizer", "adamw", "what a client trains with", *one_of(*OPTIMIZERS), CHOOSE),
+    Field("local.learning_rate", 1e-3, "the client's", *finite(0), FINITE, traced=True),
+    Field("local.weight_decay", 0.01, "AdamW's, decoupled; SGD's, added to the gradient",
+          *finite(0), FINITE, traced=True),
+    Field("local.momentum", 0.0, "SGD's", *within(0, 1), FINITE, traced=True),
+    Field("local.nesterov", False, "SGD with Nesterov's momentum", *SWITCH, NONE),
+    Field("local.epsilon", 1e-4, "AdamW's; Tip-Adapter-F's value", *finite(0, open_end=True), FINITE, traced=True),
+    Field("local.proximal", 0.0, "FedProx's mu", *finite(0), FINITE, traced=True),
+    Field("local.clip_norm", 0.0, "largest norm of a step's gradient; 0 = any",
+          *finite(0), "0 clips nothing", traced=True),
+    Field("local.batch_size", 32, "rows a step; 0 = all rows of a client in one batch",
+          *at_least(0), "0 trains on all rows of a client at once"),
+    Field("local.epochs", 1, "how often a client goes through its rows in a round", *at_least(1), RAISE),
+    Field("local.shuffle", True, "rows in a new order every epoch", *SWITCH, NONE),
+), check, (
+    only(("local.momentum",), "local.optimizer", "sgd"),
+    only(("local.epsilon",), "local.optimizer", "adamw"),
+    Unused(("local.shuffle",), lambda config: config.local.batch_size > 0, "local.batch_size"),
+))

@@ -16,10 +16,9 @@ from cachefl_jax.config.data import SOURCES
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.method import METHODS, TRAINED
-from cachefl_jax.config.participation import PARTICIPATIONS
 from cachefl_jax.config.paths import expand
+from cachefl_jax.config.round import AGGREGATIONS, PARTICIPATIONS, TRANSFORMS
 from cachefl_jax.config.rows import row_of
-from cachefl_jax.config.updates import AGGREGATIONS, TRANSFORMS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import broken, check_form, find, is_file, short
 

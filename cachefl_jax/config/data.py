@@ -9,7 +9,6 @@ from cachefl_jax.config.field import Field, Part, Unused, lookup
 from cachefl_jax.config.ranges import (
     CHOOSE,
     NONE,
-    RAISE,
     TEXT,
     TEXTS,
     at_least,
@@ -34,37 +33,6 @@ LAYOUTS = (
     "site/split/class",
 )  # fmt: skip
 SPLITS = "name what the source calls training, validation and test rows; '' for what it has not"
-
-# fmt: off
-FIELDS = (
-    Field("data.name", "digits", "where the rows come from", *one_named(SOURCES), CHOOSE),
-    Field("data.path", "", "a bank's file; the folder of image_folder and idx; a named data set's own local folder",
-          *TEXT, NONE),
-    Field("data.shots", 0, "training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp",
-          *at_least(0), "0 keeps all rows"),
-    Field("data.hub", "", "data.name=hub: OWNER/NAME on the Hugging Face hub, or a folder that datasets saved",
-          *TEXT, NONE),
-    Field("data.hub_config", "", "the hub data set's configuration, where it has several", *TEXT, NONE),
-    Field("data.layout", "auto", "image_folder: what the folders are from data.path down, such as site/class",
-          *one_of("auto", *LAYOUTS), "auto tells the layouts apart by names and structure"),
-    Field("data.splits", ("train", "validation", "test"), "what the source calls its splits; '' = it has none",
-          three_splits, "three different names, the first not empty", SPLITS),
-    Field("data.image_column", "image", "hub: the column of images", *TEXT, NONE),
-    Field("data.label_column", "label", "hub: the column of labels", *TEXT, NONE),
-    Field("data.group_column", "", "where a row came from, for partition.name=natural; image_folder: 'folder'",
-          *TEXT, NONE),
-    Field("data.split_file", "", "image_folder: which files are train, val and test", *TEXT, NONE),
-    Field("data.validation_share", 0.1, "of the training rows, held out where the source has no such split",
-          *within(0, 1), "0 makes no validation split"),
-    Field("data.test_share", 0.2, "of every class, held out where the source has no such split",
-          *between(0, 1), "0.2 holds out a fifth of every class"),
-    Field("data.class_names", (), "the classes' names; none = the source's own", *TEXTS, NONE),
-    Field("data.broken", "stop", "what a broken image does: it stops the run, or is left out and counted",
-          *one_of("stop", "skip"), CHOOSE),
-    Field("data.max_pixels", 178_956_970, "of one picture; a larger one counts as broken (Pillow's own limit)",
-          *at_least(2, 2**62), RAISE),
-)
-# fmt: on
 
 
 def check(config: ConfigDict) -> None:
@@ -105,13 +73,39 @@ def from_hub(config: ConfigDict) -> bool:
 
 FILES = ("data.splits", "data.class_names", "data.broken", "data.group_column", "data.split_file")
 HUB = ("data.hub", "data.hub_config", "data.image_column", "data.label_column")
-DATA = Part(
-    FIELDS,
-    check,
-    (
-        Unused(("data.test_share",), lambda config: config.data.name != "feature_bank", "data.name"),
-        Unused(("data.path",), lambda config: config.data.name != "digits", "data.name"),
-        Unused(FILES, from_files, "data.name"),
-        Unused(HUB, from_hub, "data.name"),
-    ),
-)
+
+
+# fmt: off
+DATA = Part((
+    Field("data.name", "digits", "where the rows come from", *one_named(SOURCES), CHOOSE),
+    Field("data.path", "", "a bank's file; the folder of image_folder and idx; a named data set's own local folder",
+          *TEXT, NONE),
+    Field("data.shots", 0, "training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp",
+          *at_least(0), "0 keeps all rows"),
+    Field("data.hub", "", "data.name=hub: OWNER/NAME on the Hugging Face hub, or a folder that datasets saved",
+          *TEXT, NONE),
+    Field("data.hub_config", "", "the hub data set's configuration, where it has several", *TEXT, NONE),
+    Field("data.layout", "auto", "image_folder: what the folders are from data.path down, such as site/class",
+          *one_of("auto", *LAYOUTS), "auto tells the layouts apart by names and structure"),
+    Field("data.splits", ("train", "validation", "test"), "what the source calls its splits; '' = it has none",
+          three_splits, "three different names, the first not empty", SPLITS),
+    Field("data.image_column", "image", "hub: the column of images", *TEXT, NONE),
+    Field("data.label_column", "label", "hub: the column of labels", *TEXT, NONE),
+    Field("data.group_column", "", "where a row came from, for partition.name=natural; image_folder: 'folder'",
+          *TEXT, NONE),
+    Field("data.split_file", "", "image_folder: which files are train, val and test", *TEXT, NONE),
+    Field("data.validation_share", 0.1, "of the training rows, held out where the source has no such split",
+          *within(0, 1), "0 makes no validation split"),
+    Field("data.test_share", 0.2, "of every class, held out where the source has no such split",
+          *between(0, 1), "0.2 holds out a fifth of every class"),
+    Field("data.class_names", (), "the classes' names; none = the source's own", *TEXTS, NONE),
+    Field("data.broken", "stop", "what a broken image does: it stops the run, or is left out and counted",
+          *one_of("stop", "skip"), CHOOSE),
+    Field("data.max_pixels", 178_956_970, "of one picture; a larger one counts as broken (Pillow's own limit)",
+          *at_least(2, 2**62), "raise it"),
+), check, (
+    Unused(("data.test_share",), lambda config: config.data.name != "feature_bank", "data.name"),
+    Unused(("data.path",), lambda config: config.data.name != "digits", "data.name"),
+    Unused(FILES, from_files, "data.name"),
+    Unused(HUB, from_hub, "data.name"),
+))

@@ -4,12 +4,8 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.client import ALGORITHMS
 from cachefl_jax.config.field import Field, Part, lookup, only
-from cachefl_jax.config.ranges import (
-    CHOOSE,
-    at_least,
-    one_of,
-)
-from cachefl_jax.config.updates import AGGREGATIONS, TRANSFORMS
+from cachefl_jax.config.ranges import CHOOSE, at_least, one_of
+from cachefl_jax.config.round import AGGREGATIONS, TRANSFORMS
 from cachefl_jax.errors import UsageError
 
 STRATEGIES = ("scan", "chunk", "vmap", "dual")
@@ -19,19 +15,6 @@ EXACT_IN_DUAL = {
     "aggregation.name": (AGGREGATIONS, ("mean", "uniform", "sum")),
     "updates.transforms": (TRANSFORMS, ("clip",)),
 }
-
-# fmt: off
-FIELDS = (
-    Field("engine.strategy", "auto", "how a round's clients are trained; auto: the best by experience, measured "
-          "where a run is long enough to gain by it", *one_of("auto", *STRATEGIES), CHOOSE),
-    Field("engine.client_chunk", 0, "clients side by side on a device; 0 = choose",
-          *at_least(0), "0 lets the engine choose"),
-    Field("engine.block_rows", 0, "rows that the dual strategy takes at a time; 0 = choose",
-          *at_least(0), "0 lets the engine choose"),
-    Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
-          *at_least(0), "0 takes all there are"),
-)
-# fmt: on
 
 
 def check(config: ConfigDict) -> None:
@@ -49,11 +32,17 @@ def check(config: ConfigDict) -> None:
                 raise UsageError("engine.strategy", "dual", allowed, "engine.strategy=auto, scan, chunk or vmap")
 
 
-ENGINE = Part(
-    FIELDS,
-    check,
-    (
-        only(("engine.client_chunk",), "engine.strategy", "auto", "chunk", "dual"),
-        only(("engine.block_rows",), "engine.strategy", "auto", "dual"),
-    ),
-)
+# fmt: off
+ENGINE = Part((
+    Field("engine.strategy", "auto", "how a round's clients are trained; auto: the best by experience, measured "
+          "where a run is long enough to gain by it", *one_of("auto", *STRATEGIES), CHOOSE),
+    Field("engine.client_chunk", 0, "clients side by side on a device; 0 = choose",
+          *at_least(0), "0 lets the engine choose"),
+    Field("engine.block_rows", 0, "rows that the dual strategy takes at a time; 0 = choose",
+          *at_least(0), "0 lets the engine choose"),
+    Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
+          *at_least(0), "0 takes all there are"),
+), check, (
+    only(("engine.client_chunk",), "engine.strategy", "auto", "chunk", "dual"),
+    only(("engine.block_rows",), "engine.strategy", "auto", "dual"),
+))

@@ -8,8 +8,9 @@ METHODS = {name: f"cachefl_jax.methods.{name}:{name}" for name in ("cachefl", "z
 TRAINED = {name: place for name, place in METHODS.items() if name != "zero_shot"}  # which has nothing to train
 METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 
+
 # fmt: off
-FIELDS = (
+METHOD = Part((
     Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
     Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
           *any_of(*METHOD_NAMES), "drop the others from the list"),
@@ -19,8 +20,4 @@ FIELDS = (
     Field("cache.alpha", 1.0, "weight of the cache's logits beside CLIP's (residual ratio)",
           *finite(), FINITE, traced=True),
     Field("cache.beta", 5.0, "sharpness of the affinities", *finite(), FINITE, traced=True),
-)
-# fmt: on
-
-
-METHOD = Part(FIELDS)
+))

@@ -1,17 +1,17 @@
-"""How long a run is, and how often it looks up."""
+"""How long a run is, how often it evaluates and saves, and what it measures."""
 
 from cachefl_jax.config.field import Field, Part
-from cachefl_jax.config.ranges import RAISE, at_least
+from cachefl_jax.config.ranges import CHOOSE, NONE, RAISE, SWITCH, at_least, one_of
 
 # fmt: off
-FIELDS = (
+RUN = Part((
     Field("seed", 0, "what all that is drawn at random comes from: partition, images, batches",
           lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295", "choose another"),
     Field("rounds", 20, "rounds of the federation", *at_least(0), "0 evaluates the untuned cache"),
     Field("eval_every", 1, "rounds between two evaluations", *at_least(1), RAISE),
     Field("checkpoint_every", 10, "rounds between two checkpoints", *at_least(1), RAISE),
-)
-# fmt: on
 
-
-RUN = Part(FIELDS)
+    Field("evaluation.drift", False, "measures how far a round's updates lie apart", *SWITCH, NONE),
+    Field("evaluation.client_rows", "reweighted", "the test rows of a client: all, weighted by its shares of the "
+          "classes; or a part of them, dealt by these shares", *one_of("reweighted", "dealt"), CHOOSE),
+))

@@ -11,21 +11,6 @@ DRAWN = ("pocket", "diffusers")  # by a generator
 IMAGES = (*DRAWN, "image_folder", "held_out")
 SOURCES = (*IMAGES, "bank")
 
-# fmt: off
-FIELDS = (
-    Field("synthesis.source", "pocket", "where the server's images come from",
-          *one_of(*SOURCES), CHOOSE),
-    Field("synthesis.path", "", "synthesis.source=image_folder: class folders of images drawn elsewhere", *TEXT, NONE),
-    Field("synthesis.images_per_class", 16, "images of a class that the server draws", *at_least(1), RAISE),
-    Field("synthesis.pipeline", "", "synthesis.source=diffusers: a pipeline's directory or hub name", *TEXT, NONE),
-    Field("synthesis.prompts", (), "texts with one {}, taken in turn; none = the data set's own templates",
-          *TEXTS, NONE),
-    Field("synthesis.steps", 20, "denoising steps an image", *at_least(1), RAISE),
-    Field("synthesis.guidance", 2.0, "how far the prompt guides the generator (classifier-free guidance)",
-          *finite(0), FINITE),
-)
-# fmt: on
-
 
 def check(config: ConfigDict) -> None:
     """Where the server's images may come from, and how many keys they make."""
@@ -56,13 +41,21 @@ def check_source(config: ConfigDict) -> None:
         raise UsageError("synthesis.path", "", "a folder of class folders", "--config.synthesis.path=DIR")
 
 
-SYNTHESIS = Part(
-    FIELDS,
-    check,
-    (
-        only(("synthesis.path",), "synthesis.source", "image_folder"),
-        only(("synthesis.pipeline",), "synthesis.source", "diffusers"),
-        only(("synthesis.prompts", "synthesis.steps", "synthesis.guidance"), "synthesis.source", *DRAWN),
-        only(("synthesis.images_per_class",), "synthesis.source", *IMAGES),
-    ),
-)
+# fmt: off
+SYNTHESIS = Part((
+    Field("synthesis.source", "pocket", "where the server's images come from",
+          *one_of(*SOURCES), CHOOSE),
+    Field("synthesis.path", "", "synthesis.source=image_folder: class folders of images drawn elsewhere", *TEXT, NONE),
+    Field("synthesis.images_per_class", 16, "images of a class that the server draws", *at_least(1), RAISE),
+    Field("synthesis.pipeline", "", "synthesis.source=diffusers: a pipeline's directory or hub name", *TEXT, NONE),
+    Field("synthesis.prompts", (), "texts with one {}, taken in turn; none = the data set's own templates",
+          *TEXTS, NONE),
+    Field("synthesis.steps", 20, "denoising steps an image", *at_least(1), RAISE),
+    Field("synthesis.guidance", 2.0, "how far the prompt guides the generator (classifier-free guidance)",
+          *finite(0), FINITE),
+), check, (
+    only(("synthesis.path",), "synthesis.source", "image_folder"),
+    only(("synthesis.pipeline",), "synthesis.source", "diffusers"),
+    only(("synthesis.prompts", "synthesis.steps", "synthesis.guidance"), "synthesis.source", *DRAWN),
+    only(("synthesis.images_per_class",), "synthesis.source", *IMAGES),
+))
