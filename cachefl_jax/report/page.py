@@ -8,7 +8,19 @@ from typing import Any
 import jinja2
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import captions, curve, holdings, palette, pictures, statements, table, traffic, units, words
+from cachefl_jax.report import (
+    captions,
+    curve,
+    holdings,
+    palette,
+    pictures,
+    quality,
+    statements,
+    table,
+    traffic,
+    units,
+    words,
+)
 from cachefl_jax.report.comparison import comparison, flat
 from cachefl_jax.report.workdir import Run, read_runs
 from cachefl_jax.storage import files
@@ -91,8 +103,8 @@ def render(runs: Sequence[Run]) -> str:
         "privacy": statements.together(runs, [statements.privacy(run) for run in runs]),
     }
     if len(runs) == 1:
-        return fill("page", run=section(runs[0]), **shared)
-    return fill("comparison", **comparison(runs), **shared)
+        return fill("page", run=section(runs[0]), quality=quality.section(runs[0]), **shared)
+    return fill("comparison", **comparison(runs), quality=quality.shown(runs), **shared)
 
 
 def columns(runs: Sequence[Run]) -> list[table.Column]:

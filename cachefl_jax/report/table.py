@@ -43,6 +43,7 @@ class MethodRow(NamedTuple):
     flops: float | None  # one client in one round
     seconds: float | None  # a round of the whole cohort in the simulator
     diverged: bool = False
+    entry: Mapping[str, Any] = {}
 
 
 class Column(NamedTuple):
@@ -51,10 +52,16 @@ class Column(NamedTuple):
     heading: str  # on the page
     short: str  # in the plain-text table; "" keeps it out of there
     cell: Callable[[MethodRow], str]
+    below: Callable[[MethodRow], str] = lambda row: ""  # in small letters, on the page
+
+
+def spread(row: MethodRow) -> str:
+    """The lowest and the highest accuracy over the clients; "" for a method that leaves one model."""
+    return "" if None in (row.lowest, row.highest) else f"{100 * row.lowest:.1f} to {100 * row.highest:.1f}"
 
 
 COLUMNS = (
-    Column("test accuracy", "test", lambda row: units.percent(row.test_accuracy)),
+    Column("test accuracy", "test", lambda row: units.percent(row.test_accuracy), spread),
     Column("points vs zero-shot", "vs zero-shot", lambda row: units.points(row.points)),
     Column("validation accuracy", "", lambda row: units.percent(row.validation_accuracy)),
     Column("rounds", "", lambda row: units.integer(row.rounds)),
@@ -102,6 +109,7 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
         flops=units.number(method, "client_flops_per_round"),
         seconds=units.number(method, "seconds_per_round"),
         diverged=bool(method.get("diverged")),
+        entry=method,
     )
 
 
