@@ -5,8 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation import LocalTraining, Problem, train_client
-from cachefl_jax.federation.local import Rows
+from cachefl_jax.federation import Client, LocalTraining, Problem, Rows, Start, train_client
 from cachefl_jax.federation.problem import in_view
 
 
@@ -17,11 +16,10 @@ def plain_training(local: LocalTraining, problem: Problem) -> Callable:
     @jax.jit
     def one_round(params, client, number):
         clients = in_view(problem.clients, local.views, number)
-        start = clients.offsets[client]
-        rows = Rows(start, clients.offsets[client + 1] - start)
-        key = jax.random.fold_in(jax.random.fold_in(problem.key, number), client)
-        fixed = (problem.frozen, problem.hyper, problem.data, clients.indices)
-        return train_client(local, key, params, *fixed, rows)[0]
+        begin = clients.offsets[client]
+        rows = Rows(begin, clients.offsets[client + 1] - begin)
+        start = Start(params, (), problem._replace(clients=clients), number, jax.random.fold_in(problem.key, number))
+        return train_client(local, start, Client(client, rows, ()))[0]
 
     def train(params, client: int, rounds: int):
         for number in range(rounds):

@@ -34,10 +34,10 @@ COMPONENTS = {
     "data.name": Component(SOURCES, "collections.abc:Callable"),
     "method": Component(TRAINED, "cachefl_jax.methods.method:Method"),
     "compare": Component(METHODS, "cachefl_jax.methods.method:Method"),
-    "local.algorithm": Component(ALGORITHMS),
-    "participation.name": Component(PARTICIPATIONS),
-    "updates.transforms": Component(TRANSFORMS),
-    "aggregation.name": Component(AGGREGATIONS),
+    "local.algorithm": Component(ALGORITHMS, "cachefl_jax.federation.work:ClientWork"),
+    "participation.name": Component(PARTICIPATIONS, "cachefl_jax.federation.participation:Participation"),
+    "updates.transforms": Component(TRANSFORMS, "cachefl_jax.federation.transforms:Transform"),
+    "aggregation.name": Component(AGGREGATIONS, "cachefl_jax.federation.aggregation:Aggregation"),
 }
 
 

@@ -1,13 +1,21 @@
-"""How something is trained together: local steps, the round, the server; over any params pytree with a loss."""
+"""How something is trained together: local steps, the round and its parts, the server; over any params pytree with a
+loss."""
 
-from cachefl_jax.federation.cohort import draw_cohort, everybody
+from cachefl_jax.federation.aggregation import Aggregation, Received, collect
+from cachefl_jax.federation.algorithms import fedavg, fednova, scaffold
 from cachefl_jax.federation.evaluate import Figures, Scores, figures, make_scores, score_rows
-from cachefl_jax.federation.local import Linear, LocalTraining, plan_batches, train_client
+from cachefl_jax.federation.local import Linear, LocalTraining, LoopLayout, plan_batches, train_client
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
-from cachefl_jax.federation.plan import Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation.participation import Participation, draw_cohort, everybody
+from cachefl_jax.federation.parts import Federation
+from cachefl_jax.federation.place import place, unplaced
+from cachefl_jax.federation.plan import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation.primal.client import traffic, update_shape
 from cachefl_jax.federation.problem import (
     Clients,
     Cohort,
+    Drift,
+    PartHyper,
     Problem,
     RoundMetrics,
     ServerState,
@@ -15,7 +23,7 @@ from cachefl_jax.federation.problem import (
     repeat_views,
 )
 from cachefl_jax.federation.round import init_server, make_round, prepare
-from cachefl_jax.federation.run import add_gram, compile_run, place, train_rounds
+from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
 from cachefl_jax.federation.separate import (
     NOBODY,
     make_separate,
@@ -27,30 +35,50 @@ from cachefl_jax.federation.separate import (
 )
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
+from cachefl_jax.federation.transforms import Sender, Transform, scaling, stateless
+from cachefl_jax.federation.work import Client, ClientWork, Finished, Rows, Start
 
 __all__ = [
     "CLIENT_OPTIMIZERS",
+    "DUAL_NEEDS",
     "NOBODY",
     "SERVER_OPTIMIZERS",
+    "Aggregation",
+    "Client",
+    "ClientWork",
     "Clients",
     "Cohort",
+    "Drift",
+    "Federation",
     "Figures",
+    "Finished",
     "Hyper",
     "Linear",
     "LocalTraining",
+    "LoopLayout",
     "Outcome",
+    "PartHyper",
+    "Participation",
     "Plan",
     "Point",
     "Problem",
+    "Received",
     "RoundMetrics",
+    "Rows",
     "Scores",
+    "Sender",
     "ServerHyper",
     "ServerState",
     "Shapes",
+    "Start",
+    "Transform",
     "add_gram",
+    "collect",
     "compile_run",
     "draw_cohort",
     "everybody",
+    "fedavg",
+    "fednova",
     "figures",
     "fits_dual",
     "in_client_order",
@@ -66,11 +94,16 @@ __all__ = [
     "plan_batches",
     "prepare",
     "repeat_views",
+    "scaffold",
+    "scaling",
     "score_rows",
     "seen_locally",
     "split_by_size",
     "stack",
     "start_all",
+    "stateless",
+    "traffic",
     "train_client",
     "train_rounds",
+    "unplaced",
 ]

@@ -1,6 +1,6 @@
 """What one client does in a round: some epochs of mini-batch training on its own rows.
 
-Written for one client of any size; `cachefl_jax.federation.round` maps it over many. All shapes depend on `capacity`,
+Written for one client of any size; `cachefl_jax.federation.primal` maps it over many. All shapes depend on `capacity`,
 never on the client's count, which is traced: clients of every size share one compiled program, and a loop's bound
 (not a mask) ends the training, so small clients cost little.
 """
@@ -15,8 +15,8 @@ import optax
 
 from cachefl_jax.federation.optimizers import Hyper
 from cachefl_jax.federation.orders import order_widths, shuffled_orders
+from cachefl_jax.federation.work import Client, ClientWork, Params, Rows, Start, client_key, fedavg
 
-Params = Any
 NARROW = 128  # rows that are always sorted: fewer would save less than another program costs to compile
 
 
@@ -50,6 +50,7 @@ class LocalTraining(NamedTuple):
         proximal: FedProx (arXiv 1812.06127): Hyper.proximal / 2 * |params - server's|^2 joins the loss.
         clip: a step's gradient (of the loss and the proximal term) has a norm of at most Hyper.clip_norm.
         views: versions of every row that the data hold (`problem.repeat_views`); round r trains on number r modulo it.
+        work: where the clients' algorithm differs from FedAvg's.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -62,14 +63,7 @@ class LocalTraining(NamedTuple):
     proximal: bool = False
     clip: bool = False
     views: int = 1
-
-
-class Rows(NamedTuple):
-    """One client's slice of the index rows that all clients share."""
-
-    start: jax.Array  # [] into `indices`
-    count: jax.Array  # [] rows, at most LocalTraining.capacity
-    most: jax.Array | None = None  # [] at least `count`; one number for clients that `jax.vmap` trains side by side
+    work: ClientWork = fedavg
 
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
@@ -79,7 +73,7 @@ def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
     return batch_size, math.ceil(largest / batch_size) * batch_size
 
 
-class Walk(NamedTuple):
+class LoopLayout(NamedTuple):
     """How the steps of a client are laid out in the program. The steps themselves are the same.
 
     Attributes:
@@ -92,35 +86,20 @@ class Walk(NamedTuple):
     peeled: bool = False
 
 
-def train_client(
-    local: LocalTraining,
-    key: jax.Array,
-    params: Params,
-    frozen,
-    hyper: Hyper,
-    data,
-    indices: jax.Array,
-    rows: Rows,
-    walk: Walk = Walk(),  # noqa: B008
-) -> tuple[Params, jax.Array]:
-    """Trains `params` on one client's rows.
+LOOP = LoopLayout()
 
-    Args:
-        local: the static settings.
-        key: the client's own key of this round; its epochs' orders come from it.
-        params: where training starts, any pytree.
-        frozen: whatever else the loss needs, any pytree.
-        hyper: the optimizer's numbers.
-        data: a pytree of arrays [n, ...], the rows of all clients, stored once.
-        indices: [n] int32, the data rows of client 0, then of client 1, ...
-        rows: where this client's stand in `indices`.
-        walk: how the steps are laid out.
+
+def train_client(
+    local: LocalTraining, start: Start, client: Client, layout: LoopLayout = LOOP
+) -> tuple[Params, jax.Array]:
+    """Trains the start's params on one client's rows.
 
     Returns:
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
     """
-    optimizer = local.optimizer(hyper)
-    orders = client_orders(local, key, rows)
+    problem, rows = start.problem, client.rows
+    optimizer = local.optimizer(problem.hyper)
+    orders = client_orders(local, client_key(start, client.number), rows)
     steps, batches = step_count(local, rows.count), step_count(local, rows.count) // local.epochs
 
     def step(number, carry):
@@ -128,17 +107,19 @@ def train_client(
         epoch, first = number // batches, number % batches * local.batch_size
         valid = first + jnp.arange(local.batch_size) < rows.count
         picked = jax.lax.dynamic_slice(orders, (epoch, first), (1, local.batch_size))[0]
-        batch = gather(data, indices, rows, picked)
-        loss, gradients = loss_and_gradient(local, now, frozen, batch, valid)
-        gradients = regularised(local, hyper, gradients, now, params)
+        batch = gather(problem.data, problem.clients.indices, rows, picked)
+        loss, gradients = loss_and_gradient(local, now, problem.frozen, batch, valid)
+        gradients = regularised(local, problem.hyper, gradients, now, start.params)
+        if local.work.correct is not None:
+            gradients = local.work.correct(gradients, start.shared, client.state)
         updates, state = optimizer.update(gradients, state, now)
         return optax.apply_updates(now, updates), state, total + loss * valid.sum()
 
-    carry = (params, optimizer.init(params), jnp.zeros(()))
-    if walk.unrolled:
-        for number in range(walk.unrolled):
+    carry = (start.params, optimizer.init(start.params), jnp.zeros(()))
+    if layout.unrolled:
+        for number in range(layout.unrolled):
             carry = step(jnp.asarray(number), carry)
-    elif walk.peeled:
+    elif layout.peeled:
         carry = jax.lax.fori_loop(1, steps - 1, step, step(jnp.asarray(0), carry))
         carry = step(steps - 1, carry)
     else:

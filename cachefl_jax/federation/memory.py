@@ -15,7 +15,7 @@ class Footprint(NamedTuple):
     data: int  # rows, who holds what, frozen weights
     gram: int  # the clients' Gram matrices, in the dual strategy
     params: int
-    optimizer_state: int  # the server's; the clients' are among the temporaries
+    optimizer_state: int  # the server's, and what clients keep; their optimizers' are among the temporaries
     temporaries: int  # what the program itself needs while it runs
 
     @property
@@ -29,10 +29,10 @@ def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Proble
     # Results that do not take over a donated argument's place are extra.
     extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Footprint(
-        data=size((problem.clients, problem.data, problem.frozen, problem.hyper, problem.server)),
+        data=size((problem.clients, problem.data, problem.frozen, problem.hyper, problem.server, problem.part_hyper)),
         gram=size(problem.gram),
         params=size(state.params),
-        optimizer_state=size(state.optimizer_state),
+        optimizer_state=size((state.optimizer_state, state.shared, state.clients)),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
     )
 

@@ -45,3 +45,4 @@ def nesterov(hyper: Hyper) -> optax.GradientTransformation:
 
 
 CLIENT_OPTIMIZERS = {"adamw": adamw, "sgd": sgd, "momentum": momentum, "nesterov": nesterov}
+LINEAR_OPTIMIZERS = (sgd, momentum, nesterov)  # whose steps are linear in the gradients: they can run on coefficients

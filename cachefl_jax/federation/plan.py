@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cachefl_jax.config.engine import STRATEGIES
-from cachefl_jax.federation.cohort import deal
 from cachefl_jax.federation.local import LocalTraining
-from cachefl_jax.federation.updates import LINEAR_OPTIMIZERS
+from cachefl_jax.federation.optimizers import LINEAR_OPTIMIZERS
+from cachefl_jax.federation.participation import deal
+from cachefl_jax.federation.parts import Federation
 
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 # Measured on two CPU cores, a device each; what an accelerator likes is a guess.
@@ -46,20 +47,15 @@ class Shapes(NamedTuple):
 
     client_rows: np.ndarray  # [C]
     cohort: int  # clients a round
-    scores: int  # J, the params' rows
-    width: int  # D
+    scores: int = 0  # J, the params' rows, where they may be trained on coefficients
+    width: int = 0  # D
+    client_chunk: int = 0  # clients side by side; 0: chosen
+    block_rows: int = 0  # of the dual strategy; 0: chosen
 
 
-def make_plan(
-    strategy: str,
-    local: LocalTraining,
-    shapes: Shapes,
-    devices: int = 1,
-    chunk: int = 0,
-    block_rows: int = 0,
-    backend: str = "cpu",
-) -> Plan:
+def make_plan(strategy: str, local: LocalTraining, shapes: Shapes, devices: int = 1, backend: str = "cpu") -> Plan:
     """The plan of a strategy; sizes that are 0 are chosen."""
+    chunk = shapes.client_chunk
     share, kind = -(-shapes.cohort // devices), "cpu" if backend == "cpu" else "other"
     if strategy == "scan":
         return Plan("scan", 1, devices)
@@ -69,7 +65,7 @@ def make_plan(
         return Plan("chunk", min(chunk or CHUNK[kind], share), devices)
     rounds = typical_rounds(shapes, devices)
     most_rows = min(max(BLOCK_NUMBERS[kind] // (2 * shapes.scores + shapes.width), LEAST_ROWS), BLOCK_ROWS[kind])
-    block = max(block_rows or choose_block(rounds, most_rows), min(local.capacity, shapes.width))
+    block = max(shapes.block_rows or choose_block(rounds, most_rows), min(local.capacity, shapes.width))
     most = max(LANE_SCORES[kind] // (local.batch_size * shapes.scores), 1)
     filled = next((fill_blocks(shares[0], block) for shares in rounds if shares), [])
     lanes = chunk or choose_lanes([-(-rows // local.batch_size) for rows in filled], min(most, share))
@@ -132,7 +128,7 @@ def fill_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return blocks
 
 
-def check(plan: Plan, local: LocalTraining, width: int) -> None:
+def check(plan: Plan, federation: Federation, width: int) -> None:
     """Whether the plan can train this, where features have `width` numbers.
 
     Raises:
@@ -142,13 +138,22 @@ def check(plan: Plan, local: LocalTraining, width: int) -> None:
         raise ValueError(f"strategy {plan.strategy!r} is none of {', '.join(STRATEGIES)}")
     if plan.client_chunk < 1 or plan.devices < 1:
         raise ValueError(f"client_chunk {plan.client_chunk} and devices {plan.devices} must be 1 or more")
-    if plan.strategy == "dual" and not fits_dual(local):
-        raise ValueError("dual needs a linear loss and sgd, momentum or nesterov")
-    largest = min(local.capacity, width)
+    if plan.strategy == "dual" and not fits_dual(federation):
+        raise ValueError(DUAL_NEEDS)
+    largest = min(federation.local.capacity, width)
     if plan.strategy == "dual" and plan.block_rows < largest:
         raise ValueError(f"block_rows {plan.block_rows} cannot hold a client of {largest} rows")
 
 
-def fits_dual(local: LocalTraining) -> bool:
-    """Whether local training may run on coefficients."""
-    return local.linear is not None and local.optimizer in LINEAR_OPTIMIZERS
+DUAL_NEEDS = (
+    "dual needs a linear loss and sgd, momentum or nesterov; an aggregation that is a weighted sum; an algorithm that "
+    "at most scales an update; and transforms that do so by its norm"
+)
+
+
+def fits_dual(federation: Federation) -> bool:
+    """Whether a round is the same on coefficients."""
+    local, work, transforms = federation.local, federation.local.work, federation.transforms
+    if local.linear is None or local.optimizer not in LINEAR_OPTIMIZERS or not federation.aggregation.linear:
+        return False
+    return not (work.correct or work.update) and all(transform.factor is not None for transform in transforms)

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from cachefl_jax.aligned import empty
-from cachefl_jax.federation.local import Params
 from cachefl_jax.federation.optimizers import Hyper
 from cachefl_jax.federation.server import ServerHyper
+from cachefl_jax.federation.work import Params
 
 
 class Clients(NamedTuple):
@@ -69,6 +69,13 @@ class Cohort(NamedTuple):
     size: jax.Array  # [] int32
 
 
+class PartHyper(NamedTuple):
+    """The traced numbers of a round's parts, as their `hyper` makes them of a config."""
+
+    transforms: tuple = ()  # of each
+    aggregation: Any = ()
+
+
 class Problem(NamedTuple):
     """What a federation takes besides the server's state."""
 
@@ -78,18 +85,32 @@ class Problem(NamedTuple):
     hyper: Hyper  # the clients' optimizer's numbers
     server: ServerHyper  # the server's
     key: jax.Array  # the run's; a client's is fold_in(fold_in(key, round), client)
-    gram: jax.Array | None = None  # what `cachefl_jax.federation.gram` computes once a run
+    gram: jax.Array | None = None  # what `cachefl_jax.federation.dual` computes once a run
+    part_hyper: PartHyper = PartHyper()
 
 
 class ServerState(NamedTuple):
-    """What the server carries from round to round; a checkpoint holds exactly this."""
+    """What a federation carries from round to round; a checkpoint holds exactly this."""
 
     round: jax.Array  # [] int32, rounds done
     params: Params
     optimizer_state: Any
+    shared: Any = ()  # what the server sends beside the params (`work.ClientWork.shared`)
+    clients: Any = ()  # what the clients keep, a pytree [C, ...]; on several devices dealt to them
+
+
+class Drift(NamedTuple):
+    """How far a round's clients move apart, for weights w_c that add up to 1 and changes d_c of the params, before any
+    transform."""
+
+    update_norm: jax.Array  # [] sum w_c |d_c|
+    cosine_to_mean: jax.Array  # [] |sum w_c d_c| / sum w_c |d_c|: the mean cosine of d_c to the mean, each by w_c |d_c|
+    gradient_diversity: jax.Array  # [] sum |w_c d_c|^2 / |sum w_c d_c|^2 (Yin et al., arXiv 1706.05699)
 
 
 class RoundMetrics(NamedTuple):
-    train_loss: jax.Array  # [] mean over the cohort's examples, before each local step
+    train_loss: jax.Array  # [] mean over the cohort's examples, before each local step; 0 without examples
     examples: jax.Array  # [] rows that the cohort holds
     finite: jax.Array  # [] bool, no number of the params after the round, or after a run's last, is NaN or infinite
+    clients: jax.Array  # [] int32, how many took part: had rows
+    drift: Drift | None = None  # where the federation measures it

@@ -1,5 +1,5 @@
-"""One federated round, over any params pytree: the cohort in order of size, dealt to the devices, trained by the plan's
-strategy, averaged, and the server's step.
+"""One federated round, over any params pytree: who takes part, what each client sends, the aggregate of it, and the
+server's step.
 """
 
 import functools
@@ -8,54 +8,60 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from cachefl_jax.federation import dual, gram, primal
+from cachefl_jax.federation import dual, primal
+from cachefl_jax.federation.aggregation import Received, proportional
 from cachefl_jax.federation.checks import ClientCheck, all_finite
-from cachefl_jax.federation.cohort import by_size, deal
-from cachefl_jax.federation.local import LocalTraining, Params
+from cachefl_jax.federation.folded import Folded, Seats, changes_are_updates, drift_of
+from cachefl_jax.federation.participation import by_size, deal, undeal
+from cachefl_jax.federation.parts import Federation
+from cachefl_jax.federation.place import client_mesh, dealt, whole
 from cachefl_jax.federation.plan import Plan, check
+from cachefl_jax.federation.primal.client import init_client
 from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
-from cachefl_jax.federation.server import ServerHyper
+from cachefl_jax.federation.work import Params, Start
 from cachefl_jax.precision import full_precision
 
-ServerOptimizer = Callable[[ServerHyper], optax.GradientTransformation]
 
-
-def init_server(params: Params, optimizer: optax.GradientTransformation) -> ServerState:
+def init_server(federation: Federation, params: Params, problem: Problem) -> ServerState:
     """The server before round 1, for `params` of float32 leaves.
 
     Copies them, because a round gives its input's buffers away, and gives Python numbers the type that a round returns.
     """
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
-    return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    optimizer, count = federation.server(problem.server), problem.clients.count // federation.local.views
+    kept = init_client(federation, params, problem)
+    clients = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), kept)
+    clients = clients if jax.tree.leaves(clients) else ()
+    shared = federation.local.work.shared(params)
+    return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params), shared, clients)
 
 
-def prepare(local: LocalTraining, plan: Plan, problem: Problem) -> Problem:
+def prepare(federation: Federation, plan: Plan, problem: Problem) -> Problem:
     """The problem with what a strategy computes once a run. Traced."""
     if plan.strategy != "dual":
         return problem
     with full_precision():
-        return problem._replace(gram=gram.gram_matrices(local, problem.clients, problem.data))
+        return problem._replace(gram=dual.gram_matrices(federation.local, problem.clients, problem.data))
 
 
-def make_round(local: LocalTraining, server_optimizer: ServerOptimizer, plan: Plan) -> Callable:
+def make_round(federation: Federation, plan: Plan) -> Callable:
     """The jitted round: (state, cohort, problem) -> (state, metrics). The state's buffers are donated.
 
     Args:
-        local: what one client does.
-        server_optimizer: takes the negated mean change of the clients as its gradient.
+        federation: what a round is made of.
         plan: how the cohort is spread over time and devices. Whatever it says, the result is the same up to float32's
             rounding; with the same plan, it is the same bits for every order of the cohort.
 
     The result raises a ValueError for a plan that cannot train this, and for clients whose rows are not their own or
     too many (`checks.check_clients`).
     """
-    check_once = ClientCheck(local)
+    check_once = ClientCheck(federation.local)
 
     def one_round(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
-        seated = by_size(cohort, in_view(problem.clients, local.views, 0))
-        return train_round(local, server_optimizer, plan, state, seated, problem)
+        seated = by_size(cohort, in_view(problem.clients, federation.local.views, 0))
+        return train_round(federation, plan, state, seated, problem)
 
     compiled = on_devices(one_round, plan)
 
@@ -66,68 +72,122 @@ def make_round(local: LocalTraining, server_optimizer: ServerOptimizer, plan: Pl
     return checked
 
 
+def shardings(plan: Plan) -> ServerState:
+    """Where each part of a state lies on the plan's devices."""
+    return ServerState(*(whole(plan.devices),) * 4, dealt(plan.devices))
+
+
 def on_devices(body: Callable, plan: Plan) -> Callable:
-    """`body` jitted, its first argument donated; all arguments and results whole on each of the plan's devices."""
+    """`body` jitted, its first argument, a state, donated; all else whole on each of the plan's devices."""
     if plan.devices == 1:
         return jax.jit(body, donate_argnums=0)
     # The first state is not yet on all devices: placing it here keeps the second call, whose state comes placed out of
     # the first, from compiling anew.
-    whole = NamedSharding(client_mesh(plan.devices), PartitionSpec())
-    compiled = jax.jit(body, donate_argnums=0, in_shardings=whole, out_shardings=whole)
-    return lambda state, *rest: compiled(jax.device_put(state, whole), *rest)
-
-
-@functools.cache
-def client_mesh(devices: int) -> Mesh:
-    """The first `devices` devices, of all processes, as an axis `clients`."""
-    return jax.make_mesh((devices,), ("clients",), (AxisType.Auto,), devices=jax.devices()[:devices])
+    state, rest = shardings(plan), whole(plan.devices)
+    compiled = jax.jit(body, donate_argnums=0, in_shardings=(state, rest, rest), out_shardings=(state, rest))
+    place = lambda given: ServerState(*map(jax.device_put, given, state))  # noqa: E731
+    return lambda given, *others: compiled(place(given), *others)
 
 
 def train_round(
-    local: LocalTraining,
-    server_optimizer: ServerOptimizer,
-    plan: Plan,
-    state: ServerState,
-    seated: tuple[jax.Array, jax.Array],
-    problem: Problem,
+    federation: Federation, plan: Plan, state: ServerState, seated: tuple[jax.Array, jax.Array], problem: Problem
 ) -> tuple[ServerState, RoundMetrics]:
     """A round, not jitted; `seated` is what `by_size` gives."""
     chosen, counts = seated  # the same in all views of the data
-    problem = problem._replace(clients=in_view(problem.clients, local.views, state.round))
+    problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
+    aggregation, present = federation.aggregation, counts > 0
     with full_precision():
-        examples = counts.sum()
-        weights = counts / jnp.maximum(examples, 1)
-        round_key = jax.random.fold_in(problem.key, state.round)
-        change, loss = sum_changes(local, plan, state.params, (chosen, counts, weights), problem, round_key)
-        pseudo_gradient = jax.tree.map(jnp.negative, change)
-        optimizer = server_optimizer(problem.server)
-        updates, optimizer_state = optimizer.update(pseudo_gradient, state.optimizer_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-    return ServerState(state.round + 1, params, optimizer_state), RoundMetrics(loss, examples, all_finite(params))
+        key = jax.random.fold_in(problem.key, state.round)
+        start = Start(state.params, state.shared, problem, state.round, key)
+        received = Received(aggregation.weigh(counts, present), present, problem.part_hyper.aggregation)
+        seats = Seats(
+            chosen, counts, received.weights, proportional(counts, present), kept_by(federation, state, chosen)
+        )
+        folded = fold_cohort(federation, plan, start, seats)
+        aggregate = aggregated(federation, folded, received)
+        change, shared = aggregate, state.shared
+        if federation.local.work.apply is not None:
+            share = present.sum() / problem.clients.offsets[1:].size
+            change, shared = federation.local.work.apply(aggregate, state.shared, share)
+        params, optimizer_state = server_step(federation, state, change, problem)
+        drift = None
+        if folded.spread is not None:
+            mean = folded.total if changes_are_updates(federation) else folded.spread.change
+            drift = drift_of(folded.spread, mean, received.weights)
+    clients = state.clients and written(state.clients, chosen, present, folded.states)
+    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), present.sum(dtype=jnp.int32), drift)
+    return ServerState(state.round + 1, params, optimizer_state, shared, clients), told
 
 
-def sum_changes(local: LocalTraining, plan: Plan, params: Params, cohort, problem: Problem, round_key: jax.Array):
-    """The cohort's weighted changes and losses, added up over the devices."""
-    check(plan, local, jax.tree.leaves(params)[0].shape[-1] if plan.strategy == "dual" else 0)
+def kept_by(federation: Federation, state: ServerState, chosen: jax.Array):
+    """What the cohort's clients keep, [M, ...]; in an empty place some client's."""
+    if state.clients:
+        return jax.tree.map(lambda leaf: leaf[chosen], state.clients)
+    return (), ((),) * len(federation.transforms)
+
+
+def written(clients, chosen: jax.Array, present: jax.Array, new):
+    """What all clients keep, [C, ...], with those of a cohort [M, ...] who are present."""
+    nobody = jax.tree.leaves(clients)[0].shape[0]
+    places = jnp.where(present, chosen, nobody)
+    return jax.tree.map(lambda leaf, own: leaf.at[places].set(own, mode="drop"), clients, new)
+
+
+def aggregated(federation: Federation, folded: Folded, received: Received):
+    """What the server gets of the cohort's updates."""
+    aggregation, total = federation.aggregation, folded.total
+    if aggregation.collect is not None:
+        total = aggregation.collect(total, received)
+    return total if aggregation.finish is None else aggregation.finish(total, received)
+
+
+def server_step(federation: Federation, state: ServerState, change: Params, problem: Problem) -> tuple:
+    """(params, the optimizer's state) after a step by the negated change."""
+    optimizer = federation.server(problem.server)
+    gradient = jax.tree.map(jnp.negative, change)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+    return optax.apply_updates(state.params, updates), optimizer_state
+
+
+def fold_cohort(federation: Federation, plan: Plan, start: Start, seats: Seats) -> Folded:
+    """The cohort's work, added up over the devices."""
+    leaves = jax.tree.leaves(start.params)
+    check(plan, federation, leaves[0].shape[-1] if plan.strategy == "dual" else 0)
     if plan.strategy == "dual":
-        strategy = functools.partial(dual.sum_changes, local, plan.client_chunk, plan.block_rows)
+        fold = functools.partial(dual.fold_blocks, federation, plan)
     elif plan.strategy == "scan":
-        strategy = functools.partial(primal.sum_scan, local)
+        fold = functools.partial(primal.fold_scan, federation)
     else:
-        strategy = functools.partial(primal.sum_chunks, local, plan.client_chunk)
-    if plan.devices == 1:
-        return strategy(params, *cohort, problem, round_key)
+        fold = functools.partial(primal.fold_chunks, federation, plan.client_chunk)
+    return fold(start, seats) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, seats)
 
-    # One program a device, each with loops of its own length, and one sum at the end.
-    def on_one(cohort, *whole):
-        params, problem, round_key = whole
-        return jax.lax.psum(strategy(params, *(rows[0] for rows in cohort), problem, round_key), "clients")
+
+def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: Start, seats: Seats) -> Folded:
+    """`fold` of each device's share of the seats; one program a device, each with loops of its own length, and one sum
+    at the end."""
+    aggregation, lead = federation.aggregation, functools.partial(jax.tree.map, lambda leaf: leaf[None])
+
+    def on_one(seats: Seats, start: Start) -> Folded:
+        own = fold(start, jax.tree.map(lambda leaf: leaf[0], seats))
+        total, loss, spread, states = own
+        if aggregation.collect is not None:
+            total = lead(total)
+        elif aggregation.add is not None:
+            every = jax.lax.all_gather(total, "clients")
+            each = [jax.tree.map(lambda leaf, at=at: leaf[at], every) for at in range(plan.devices)]
+            total = functools.reduce(aggregation.merge, each)
+        else:
+            total = jax.lax.psum(total, "clients")
+        return Folded(total, *jax.lax.psum((loss, spread), "clients"), lead(states))
 
     split, whole = PartitionSpec("clients"), PartitionSpec()
     # With check_vma, a gradient with respect to the params, which all devices share, would be summed over the devices:
     # not the client's own.
     spread = jax.shard_map(
-        on_one, mesh=client_mesh(plan.devices), in_specs=(split, whole, whole, whole), out_specs=whole, check_vma=False
-    )
-    dealt = tuple(deal(rows, plan.devices) for rows in cohort)
-    return spread(dealt, params, problem, round_key)
+        on_one, mesh=client_mesh(plan.devices), in_specs=(split, whole), check_vma=False,
+        out_specs=Folded(split if aggregation.collect else whole, whole, whole, split),
+    )  # fmt: skip
+    folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), seats), start), len(seats.clients)
+    back = functools.partial(jax.tree.map, lambda leaf: undeal(leaf, places))
+    total = back(folded.total) if aggregation.collect else folded.total
+    return folded._replace(total=total, states=back(folded.states))

@@ -19,10 +19,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite, known
 from cachefl_jax.federation.evaluate import score_rows
-from cachefl_jax.federation.local import LocalTraining, Params, Rows, train_client
-from cachefl_jax.federation.primal import size_ranges
+from cachefl_jax.federation.local import LocalTraining, train_client
+from cachefl_jax.federation.place import place_on
+from cachefl_jax.federation.primal.ranges import size_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
-from cachefl_jax.federation.run import place_on
+from cachefl_jax.federation.work import Client, Params, Rows, Start
 from cachefl_jax.precision import full_precision
 
 NOBODY = -1  # fills a call up; holds no rows
@@ -101,12 +102,10 @@ def train_separately(local: LocalTraining, most, params: Params, client, rounds:
     def one_round(at, carry):
         params, finite = carry
         clients = in_view(problem.clients, local.views, at)
-        start = clients.offsets[number]
-        rows = Rows(start, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - start), most)
-        key = jax.random.fold_in(jax.random.fold_in(problem.key, at), number)
-        params, loss = train_client(
-            local, key, params, problem.frozen, problem.hyper, problem.data, clients.indices, rows
-        )
+        begin = clients.offsets[number]
+        rows = Rows(begin, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - begin), most)
+        start = Start(params, (), problem._replace(clients=clients), at, jax.random.fold_in(problem.key, at))
+        params, loss = train_client(local, start, Client(number, rows, ()))
         return params, finite & jnp.isfinite(loss)
 
     params, finite = jax.lax.fori_loop(*rounds, one_round, (params, jnp.asarray(True)))
@@ -162,7 +161,7 @@ def over_devices(body: Callable, devices: int, specs: tuple) -> Callable:
     """`body`, each device with its own share of what is split, for itself."""
     if devices == 1:
         return body
-    # As in `round.sum_changes`: every device differentiates for itself.
+    # As in `round.fold_on_devices`: every device differentiates for itself.
     return jax.shard_map(
         body, mesh=local_mesh(devices), in_specs=specs, out_specs=PartitionSpec("clients"), check_vma=False
     )

@@ -14,9 +14,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cachefl_jax.federation.checks import all_finite, check_clients, count_rows
 from cachefl_jax.federation.local import LocalTraining, Params
+from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem
-from cachefl_jax.federation.round import ServerOptimizer, init_server, prepare
+from cachefl_jax.federation.round import init_server, prepare
 from cachefl_jax.federation.run import train_rounds
 
 
@@ -39,10 +40,8 @@ class Outcome(NamedTuple):
 
 
 def make_sweep(
-    local: LocalTraining,
-    server_optimizer: ServerOptimizer,
+    federation: Federation,
     plan: Plan,
-    cohort: int,
     evaluate: Callable,
     evaluations: int,
     *,
@@ -53,10 +52,8 @@ def make_sweep(
     compiles it from shapes.
 
     Args:
-        local: what a client does, with the capacity of the largest client of all points.
-        server_optimizer: the server's.
+        federation: what a round is made of, with the capacity of the largest client of all points.
         plan: how each round is run, on one device.
-        cohort: clients a round, 0 for all.
         evaluate: (params, problem, data) -> scores, any pytree; traced.
         evaluations: E.
         side_by_side: vmap over the points of a device.
@@ -64,8 +61,8 @@ def make_sweep(
     """
 
     def run_point(point: Point, data) -> Outcome:
-        problem = prepare(local, plan, point.problem)
-        state = init_server(point.params, server_optimizer(problem.server))
+        problem = prepare(federation, plan, point.problem)
+        state = init_server(federation, point.params, problem)
         scores = jax.tree.map(
             lambda one: jnp.zeros((evaluations, *one.shape), one.dtype),
             jax.eval_shape(evaluate, state.params, problem, data),
@@ -74,7 +71,7 @@ def make_sweep(
         def segment(number, carry):
             state, scores, losses = carry
             count = jnp.minimum(point.eval_every, point.rounds - number * point.eval_every)
-            state, metrics = train_rounds(local, server_optimizer, plan, cohort, 1, state, count, problem)
+            state, metrics = train_rounds(federation, plan, 1, state, count, problem)
             new = evaluate(state.params, problem, data)
             scores = jax.tree.map(lambda all_of_them, one: all_of_them.at[number].set(one), scores, new)
             return state, scores, losses.at[number].set(metrics.train_loss[0])
@@ -91,13 +88,13 @@ def make_sweep(
         return jax.lax.map(lambda leaves: run_point(join(leaves), data), varying)
 
     if devices == 1:
-        return checked(local, jax.jit(run_points))
+        return checked(federation.local, jax.jit(run_points))
     mesh = jax.make_mesh((devices,), ("sweep",), (AxisType.Auto,), devices=jax.devices()[:devices])
     split, whole = PartitionSpec("sweep"), PartitionSpec()
-    # As in `round.sum_changes`: every device differentiates for itself.
+    # As in `round.fold_on_devices`: every device differentiates for itself.
     spread = jax.shard_map(run_points, mesh=mesh, in_specs=(split, whole, whole), out_specs=split, check_vma=False)
     placed = [NamedSharding(mesh, spec) for spec in (split, whole, whole)]
-    return checked(local, jax.jit(spread, in_shardings=tuple(placed), out_shardings=placed[0]))
+    return checked(federation.local, jax.jit(spread, in_shardings=tuple(placed), out_shardings=placed[0]))
 
 
 def checked(local: LocalTraining, sweep: Callable) -> Callable:

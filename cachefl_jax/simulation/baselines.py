@@ -16,9 +16,10 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.zero_shot import zero_shot as ZERO_SHOT
-from cachefl_jax.simulation.build import Learner, finite, local_training, number_fields
+from cachefl_jax.simulation.build import Learner, finite, number_fields
 from cachefl_jax.simulation.examples import bank_clients
 from cachefl_jax.simulation.filling import Engine
+from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.separate import Job, Separate
 from cachefl_jax.simulation.workdir import Workdir

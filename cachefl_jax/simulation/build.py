@@ -9,26 +9,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config import server_numbers
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
-    CLIENT_OPTIMIZERS,
-    SERVER_OPTIMIZERS,
     Clients,
-    Hyper,
-    Linear,
+    Federation,
     LocalTraining,
     Problem,
-    ServerHyper,
     ServerState,
     init_server,
     make_scores,
-    plan_batches,
+    traffic,
 )
 from cachefl_jax.methods import Method, Rows, find_method
-from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.simulation.examples import bank_clients, ordered_rows, source_of, tested_rows, training_rows
+from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.scores import OwnRows, own_rows, scores_of
 from cachefl_jax.simulation.shared import Shared
@@ -61,13 +56,17 @@ class Learner(NamedTuple):
     """All that the rounds need: functions, then the arrays they take."""
 
     method: Method
-    local: LocalTraining
-    server_optimizer: Callable
+    federation: Federation
     score: Scorer
     zero_shot: Scorer
     params: object  # the server's at round 0
     problem: Problem
     client_rows: np.ndarray  # [C]
+
+    @property
+    def local(self) -> LocalTraining:
+        """What a client does."""
+        return self.federation.local
 
     @property
     def clients(self) -> int:
@@ -78,9 +77,13 @@ class Learner(NamedTuple):
         """Floating-point operations of a client's round, the mean over clients."""
         return costs.round_flops(self.local, self.params, self.problem, self.client_rows)
 
+    def traffic(self) -> tuple[int, int]:
+        """(up, down) bytes of a client's round."""
+        return traffic(self.federation, self.params, self.problem)
+
     def start(self) -> ServerState:
         """The server before round 1."""
-        return init_server(self.params, self.server_optimizer(self.problem.server))
+        return init_server(self.federation, self.params, self.problem)
 
 
 def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False) -> Learner:
@@ -100,8 +103,7 @@ def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, orde
     score = scorer(config, method, inputs, shared)
     return Learner(
         method=method,
-        local=local_training(config, method, int(inputs.division.sizes.max())),
-        server_optimizer=SERVER_OPTIMIZERS[server_optimizer(config)],
+        federation=federation_of(config, method, int(inputs.division.sizes.max())),
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared),
         params=shared.tree(method.init(inputs.server, config)),
@@ -139,36 +141,6 @@ def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.n
     return shared.array(shared.once(inputs.pixels, role))
 
 
-def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTraining:
-    """What a client of at most `largest` rows does."""
-    local = config.local
-    linear = Linear(features_of, loss_of_scores(method)) if method.linear and not method.loss else None
-    batch_size, capacity = plan_batches(local.batch_size, largest)
-    return LocalTraining(
-        training_loss(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
-        shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
-        views=max(config.clip.train_views, 1),
-    )  # fmt: skip
-
-
-def features_of(rows: Rows):
-    return rows.features
-
-
-def client_optimizer(config: ConfigDict) -> str:
-    """The engine's name for it: momentum costs a state, so that SGD has it only where it is used."""
-    local = config.local
-    if local.optimizer == "sgd" and local.momentum > 0:
-        return "nesterov" if local.nesterov else "momentum"
-    return local.optimizer
-
-
-def server_optimizer(config: ConfigDict) -> str:
-    """The engine's name for it, for the same reason."""
-    optimizer, momentum = config.server.optimizer, server_numbers(config.server)["momentum"]
-    return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
-
-
 def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool) -> tuple[Clients, Rows]:
     """Who holds what, and the rows."""
     clients = bank_clients(inputs.bank, inputs.division)
@@ -180,15 +152,8 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
 
 def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
     """The federation's arrays."""
-    numbers = {name: config.local[name] for name in Hyper._fields}
-    numbers["clip_norm"] = numbers["clip_norm"] or np.inf
-    return Problem(
-        *held,
-        frozen=frozen,
-        hyper=Hyper(**{name: np.float32(value) for name, value in numbers.items()}),
-        server=ServerHyper(**{name: np.float32(value) for name, value in server_numbers(config.server).items()}),
-        key=jax.random.key(config.seed),
-    )
+    clients, server, parts = hypers_of(config)
+    return Problem(*held, frozen, clients, server, jax.random.key(config.seed), part_hyper=parts)
 
 
 def diverged(config: ConfigDict, what: str) -> UsageError:

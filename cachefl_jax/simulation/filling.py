@@ -55,7 +55,7 @@ def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
 
 def fill(engine: Engine, learner: Learner) -> Engine:
     """The engine with the federation's arrays on its devices."""
-    problem = add_gram(learner.local, engine.plan, place(learner.problem, engine.plan))
+    problem = add_gram(learner.federation, engine.plan, place(learner.problem, engine.plan))
     return engine._replace(problem=jax.block_until_ready(problem))
 
 
@@ -67,9 +67,8 @@ def segment(config: ConfigDict) -> int:
 def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.stages.Compiled, Footprint]:
     """The run's program and what it needs, from shapes alone."""
     state = jax.eval_shape(learner.start)
-    ready = jax.eval_shape(lambda problem: prepare(learner.local, plan, problem), learner.problem)
-    optimizer = learner.server_optimizer
-    run = compile_run(learner.local, optimizer, plan, config.cohort, segment(config), state, ready)
+    ready = jax.eval_shape(lambda problem: prepare(learner.federation, plan, problem), learner.problem)
+    run = compile_run(learner.federation, plan, segment(config), state, ready)
     return run, footprint(run, state, ready)
 
 

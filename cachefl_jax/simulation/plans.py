@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.machine import cores
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan
@@ -22,10 +22,12 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     """The plans that the config allows, the one that is best by experience first: on a CPU, whose every core is a
     device, the caches reward one client at a time; on an accelerator many side by side fill it."""
     engine, count = config.engine, config.engine.devices or jax.device_count()
-    leaves = jax.tree.leaves(learner.params)
-    width = leaves[0].shape[-1] if learner.local.linear else 1
-    cohort, backend = config.cohort or config.partition.clients, jax.default_backend()
-    shapes = Shapes(learner.client_rows, cohort, sum(leaf.size for leaf in leaves) // width, width)
+    dual, backend = fits_dual(learner.federation), jax.default_backend()
+    cohort = learner.federation.participation.places(learner.clients, learner.federation.cohort)
+    shapes = Shapes(learner.client_rows, cohort, client_chunk=engine.client_chunk, block_rows=engine.block_rows)
+    if dual:
+        (leaf,) = jax.tree.leaves(learner.params)
+        shapes = shapes._replace(scores=leaf.size // leaf.shape[-1], width=leaf.shape[-1])
     spreads = [count]
     if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
         spreads.append(1)  # one CPU device uses all cores too, by splitting every product
@@ -37,15 +39,13 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
         allowed = f"at least {count}, the devices of all {processes} processes"
         raise UsageError("cohort", cohort, allowed, f"raise it, or use engine.devices={processes} or fewer processes")
     spreads = sorted({min(spread, cohort) for spread in spreads}, reverse=True)
+    if engine.strategy == "dual" and not dual:
+        raise UsageError("engine.strategy", "dual", DUAL_NEEDS, "engine.strategy=auto")
     names = [engine.strategy]
     if engine.strategy == "auto":
         names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "vmap", "scan"]
-        names = ["dual", *names] if fits_dual(learner.local) else names
-    return [
-        make_plan(name, learner.local, shapes, spread, engine.client_chunk, engine.block_rows, backend)
-        for name in names
-        for spread in spreads
-    ]
+        names = ["dual", *names] if dual else names
+    return [make_plan(name, learner.local, shapes, spread, backend) for name in names for spread in spreads]
 
 
 def describe(plan: Plan) -> str:

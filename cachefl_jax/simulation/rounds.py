@@ -3,12 +3,13 @@
 import sys
 import time
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cachefl_jax import costs, interrupts
-from cachefl_jax.federation import ServerState, place
+from cachefl_jax import interrupts
+from cachefl_jax.federation import Drift, ServerState, place, unplaced
 from cachefl_jax.simulation.baselines import untuned_scores
 from cachefl_jax.simulation.build import Learner, diverged, finite
 from cachefl_jax.simulation.devices import as_process_0_has_it, in_any_process, leave_together
@@ -54,7 +55,7 @@ def run_rounds(
                 bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
             leaving = in_any_process(interrupts.asked())
             if number % config.checkpoint_every == 0 or number == config.rounds or leaving:
-                checkpoints.save(number, state)
+                checkpoints.save(number, unplaced(state, learner.clients, engine.plan))
             if leaving:
                 leave_together(leaving)
     return state, records
@@ -80,10 +81,11 @@ def some_rounds(
 
     `seconds` is the training alone, not the evaluation: the mean of the rounds that one call has done.
     """
-    size, payload = config.cohort or config.partition.clients, costs.tree_bytes(learner.params)
+    up, down = learner.traffic()
     began = time.perf_counter()
     state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
-    losses = np.asarray(metrics.train_loss)[: stop - number]
+    told_of_each = jax.device_get(metrics._replace(finite=()))
+    losses = told_of_each.train_loss[: stop - number]
     seconds = as_process_0_has_it((time.perf_counter() - began) / (stop - number))
     # A round's loss tells of what came before it, the params at the end of the last round.
     sound = np.append(np.isfinite(losses), bool(metrics.finite))
@@ -94,10 +96,16 @@ def some_rounds(
         told = scalars(finite(learner.score(state.params), diverged(config, f"round {stop}")))
     records = [
         {
-            "round": number + 1 + place, **UNSCORED, "train_loss": float(loss),
-            "bytes_up": size * payload, "bytes_down": size * payload, "seconds": seconds, "cohort": size,
+            "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,
+            "bytes_up": size * up, "bytes_down": size * down, "seconds": seconds, "cohort": size,
+            **drift_at(told_of_each.drift, place),
         }
-        for place, loss in enumerate(losses)
+        for place, (loss, size) in enumerate(zip(losses, told_of_each.clients.tolist(), strict=False))
     ]  # fmt: skip
     records[-1] |= told
     return state, records
+
+
+def drift_at(drift: Drift | None, place: int) -> dict[str, float]:
+    """A round's part of its line; nothing where it was not measured."""
+    return {} if drift is None else {name: float(values[place]) for name, values in drift._asdict().items()}

@@ -20,6 +20,7 @@ from cachefl_jax.federation import (
     LocalTraining,
     Problem,
     Scores,
+    fedavg,
     figures,
     make_separate,
     make_separate_scores,
@@ -27,7 +28,7 @@ from cachefl_jax.federation import (
     split_by_size,
     start_all,
 )
-from cachefl_jax.federation.cohort import deal
+from cachefl_jax.federation.participation import deal
 from cachefl_jax.report.units import readable_seconds
 from cachefl_jax.simulation.build import Learner, diverged
 from cachefl_jax.simulation.finished_clients import FinishedClients
@@ -75,7 +76,7 @@ class Separate:
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
         room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
         self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
-        self.train = make_separate(job.local, self.lanes, job.devices)
+        self.train = make_separate(job.local._replace(work=fedavg), self.lanes, job.devices)
         self.score = make_separate_scores(learner.method.logits, job.devices, learner.score.own.dealt)
         rows = [len(split.labels) for split in self.splits]
         self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds, learner.score.own)

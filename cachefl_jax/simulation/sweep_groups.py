@@ -17,7 +17,8 @@ from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, scor
 from cachefl_jax.federation.memory import free, size
 from cachefl_jax.federation.sweep import alike, stack
 from cachefl_jax.report.units import readable_bytes
-from cachefl_jax.simulation.build import Learner, client_optimizer, server_optimizer
+from cachefl_jax.simulation.build import Learner
+from cachefl_jax.simulation.parts import client_optimizer, server_optimizer
 from cachefl_jax.simulation.plans import plans_of
 from cachefl_jax.simulation.prepare import Inputs
 
@@ -66,6 +67,7 @@ def group_of(point: Prepared) -> str:
     local = learner.local
     choices = [
         client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
+        config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
         learner.score.own.dealt,
     ]  # fmt: skip
@@ -89,9 +91,10 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     def evaluate(params, problem, data):
         return [score_rows(logits, each_row, params, problem.frozen, rows) for rows in data]
 
+    local = first.learner.local
+    largest = local._replace(capacity=max(point.learner.local.capacity for point in points))
     sweep = make_sweep(
-        first.learner.local._replace(capacity=max(point.learner.local.capacity for point in points)),
-        first.learner.server_optimizer, plan, first.config.cohort, evaluate, max(evaluations, 1),
+        first.learner.federation._replace(local=largest), plan, evaluate, max(evaluations, 1),
         side_by_side=side_by_side, devices=devices,
     )  # fmt: skip
     leaves = [

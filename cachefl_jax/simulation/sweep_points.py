@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cachefl_jax import costs
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
@@ -133,8 +132,8 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     diverged = not all(np.isfinite(numbers).all() for numbers in told)
     if diverged:
         test, validation = [None] * count, [None] * count
-    payload = costs.tree_bytes(learner.params)
-    sent = payload * (config.cohort or config.partition.clients) * config.rounds
+    up, down = learner.traffic()
+    sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
     start = untuned(point)
     methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
     scores, rounds = UNSCORED if diverged else start, [min((at + 1) * every, config.rounds) for at in range(count)]
@@ -144,7 +143,7 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
     own = own_row(config)
     methods[own] = result(
-        scores | told_of(learner.method), rounds=config.rounds, up=payload, down=payload, total=2 * sent,
+        scores | told_of(learner.method), rounds=config.rounds, up=up, down=down, total=sent,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {

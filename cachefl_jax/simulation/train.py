@@ -6,7 +6,6 @@ import statistics
 import jax
 from ml_collections import ConfigDict
 
-from cachefl_jax import costs
 from cachefl_jax.config import resolve, rows_of
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.federation import ServerState
@@ -147,13 +146,14 @@ def write_model(config: ConfigDict, learner: Learner, workdir: Workdir, params, 
 
 def federated_result(config: ConfigDict, learner: Learner, state: ServerState, records: list[dict]) -> dict:
     """The figures of the last round's model; seconds are the median over rounds without the first, which compiles."""
-    payload, size = costs.tree_bytes(learner.params), config.cohort or config.partition.clients
+    up, down = learner.traffic()
     seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
         learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(learner.method),
-        rounds=config.rounds, up=payload, down=payload, total=2 * payload * size * config.rounds,
+        rounds=config.rounds, up=up, down=down,
+        total=sum(line[way] for line in records for way in ("bytes_up", "bytes_down")),
         flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     )  # fmt: skip
 

@@ -81,21 +81,25 @@ def prepare_ours(
         linear=linear,
         shuffle=False,
     )
-    if strategy == "dual" and not federation.fits_dual(local):
+    parts = federation.Federation(local, cohort=cohort)
+    if strategy == "dual" and not federation.fits_dual(parts):
         raise UsageError("--strategy", f"dual with {optimizer}", "another strategy, or sgd", "change one of them")
     if strategy == "auto":
-        strategy = "dual" if federation.fits_dual(local) else "scan"
+        strategy = "dual" if federation.fits_dual(parts) else "scan"
     shapes = federation.Shapes(
-        np.diff(arrays.offsets), cohort or workload.clients, workload.classes * workload.keys, workload.width
+        np.diff(arrays.offsets),
+        cohort or workload.clients,
+        workload.classes * workload.keys,
+        workload.width,
+        client_chunk,
     )
     devices = min(devices, shapes.cohort)
-    plan = federation.make_plan(strategy, local, shapes, devices, client_chunk, backend=jax.default_backend())
-    server = federation.SERVER_OPTIMIZERS["sgd"]
+    plan = federation.make_plan(strategy, local, shapes, devices, jax.default_backend())
     problem = federation.place(make_problem(workload, arrays, optimizer), plan)
-    problem = federation.add_gram(local, plan, problem)
-    state = federation.init_server(Cache(jnp.asarray(arrays.keys)), server(problem.server))
+    problem = federation.add_gram(parts, plan, problem)
+    state = federation.init_server(parts, Cache(jnp.asarray(arrays.keys)), problem)
     state = federation.place(state, plan)
-    train = federation.compile_run(local, server, plan, cohort, 1, state, problem)
+    train = federation.compile_run(parts, plan, 1, state, problem)
     jax.block_until_ready((problem, state))
 
     def step(count: int) -> None:

@@ -11,8 +11,9 @@ from cachefl_jax.config import default
 from cachefl_jax.federation import Clients, repeat_views
 from cachefl_jax.simulation import separate
 from cachefl_jax.simulation.baselines import Surroundings, centralized, local_only
-from cachefl_jax.simulation.build import build, local_training
+from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.engine import start_engine
+from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import partition_arrays, prepare
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from cachefl_jax import federation as engine
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
@@ -32,21 +33,22 @@ from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 
 HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (3e-3, 0.01, 0.9, 1e-4, 0.0, jnp.inf)))
-SERVER_HYPER = ServerHyper(jnp.asarray(1.0, jnp.float32), jnp.asarray(0.0, jnp.float32))
+SERVER_HYPER = ServerHyper(*(jnp.asarray(x, jnp.float32) for x in (1.0, 0.0, 0.99, 1e-3)))
 LOSS = training_loss(cachefl)
 LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))
 SCAN = Plan("scan")
+ANY = LocalTraining(LOSS, CLIENT_OPTIMIZERS["adamw"], 1, 1, 1)  # a start does not depend on it
 
 
 # Remembered: compiling is what these tests spend their time on.
 @functools.cache
 def compiled_round(local: LocalTraining, plan: Plan, server: str) -> Callable:
-    return make_round(local, SERVER_OPTIMIZERS[server], plan)
+    return make_round(engine.Federation(local, SERVER_OPTIMIZERS[server]), plan)
 
 
 @functools.cache
 def compiled_preparation(local: LocalTraining, plan: Plan) -> Callable:
-    return jax.jit(functools.partial(prepare, local, plan))
+    return jax.jit(functools.partial(prepare, engine.Federation(local), plan))
 
 
 class Federation(NamedTuple):
@@ -66,7 +68,7 @@ class Federation(NamedTuple):
 
     def start(self, server: str = "sgd") -> ServerState:
         """The server before its first round."""
-        return init_server(self.params, SERVER_OPTIMIZERS[server](self.problem.server))
+        return init_server(engine.Federation(ANY, SERVER_OPTIMIZERS[server]), self.params, self.problem)
 
     def prepared(self, local: LocalTraining, plan: Plan) -> Problem:
         """The problem as a round by this plan takes it."""

@@ -11,8 +11,8 @@ import pytest
 
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
-    SERVER_OPTIMIZERS,
     Clients,
+    Federation,
     Hyper,
     Linear,
     LocalTraining,
@@ -28,7 +28,6 @@ from cachefl_jax.federation import (
 
 SIZES = [5, 1, 9, 4]
 ROWS, WIDTH, CLASSES = sum(SIZES), 12, 3
-FEDAVG = SERVER_OPTIMIZERS["sgd"]
 # In one block; the last lanes hold one client.
 SCAN, DUAL = Plan("scan"), Plan("dual", 3, block_rows=20)
 
@@ -63,8 +62,8 @@ def train():
         hyper = Hyper(*map(jnp.float32, (rate, 0.0, 0.0, 1e-4, proximal or 0.0, np.inf)))
         server = ServerHyper(*map(jnp.float32, (1.0, 0.0)))
         problem = Problem(clients, data, {"scale": jnp.float32(0.5)}, hyper, server, jax.random.key(0))
-        problem, one_round = prepare(local, plan, problem), make_round(local, FEDAVG, plan)
-        state = init_server({"head": {"weight": head}}, FEDAVG(server))
+        problem, one_round = prepare(Federation(local), plan, problem), make_round(Federation(local), plan)
+        state = init_server(Federation(local), {"head": {"weight": head}}, problem)
         for _ in range(2):
             state, _ = one_round(state, everybody(4), problem)
         return np.asarray(head), np.asarray(state.params["head"]["weight"])

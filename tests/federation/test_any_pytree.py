@@ -16,6 +16,7 @@ from cachefl_jax.federation import (
     SERVER_OPTIMIZERS,
     Clients,
     Cohort,
+    Federation,
     Hyper,
     LocalTraining,
     Plan,
@@ -30,7 +31,6 @@ from cachefl_jax.federation import (
 
 SIZES = [5, 1, 9, 4]
 SERVER = ServerHyper(*(jnp.asarray(x, jnp.float32) for x in (1.0, 0.0)))
-FEDAVG = SERVER_OPTIMIZERS["sgd"]
 ROWS, WIDTH, CLASSES = sum(SIZES), 6, 3
 HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (0.1, 0.0, 0.0, 1e-4, 0.0, np.inf)))
 
@@ -55,6 +55,10 @@ def params() -> dict:
 
 @pytest.fixture
 def problem() -> Problem:
+    return scattered()
+
+
+def scattered() -> Problem:
     """Every client's rows lie scattered over the data."""
     rng = np.random.default_rng(1)
     data = {
@@ -68,7 +72,7 @@ def problem() -> Problem:
 
 
 def start(params) -> ServerState:
-    return init_server(params, FEDAVG(SERVER))
+    return init_server(Federation(training()), params, scattered())
 
 
 def training(batch_size: int = 0, epochs: int = 1, loss=probe_loss) -> LocalTraining:
@@ -78,12 +82,12 @@ def training(batch_size: int = 0, epochs: int = 1, loss=probe_loss) -> LocalTrai
 @functools.cache
 def full_batch_round():
     """FedSGD: one step a client, on all its rows."""
-    return make_round(training(), FEDAVG, Plan("chunk", 3))
+    return make_round(Federation(training()), Plan("chunk", 3))
 
 
 @functools.cache
 def mini_batch_round():
-    return make_round(training(batch_size=4, epochs=2), FEDAVG, Plan("chunk", 3))
+    return make_round(Federation(training(batch_size=4, epochs=2)), Plan("chunk", 3))
 
 
 def padded(*cohort: int) -> Cohort:
@@ -133,8 +137,12 @@ def test_fedsgd_is_gradient_descent_on_the_cohorts_pooled_rows(params, problem):
 def test_an_empty_cohort_changes_nothing_but_the_rounds_number(params, problem, server):
     name, *numbers = server
     optimizer, hyper = SERVER_OPTIMIZERS[name], ServerHyper(*map(jnp.float32, numbers))
-    one_round = full_batch_round() if name == "sgd" else make_round(training(), optimizer, Plan("chunk", 3))
-    state, metrics = one_round(init_server(params, optimizer(hyper)), padded(), problem._replace(server=hyper))
+    one_round = full_batch_round() if name == "sgd" else make_round(Federation(training(), optimizer), Plan("chunk", 3))
+    state, metrics = one_round(
+        init_server(Federation(training(), optimizer), params, problem._replace(server=hyper)),
+        padded(),
+        problem._replace(server=hyper),
+    )
     assert int(state.round) == 1
     assert_same(state.params, params, tolerance=0.0)
     assert float(metrics.train_loss) == 0.0
@@ -157,7 +165,7 @@ def test_clients_without_rows_weigh_nothing(params, problem):
 def test_no_random_key_is_used_twice(params, problem):
     """JAX's own check follows every key through the whole round."""
     with jax.debug_key_reuse(True):
-        one_round = make_round(training(batch_size=4, epochs=2), FEDAVG, Plan("chunk", 2))
+        one_round = make_round(Federation(training(batch_size=4, epochs=2)), Plan("chunk", 2))
         state = start(params)
         for _ in range(2):
             state, _ = one_round(state, everybody(4), problem)
@@ -173,7 +181,7 @@ def test_the_check_for_keys_used_twice_sees_into_the_loss(params, problem):
         return probe_loss(params, frozen, batch) + noise
 
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        make_round(training(loss=careless), FEDAVG, Plan("chunk", 2))(start(params), everybody(4), problem)
+        make_round(Federation(training(loss=careless)), Plan("chunk", 2))(start(params), everybody(4), problem)
 
 
 def test_a_python_number_in_the_params_is_traced_once(params, problem):
@@ -184,7 +192,7 @@ def test_a_python_number_in_the_params_is_traced_once(params, problem):
         traces.append(None)
         return probe_loss(params, frozen, batch)
 
-    one_round = make_round(training(loss=counted), FEDAVG, Plan("chunk", 2))
+    one_round = make_round(Federation(training(loss=counted)), Plan("chunk", 2))
     state = start(params | {"temperature": 2.0})
     state, _ = one_round(state, everybody(4), problem)
     first = len(traces)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import (
-    SERVER_OPTIMIZERS,
     Clients,
+    Federation,
     Plan,
     Point,
     compile_run,
@@ -22,7 +22,7 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
-SIZES, SERVER, SCAN = [3, 9, 1], SERVER_OPTIMIZERS["sgd"], Plan("scan")
+SIZES, SCAN = [3, 9, 1], Plan("scan")
 TOO_MANY = r"client 1 has 9 rows; LocalTraining.capacity is 8"
 
 
@@ -38,7 +38,7 @@ def small(make_local):
 
 
 def test_a_round_refuses_a_client_of_more_rows_than_capacity(federation, small):
-    one_round = make_round(small, SERVER, SCAN)
+    one_round = make_round(Federation(small), SCAN)
     with pytest.raises(ValueError, match=TOO_MANY):
         one_round(federation.start(), federation.cohort([0, 1]), federation.problem)
 
@@ -46,8 +46,8 @@ def test_a_round_refuses_a_client_of_more_rows_than_capacity(federation, small):
 def test_a_run_refuses_it_when_it_is_compiled_or_where_only_shapes_were_given_when_it_is_called(federation, small):
     state, problem = federation.start(), federation.problem
     with pytest.raises(ValueError, match=TOO_MANY):
-        compile_run(small, SERVER, SCAN, 0, 1, state, problem)
-    run = compile_run(small, SERVER, SCAN, 0, 1, *jax.eval_shape(lambda: (state, problem)))
+        compile_run(Federation(small), SCAN, 1, state, problem)
+    run = compile_run(Federation(small), SCAN, 1, *jax.eval_shape(lambda: (state, problem)))
     with pytest.raises(ValueError, match=TOO_MANY):
         run(state, np.int32(1), problem)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
@@ -58,7 +58,7 @@ def test_a_sweep_refuses_it_in_any_point(federation, small, devices):
     fitting = federation.problem.clients._replace(offsets=jnp.asarray([0, 5, 10, 13], jnp.int32))
     problems = federation.problem._replace(clients=fitting), federation.problem
     points = [Point(federation.params, problem, np.int32(1), np.int32(1)) for problem in problems]
-    sweep = make_sweep(small, SERVER, SCAN, 0, lambda *_: (), 1, devices=devices)
+    sweep = make_sweep(Federation(small), SCAN, lambda *_: (), 1, devices=devices)
     with pytest.raises(ValueError, match=TOO_MANY):
         sweep(*stack(points), ())
 
@@ -73,7 +73,7 @@ def test_rows_that_are_not_there_are_refused(federation, make_local):
     ):
         problem = federation.problem._replace(clients=wrong)
         with pytest.raises(ValueError, match=told):
-            compile_run(local, SERVER, SCAN, 0, 1, federation.start(), problem)
+            compile_run(Federation(local), SCAN, 1, federation.start(), problem)
 
 
 def test_the_same_clients_are_read_back_once_and_others_anew(federation, make_local, monkeypatch):
@@ -98,7 +98,7 @@ def test_params_that_the_last_step_of_all_has_spoilt_are_told(federation, make_l
     """One full batch, one round: the loss is taken before the only step, and is fine."""
     local = make_local(12, 12, "sgd", epochs=1)
     problem = place(federation.prepared(local, plan), plan)
-    run = compile_run(local, SERVER, plan, 0, 2, federation.start(), problem)
+    run = compile_run(Federation(local), plan, 2, federation.start(), problem)
     for rate, finite in ((0.1, True), (np.inf, False)):
         hyper = problem.hyper._replace(learning_rate=place(jnp.float32(rate), plan))
         _, metrics = run(place(federation.start(), plan), np.int32(1), problem._replace(hyper=hyper))

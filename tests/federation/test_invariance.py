@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import Plan, plan_batches
-from cachefl_jax.federation.cohort import by_size, deal
 from cachefl_jax.federation.orders import shuffled
+from cachefl_jax.federation.participation import by_size, deal
 
 # One row, fewer than a batch, whole batches, a row over; two of the same size.
 SIZES = [1, 7, 12, 3, 9, 12]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import Plan, Shapes, everybody, make_plan
-from cachefl_jax.federation.cohort import deal
+from cachefl_jax.federation.participation import deal
 from cachefl_jax.federation.plan import (
     BLOCK_ROWS,
     BLOCK_SPAN,
@@ -82,10 +82,12 @@ def test_typical_rounds_are_of_the_populations_sizes_without_those_that_do_not_t
 
 def test_given_sizes_are_kept(make_local):
     local = make_local(32, 64, optimizer="sgd")
-    assert make_plan("dual", local, shapes([64] * 10), 2, chunk=3, block_rows=700) == Plan("dual", 3, 2, 700)
-    assert make_plan("chunk", local, shapes([64] * 10), 1, chunk=4) == Plan("chunk", 4)
+    assert make_plan("dual", local, shapes([64] * 10)._replace(client_chunk=3, block_rows=700), 2) == Plan(
+        "dual", 3, 2, 700
+    )
+    assert make_plan("chunk", local, shapes([64] * 10)._replace(client_chunk=4), 1) == Plan("chunk", 4)
     assert make_plan("vmap", local, shapes([64] * 10), 4) == Plan("vmap", 3, 4)
-    assert make_plan("scan", local, shapes([64] * 10), 2, chunk=4) == Plan("scan", 1, 2)
+    assert make_plan("scan", local, shapes([64] * 10)._replace(client_chunk=4), 2) == Plan("scan", 1, 2)
 
 
 @pytest.mark.parametrize(

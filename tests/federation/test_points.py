@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import (
-    SERVER_OPTIMIZERS,
     Clients,
+    Federation,
     Plan,
     Point,
     add_gram,
@@ -22,7 +22,6 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
-SERVER = SERVER_OPTIMIZERS["sgd"]
 PLANS = [Plan("scan"), Plan("dual", 2, 1, 64)]
 ROUNDS, EVERY = (4, 4, 3, 4, 4), (2, 4, 2, 2, 2)
 
@@ -58,9 +57,9 @@ def ends_alone(local, plan, make_points) -> list[np.ndarray]:
     """Each point's keys after its rounds in a run of its own; compiled once."""
     run, ends = None, []
     for point in make_points():
-        problem = add_gram(local, plan, point.problem)
-        state = init_server(point.params, SERVER(problem.server))
-        run = run or compile_run(local, SERVER, plan, 0, 4, state, problem)
+        problem = add_gram(Federation(local), plan, point.problem)
+        state = init_server(Federation(local), point.params, problem)
+        run = run or compile_run(Federation(local), plan, 4, state, problem)
         ends.append(np.asarray(run(state, point.rounds, problem)[0].params.keys))
     return ends
 
@@ -74,7 +73,7 @@ def right(params, problem, data):
 def test_every_point_ends_where_it_would_alone(make_points, make_local, plan, side_by_side, devices):
     points = make_points()[: 5 // devices * devices]  # dealt evenly
     local = make_local(*plan_batches(4, 22), optimizer="sgd")
-    sweep = make_sweep(local, SERVER, plan, 0, right, 2, side_by_side=side_by_side, devices=devices)
+    sweep = make_sweep(Federation(local), plan, right, 2, side_by_side=side_by_side, devices=devices)
     data = points[0].problem.data
     outcome = sweep(*stack(points), data)
     tolerance = 1e-6 if side_by_side else 0

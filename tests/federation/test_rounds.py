@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import (
+    CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
+    Federation,
+    LocalTraining,
     Plan,
     add_gram,
     compile_run,
@@ -24,6 +27,7 @@ from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.federation.run import COHORT
 
 SIZES = [1, 7, 12, 3, 9, 12, 0, 5]
+ANY = LocalTraining(None, CLIENT_OPTIMIZERS["sgd"], 1, 1, 1)  # a start does not depend on it
 SERVER = SERVER_OPTIMIZERS["momentum"]
 SCAN, DUAL_ON_2 = Plan("scan"), Plan("dual", 2, 2, 40)
 PLANS = [SCAN, Plan("chunk", 3), Plan("dual", 3, 1, 40), Plan("scan", 1, 4), DUAL_ON_2]
@@ -41,14 +45,14 @@ def local(make_local):
 
 
 def start(federation, problem=None):
-    return init_server(federation.params, SERVER((problem or federation.problem).server))
+    return init_server(Federation(ANY, SERVER), federation.params, problem or federation.problem)
 
 
 @pytest.mark.parametrize("cohort", [0, 3])
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_run_cut_anywhere_is_the_same_run_to_the_bit(federation, local, plan, cohort):
-    ready = add_gram(local, plan, place(federation.problem, plan))
-    run = compile_run(local, SERVER, plan, cohort, 5, start(federation), ready)
+    ready = add_gram(Federation(local), plan, place(federation.problem, plan))
+    run = compile_run(Federation(local, SERVER, cohort=cohort), plan, 5, start(federation), ready)
     ends, losses = [], []
     for pieces in ([5], [2, 3], [1, 1, 1, 1, 1]):
         state, told = place(start(federation), plan), []
@@ -67,9 +71,9 @@ def test_a_run_cut_anywhere_is_the_same_run_to_the_bit(federation, local, plan, 
 
 def test_its_rounds_are_those_of_make_round_with_the_cohorts_that_the_key_draws(federation, local):
     plan, problem = Plan("chunk", 3), federation.problem
-    run = compile_run(local, SERVER, plan, 3, 4, start(federation), problem)
+    run = compile_run(Federation(local, SERVER, cohort=3), plan, 4, start(federation), problem)
     state, metrics = run(start(federation), np.int32(4), problem)
-    one_round, by_hand = make_round(local, SERVER, plan), start(federation)
+    one_round, by_hand = make_round(Federation(local, SERVER), plan), start(federation)
     for number in range(4):
         key = jax.random.fold_in(jax.random.fold_in(problem.key, number), COHORT)
         by_hand, alone = one_round(by_hand, draw_cohort(key, len(SIZES), 3), problem)
@@ -79,7 +83,7 @@ def test_its_rounds_are_those_of_make_round_with_the_cohorts_that_the_key_draws(
 
 def test_the_states_buffers_are_given_away(federation, local):
     state, problem = start(federation), federation.problem
-    run = compile_run(local, SERVER, Plan("scan"), 0, 2, state, problem)
+    run = compile_run(Federation(local, SERVER), Plan("scan"), 2, state, problem)
     run(state, np.int32(2), problem)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -90,9 +94,9 @@ def test_memory_beyond_the_data_is_flat_in_the_number_of_clients(make_federation
 
     def temporaries(clients: int) -> int:
         federation = make_federation([2] * clients)
-        problem = jax.eval_shape(functools.partial(prepare, local, plan), federation.problem)
+        problem = jax.eval_shape(functools.partial(prepare, Federation(local), plan), federation.problem)
         state = jax.eval_shape(functools.partial(start, federation), problem)
-        needs = footprint(compile_run(local, SERVER, plan, 0, 1, state, problem), state, problem)
+        needs = footprint(compile_run(Federation(local, SERVER), plan, 1, state, problem), state, problem)
         assert needs.total == sum(needs)
         # Who takes part is a number or two a client: indices, not keys.
         return needs.temporaries - 64 * clients
@@ -106,7 +110,7 @@ def test_a_stacked_pytree_is_told_before_it_is_allocated(make_federation, local)
     many = jax.ShapeDtypeStruct((clients + 1,), jnp.int32)
     problem = problem._replace(clients=problem.clients._replace(offsets=many))
     state = jax.eval_shape(functools.partial(start, federation), problem)
-    compiled = compile_run(local, SERVER, Plan("vmap", clients), 0, 1, state, problem)
+    compiled = compile_run(Federation(local, SERVER), Plan("vmap", clients), 1, state, problem)
     assert footprint(compiled, state, problem).temporaries > clients * federation.params.keys.nbytes
 
 
@@ -121,8 +125,8 @@ def test_rows_laid_out_client_after_client_change_no_bit(federation, local, plan
     ends = []
     for clients_, data_ in ((clients, data), ordered):
         problem = federation.problem._replace(clients=clients_, data=data_)
-        problem, state = add_gram(local, plan, place(problem, plan)), place(start(federation), plan)
-        state, _ = compile_run(local, SERVER, plan, 0, 3, state, problem)(state, np.int32(3), problem)
+        problem, state = add_gram(Federation(local), plan, place(problem, plan)), place(start(federation), plan)
+        state, _ = compile_run(Federation(local, SERVER), plan, 3, state, problem)(state, np.int32(3), problem)
         ends.append(np.asarray(state.params.keys))
     assert (ends[0] == ends[1]).all()
     assert np.abs(ends[0] - np.asarray(federation.params.keys)).max() > 1e-3
@@ -140,14 +144,14 @@ def test_cpu_devices_need_what_none_of_them_writes_only_once():
 
 def test_cpu_devices_read_the_same_memory_and_give_none_of_it_away(federation, local):
     plan = DUAL_ON_2
-    problem = add_gram(local, plan, place(federation.problem, plan))
+    problem = add_gram(Federation(local), plan, place(federation.problem, plan))
     features = np.array(problem.data.features)
     for leaf in (problem.data.features, problem.clients.indices, problem.gram):
         assert len({shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}) == 1
     state = place(start(federation), plan)
     keys = np.array(state.params.keys)
     given = np.asarray(state.params.keys)
-    run = compile_run(local, SERVER, plan, 0, 2, state, problem)
+    run = compile_run(Federation(local, SERVER), plan, 2, state, problem)
     after, _ = run(state, np.int32(2), problem)
     assert np.abs(np.asarray(after.params.keys) - keys).max() > 1e-4
     np.testing.assert_array_equal(given, keys)

@@ -19,7 +19,7 @@ from cachefl_jax.federation import (
     split_by_size,
     start_all,
 )
-from cachefl_jax.federation.cohort import deal
+from cachefl_jax.federation.participation import deal
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
 SIZES, ROUNDS = [1, 7, 12, 3, 9, 0, 12], 4

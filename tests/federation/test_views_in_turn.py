@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.federation import Plan, make_separate, place, repeat_views, start_all
-from cachefl_jax.federation.cohort import everybody
+from cachefl_jax.federation import Federation, Plan, make_separate, place, repeat_views, start_all
+from cachefl_jax.federation.participation import everybody
 from cachefl_jax.federation.run import train_rounds
-from cachefl_jax.federation.server import SERVER_OPTIMIZERS
 
 SIZES, VIEWS, ROUNDS = [6, 5, 9, 1], 3, 4
 PLANS = (Plan("scan"), Plan("chunk", 2), Plan("dual", 2, 1, 16), Plan("dual", 2, 2, 16))
@@ -37,7 +36,7 @@ def test_round_r_trains_on_view_r_modulo_their_number(versions, make_local, plan
     turning = local._replace(views=VIEWS)
     problem = place(together.prepared(turning, plan), plan)
     run = jax.jit(lambda state, problem: train_rounds(
-        turning, SERVER_OPTIMIZERS["sgd"], plan, 0, ROUNDS, state, jnp.asarray(ROUNDS), problem
+        Federation(turning), plan, ROUNDS, state, jnp.asarray(ROUNDS), problem
     ))  # fmt: skip
     ended, metrics = run(place(together.start(), plan), problem)
     np.testing.assert_array_equal(ended.params.keys, state.params.keys)

@@ -14,6 +14,7 @@ from cachefl_jax.federation import (
     SERVER_OPTIMIZERS,
     Clients,
     Cohort,
+    Federation,
     Hyper,
     Linear,
     LocalTraining,
@@ -38,7 +39,8 @@ LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))
 @functools.cache
 def compiled_round(local: LocalTraining, plan: Plan, server: str) -> tuple[Callable, Callable]:
     """(preparation, round), built once for all tests that share them: learning rates and the like are traced."""
-    return jax.jit(functools.partial(prepare, local, plan)), make_round(local, SERVER_OPTIMIZERS[server], plan)
+    federation = Federation(local, SERVER_OPTIMIZERS[server])
+    return jax.jit(functools.partial(prepare, federation, plan)), make_round(federation, plan)
 
 
 def our_federation(
@@ -70,7 +72,7 @@ def our_federation(
     )
     preparation, one_round = compiled_round(local, plan, name)
     problem = preparation(problem)
-    state = init_server(Cache(jnp.asarray(case.keys)), SERVER_OPTIMIZERS[name](problem.server))
+    state = init_server(Federation(local, SERVER_OPTIMIZERS[name]), Cache(jnp.asarray(case.keys)), problem)
     losses = []
     for cohort in cohorts:
         padded = cohort + [0] * (division.clients - len(cohort))

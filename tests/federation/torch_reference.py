@@ -166,17 +166,14 @@ def fedavgm(learning_rate: float, momentum: float) -> Callable:
 
 
 def fedadam(learning_rate: float, beta1: float) -> Callable:
-    """FedAdam with beta2 0.99 and tau 1e-3, started at zero and corrected for it as Adam is.
-
-    Algorithm 2 of arXiv 2003.00295 starts the second moment at tau^2 or more instead and corrects nothing.
-    """
-    first, second, steps = 0.0, 0.0, 0
+    """FedAdam with beta2 0.99 and tau 1e-3, by Algorithm 2 of arXiv 2003.00295: v starts at tau^2, nothing is corrected
+    for its start."""
+    first, second = 0.0, 1e-6
 
     def step(keys, change):
-        nonlocal first, second, steps
-        steps += 1
+        nonlocal first, second
         first = beta1 * first + (1 - beta1) * change
         second = 0.99 * second + 0.01 * change**2
-        return keys + learning_rate * (first / (1 - beta1**steps)) / (np.sqrt(second / (1 - 0.99**steps)) + 1e-3)
+        return keys + learning_rate * first / (np.sqrt(second) + 1e-3)
 
     return step

@@ -17,8 +17,8 @@ import pytest
 from cachefl_jax.config import default
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
-    SERVER_OPTIMIZERS,
     Clients,
+    Federation,
     Hyper,
     LocalTraining,
     Plan,
@@ -189,9 +189,9 @@ def one_sgd_step(setting: Setting, rows: int) -> np.ndarray:
     keys = jnp.asarray(setting.keys, jnp.float32)
     frozen, hyper, server = jax.tree.map(jnp.float32, (setting.frozen, Hyper(1.0, 0.0, 0.0, 1e-4), ServerHyper()))
     problem = Problem(clients, data, frozen, hyper, server, jax.random.key(0))
-    fedavg = SERVER_OPTIMIZERS["sgd"]
-    one_round = make_round(local, fedavg, Plan("scan"))
-    state, _ = one_round(init_server(Cache(keys), fedavg(server)), everybody(1), problem)
+    federation = Federation(local)
+    one_round = make_round(federation, Plan("scan"))
+    state, _ = one_round(init_server(federation, Cache(keys), problem), everybody(1), problem)
     return np.asarray(state.params.keys - keys, np.float64).reshape(-1, keys.shape[-1])
 
 

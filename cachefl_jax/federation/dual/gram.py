@@ -1,13 +1,13 @@
-"""Products and norms in parameter space, by the clients' Gram matrices: D occurs in none of them."""
+"""Products and norms of params, by the clients' Gram matrices: D occurs in none of them."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.lanes import Block, Lanes, State
+from cachefl_jax.federation.dual.block import Batch, Block, Coefficients, Lanes, Task
 from cachefl_jax.federation.local import LocalTraining
-from cachefl_jax.federation.problem import Clients, Problem
+from cachefl_jax.federation.problem import Clients
 
 TILE = 64  # columns of a Gram matrix come in multiples of so many
 
@@ -39,50 +39,58 @@ def gram_matrices(local: LocalTraining, clients: Clients, data) -> jax.Array:
     return jax.lax.fori_loop(0, clients.count, one, jnp.zeros((rows, columns), features.dtype))
 
 
-def gram_product(block: Block, lanes: Lanes, problem: Problem, rows, state: State, learnt) -> jax.Array:
+def gram_product(
+    task: Task, block: Block, lanes: Lanes, now: Coefficients, rows: jax.Array, learnt: jax.Array
+) -> jax.Array:
     """G_c[rows] (scale U_c) of each lane, [L, X, J], over its first `learnt` rows; rows [L, X] in the block."""
-    columns = problem.gram.shape[1]
+    grams = task.start.problem.gram
     position = block.position.at[rows].get(mode="clip")
 
     def product(width: int) -> jax.Array:
         own = lanes.starts[:, None] + jnp.arange(width)[None]
         # Past a client's end the coefficients are another's, and the Gram matrix is zero.
-        theirs, scale = state.rows.at[own].get(mode="clip"), state.scale.at[own].get(mode="clip")
-        gram = problem.gram[:, :width].at[position].get(mode="clip") * scale[:, None]
+        theirs, scale = now.rows.at[own].get(mode="clip"), now.scale.at[own].get(mode="clip")
+        gram = grams[:, :width].at[position].get(mode="clip") * scale[:, None]
         return jnp.einsum("lxt,ltj->lxj", gram, theirs)
 
     def nothing() -> jax.Array:
-        return jnp.zeros((*rows.shape, state.rows.shape[1]), state.rows.dtype)
+        return jnp.zeros((*rows.shape, now.rows.shape[1]), now.rows.dtype)
 
     # One product of the width that is needed is quicker than a loop over tiles. The widths do not depend on the largest
     # client, and so a client's bits do not either.
-    widths = range(TILE, columns + 1, TILE)
+    widths = range(TILE, grams.shape[1] + 1, TILE)
     enough = (jnp.asarray([0, *widths]) < learnt).sum()
     return jax.lax.switch(enough, [nothing, *(functools.partial(product, width) for width in widths)])
 
 
-def gradient_square(local, block, lanes, problem, state, rows, places, gradient, moved, learnt) -> jax.Array:
-    """|gradient of loss and proximal term|^2 by the parameters, [L]; `moved` is (W - W_0) f of the batch, [L, B, J]."""
-    position = block.position.at[rows].get(mode="clip")
-    gram = problem.gram.at[position[:, :, None], places[:, None, :]].get(mode="clip")  # of the batch with itself
-    square = (gradient * jnp.einsum("lbc,lcj->lbj", gram, gradient)).sum(axis=(1, 2))
-    if not local.proximal:
+def gradient_square(
+    task: Task, block: Block, lanes: Lanes, now: Coefficients, batch: Batch, of_scores: tuple[jax.Array, jax.Array]
+) -> jax.Array:
+    """|gradient of loss and proximal term|^2 by the params, [L].
+
+    `of_scores` are the loss's slopes by the batch's scores, and how these have moved, (W - W_0) f; both [L, B, J].
+    """
+    (slopes, moved), problem = of_scores, task.start.problem
+    position = block.position.at[batch.rows].get(mode="clip")
+    gram = problem.gram.at[position[:, :, None], batch.places[:, None, :]].get(mode="clip")  # of the batch with itself
+    square = (slopes * jnp.einsum("lbc,lcj->lbj", gram, slopes)).sum(axis=(1, 2))
+    if not task.local.proximal:
         return square
     pull = problem.hyper.proximal
-    distance = squared_distance(block, lanes, problem, state, learnt)
-    return square + 2 * pull * (gradient * moved).sum(axis=(1, 2)) + pull**2 * distance
+    distance = squared_distance(task, block, lanes, now, batch.learnt)
+    return square + 2 * pull * (slopes * moved).sum(axis=(1, 2)) + pull**2 * distance
 
 
-def squared_distance(block: Block, lanes: Lanes, problem: Problem, state: State, learnt) -> jax.Array:
+def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, learnt: jax.Array) -> jax.Array:
     """|W_c - W_0|^2 of each lane, [L]."""
-    away = (state.kept - 1)[:, None, None]
+    away = (now.decay - 1)[:, None, None]
 
     def tile(number, total):
         places = number * TILE + jnp.arange(TILE)[None]
         rows = lanes.starts[:, None] + places
-        scale = jnp.where(places < lanes.counts[:, None], state.scale.at[rows].get(mode="clip"), 0)
-        theirs = scale[..., None] * state.rows.at[rows].get(mode="clip")
-        own = gram_product(block, lanes, problem, rows, state, learnt)
+        scale = jnp.where(places < lanes.counts[:, None], now.scale.at[rows].get(mode="clip"), 0)
+        theirs = scale[..., None] * now.rows.at[rows].get(mode="clip")
+        own = gram_product(task, block, lanes, now, rows, learnt)
         twice = 2 * away * block.scores.at[rows].get(mode="clip") + own
         return total + (theirs * twice).sum(axis=(1, 2))
 

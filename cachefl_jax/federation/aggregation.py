@@ -1,0 +1,111 @@
+"""How the updates of a cohort become one aggregate.
+
+Most are a weighted sum, added up client by client in constant memory, and on coefficients too. Others fold each update
+into a total by rules of their own (`Aggregation.add`). Where all updates are needed at once, `collect` keeps them side
+by side, [M, ...]: memory grows with the cohort, and a plan that does not fit is refused before anything runs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Received(NamedTuple):
+    """The cohort, as an aggregation sees it."""
+
+    weights: jax.Array  # [M] what `weigh` gave
+    present: jax.Array  # [M] bool; the other places of the cohort are empty
+    hyper: Any  # the aggregation's traced numbers
+
+
+def proportional(counts: jax.Array, present: jax.Array) -> jax.Array:
+    """By rows, as FedAvg has it, [M]; they add up to 1."""
+    del present
+    return counts / jnp.maximum(counts.sum(), 1)
+
+
+def equal(counts: jax.Array, present: jax.Array) -> jax.Array:
+    """1 / m for each of m clients, [M]."""
+    del counts
+    return present / jnp.maximum(present.sum(), 1)
+
+
+def one_each(counts: jax.Array, present: jax.Array) -> jax.Array:
+    """1 for each client, [M]."""
+    del counts
+    return present.astype(jnp.float32)
+
+
+class Aggregation(NamedTuple):
+    """An aggregation. All functions are traced; a client without rows takes no part.
+
+    Attributes:
+        weigh: (rows of each client [M], present [M]) -> weights [M], 0 where nobody is.
+        collect: (updates [M, ...], Received) -> aggregate; updates of empty places are zeros.
+        add: (total, update, weight) -> total, where it is not total + weight x update.
+        merge: (total, total) -> total of two devices; with `add`.
+        zero: update -> the empty total; with `add`.
+        finish: (total, Received) -> aggregate.
+        hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
+        size: bytes of an update as the transforms leave it -> bytes that a client sends.
+        fields: its own in the config.
+        check: config -> None; raises a UsageError.
+    """
+
+    weigh: Callable[[jax.Array, jax.Array], jax.Array] = proportional
+    collect: Callable[[Any, Received], Any] | None = None
+    add: Callable[[Any, Any, jax.Array], Any] | None = None
+    merge: Callable[[Any, Any], Any] | None = None
+    zero: Callable[[Any], Any] | None = None
+    finish: Callable[[Any, Received], Any] | None = None
+    hyper: Callable[[Any], Any] = lambda config: ()
+    size: Callable[[float], float] = lambda size: size
+    fields: tuple = ()
+    check: Callable[[Any], None] = lambda config: None
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is a weighted sum."""
+        return self.collect is None and self.add is None
+
+
+def collect(function: Callable[[jax.Array, Received], jax.Array], **more) -> Aggregation:
+    """The aggregation that treats each leaf [M, ...] of the updates by itself: (leaf, received) -> [...]."""
+
+    def each_leaf(updates, received: Received):
+        return jax.tree.map(lambda leaf: function(leaf, received), updates)
+
+    return Aggregation(weigh=equal, collect=each_leaf, **more)
+
+
+def in_order(updates: jax.Array, received: Received) -> tuple[jax.Array, jax.Array]:
+    """(each number of the updates [M, ...] in ascending order over those present, then infinities; how many are)."""
+    present = received.present.reshape(-1, *(1,) * (updates.ndim - 1))
+    return jnp.sort(jnp.where(present, updates, jnp.inf), axis=0), received.present.sum()
+
+
+def coordinate_median(updates: jax.Array, received: Received) -> jax.Array:
+    """Each number's median over the clients; the mean of the middle two where their number is even."""
+    ascending, count = in_order(updates, received)
+    low, high = (jnp.maximum(count - 1, 0) // 2, count // 2)
+    middle = (ascending[low] + ascending[jnp.minimum(high, len(updates) - 1)]) / 2
+    return jnp.where(count > 0, middle, 0)
+
+
+def mean_within(updates: jax.Array, received: Received) -> jax.Array:
+    """Each number's mean over the clients without the floor(trim m) lowest and as many highest of m."""
+    ascending, count = in_order(updates, received)
+    cut = jnp.floor(received.hyper * count + 1e-4).astype(count.dtype)  # 0.1 x 10 is 1, also in float32
+    places = jnp.arange(len(updates)).reshape(-1, *(1,) * (updates.ndim - 1))
+    inside = (places >= cut) & (places < count - cut)
+    return jnp.where(inside, ascending, 0).sum(axis=0) / jnp.maximum(count - 2 * cut, 1)
+
+
+mean = Aggregation()
+uniform = Aggregation(weigh=equal)
+sum = Aggregation(weigh=one_each)
+# Yin et al., arXiv 1803.01498.
+median = collect(coordinate_median)
+trimmed_mean = collect(mean_within, hyper=lambda config: config.aggregation.trim)

@@ -1,0 +1,67 @@
+"""Algorithms that clients may follow: FedAvg (arXiv 1602.05629), SCAFFOLD, FedNova. FedProx is
+`LocalTraining.proximal`."""
+
+import jax
+import jax.numpy as jnp
+
+from cachefl_jax.federation.work import ClientWork, Finished, Params, fedavg
+
+__all__ = ["fedavg", "fednova", "scaffold"]
+
+
+def zeros(params: Params) -> Params:
+    """A control variate at round 0."""
+    return jax.tree.map(jnp.zeros_like, params)
+
+
+def add_control(gradient: Params, shared: Params, state: Params) -> Params:
+    """g - c_i + c."""
+    return jax.tree.map(lambda g, c, own: g - own + c, gradient, shared, state)
+
+
+def control_update(change: Params, done: Finished) -> tuple[tuple[Params, Params], Params]:
+    """((dy, dc), c_i+) with c_i+ = c_i - c - dy / (K eta): option II of the paper, for K steps of plain SGD."""
+    scale = 1 / jnp.maximum(done.steps * done.hyper.learning_rate, jnp.finfo(jnp.float32).tiny)
+    moved = jax.tree.map(lambda c, dy: -c - scale * dy, done.shared, change)
+    moved = jax.tree.map(lambda dc: jnp.where(done.steps > 0, dc, 0), moved)
+    return (change, moved), jax.tree.map(jnp.add, done.state, moved)
+
+
+def apply_control(aggregate: tuple[Params, Params], shared: Params, share: jax.Array) -> tuple[Params, Params]:
+    """(dx, c + |S| / N dc): the clients that took part are a share of all."""
+    change, moved = aggregate
+    return change, jax.tree.map(lambda c, dc: c + share * dc, shared, moved)
+
+
+def normalising(local, steps: jax.Array, hyper) -> tuple[jax.Array, jax.Array]:
+    """(1 / |a|, |a|) of a client of so many steps, []; 0 steps have (0, 0).
+
+    a are the weights of a round's gradients in its change. SGD, its momentum and the proximal term are linear, so |a|
+    is what the client's own optimizer does to one number whose gradient is always 1.
+    """
+    optimizer, start = local.optimizer(hyper._replace(weight_decay=0.0)), jnp.zeros(())
+
+    def step(_, carry):
+        number, state = carry
+        gradient = 1.0 + (hyper.proximal * number if local.proximal else 0.0)
+        change, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, number)
+        return number + change, state
+
+    number, _ = jax.lax.fori_loop(0, steps, step, (start, optimizer.init(start)))
+    length = -number / hyper.learning_rate
+    usable = (length > 0) & jnp.isfinite(length)
+    return jnp.where(usable, 1 / jnp.where(usable, length, 1), 0), jnp.where(usable, length, 0)
+
+
+def apply_normalised(aggregate: tuple[Params, jax.Array], shared, share) -> tuple[Params, tuple[()]]:
+    """The mean normalised change, times the mean length tau_eff."""
+    change, length = aggregate
+    return jax.tree.map(lambda d: length * d, change), shared
+
+
+# Karimireddy et al., arXiv 1910.06378, Algorithm 1: gradients are corrected for the client's drift, which its control
+# variate c_i and the server's c estimate.
+scaffold = ClientWork(shared=zeros, state=zeros, correct=add_control, update=control_update, apply=apply_control)
+
+# Wang et al., arXiv 2007.07481, eq. 11-15: a client's change counts by its direction, not by how many steps it took.
+fednova = ClientWork(scale=normalising, apply=apply_normalised)

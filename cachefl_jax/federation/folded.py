@@ -1,0 +1,123 @@
+"""A cohort in the order in which its work is added up, and what has been added up so far."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cachefl_jax.federation.parts import Federation
+from cachefl_jax.federation.primal.client import Sent
+from cachefl_jax.federation.problem import Drift
+from cachefl_jax.federation.work import Params
+
+
+class Seats(NamedTuple):
+    """A round's clients, the largest first; empty places come last."""
+
+    clients: jax.Array  # [M] int32 numbers
+    counts: jax.Array  # [M] their rows, 0 in an empty place
+    weights: jax.Array  # [M] of their updates in the aggregate
+    shares: jax.Array  # [M] of their rows in the cohort's
+    states: Any = ()  # what they keep, [M, ...]
+
+
+class Spread(NamedTuple):
+    """What `Drift` follows from, added up."""
+
+    lengths: jax.Array  # [] sum w |d|
+    squares: jax.Array  # [] sum w^2 |d|^2
+    change: Any  # sum w d, where the aggregate is something else; else ()
+
+
+class Folded(NamedTuple):
+    """What has been added up of some clients."""
+
+    total: Any  # of their updates; where the aggregation collects, the updates themselves [M, ...]
+    loss: jax.Array  # [] their share of the mean loss
+    spread: Spread | None
+    states: Any  # [M, ...] what the clients keep now
+
+
+def changes_are_updates(federation: Federation) -> bool:
+    """Whether what is aggregated is the weighted sum of the clients' changes of the params."""
+    work = federation.local.work
+    return federation.aggregation.linear and not federation.transforms and not (work.scale or work.update)
+
+
+def nothing_yet(federation: Federation, params: Params, update, seats: Seats) -> Folded:
+    """Before the first client; `update` are the shapes of one."""
+    aggregation, zeros = federation.aggregation, lambda *lead: lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype)
+    total = jax.tree.map(zeros(len(seats.clients)) if aggregation.collect else zeros(), update)
+    if aggregation.zero is not None:
+        total = aggregation.zero(total)
+    spread = None
+    if federation.drift:
+        change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, params)
+        spread = Spread(jnp.zeros(()), jnp.zeros(()), change)
+    return Folded(total, jnp.zeros(()), spread, seats.states)
+
+
+def add_one(federation: Federation, folded: Folded, seats: Seats, place: jax.Array, sent: Sent) -> Folded:
+    """One client more, who sits at `place`."""
+    aggregation, weight, total = federation.aggregation, seats.weights[place], folded.total
+    if aggregation.collect is not None:
+        total = jax.tree.map(lambda all_of_them, one: all_of_them.at[place].set(one), total, sent.update)
+    elif aggregation.add is not None:
+        total = aggregation.add(total, sent.update, weight)
+    else:
+        total = jax.tree.map(lambda total, one: total + weight * one, total, sent.update)
+    states = jax.tree.map(lambda all_of_them, one: all_of_them.at[place].set(one), folded.states, sent.state)
+    spread = folded.spread
+    if spread is not None:
+        length = weight * optax.tree.norm(sent.change)
+        own = () if changes_are_updates(federation) else sent.change
+        change = jax.tree.map(lambda total, one: total + weight * one, spread.change, own)
+        spread = Spread(spread.lengths + length, spread.squares + length**2, change)
+    return Folded(total, folded.loss + seats.shares[place] * sent.loss, spread, states)
+
+
+def add_many(federation: Federation, folded: Folded, seats: Seats, first: jax.Array, sent: Sent) -> Folded:
+    """Clients side by side, [L, ...], who sit from place `first` on; empty places among them come last."""
+    count = len(sent.loss)
+    weights, shares = (jax.lax.dynamic_slice(rows, (first,), (count,)) for rows in (seats.weights, seats.shares))
+    present = jax.lax.dynamic_slice(seats.counts, (first,), (count,)) > 0
+    put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=0)  # noqa: E731
+    weigh = lambda total, changes: total + jnp.tensordot(weights, changes, axes=1)  # noqa: E731
+    aggregation, total = federation.aggregation, folded.total
+    if aggregation.collect is not None:
+        total = jax.tree.map(put, total, jax.tree.map(lambda leaf: zeroed(leaf, present), sent.update))
+    elif aggregation.add is not None:
+        total, _ = jax.lax.scan(lambda total, one: (add_if(aggregation, total, one), None), total,
+                                (sent.update, weights, present))  # fmt: skip
+    else:
+        total = jax.tree.map(weigh, total, sent.update)
+    spread = folded.spread
+    if spread is not None:
+        lengths = weights * jax.vmap(optax.tree.norm)(sent.change)
+        change = jax.tree.map(weigh, spread.change, () if changes_are_updates(federation) else sent.change)
+        spread = Spread(spread.lengths + lengths.sum(), spread.squares + (lengths**2).sum(), change)
+    return Folded(
+        total, folded.loss + jnp.vdot(shares, sent.loss), spread, jax.tree.map(put, folded.states, sent.state)
+    )
+
+
+def add_if(aggregation, total, one: tuple):
+    """The total with (update, weight, present), or without it."""
+    update, weight, present = one
+    return jax.tree.map(lambda new, old: jnp.where(present, new, old), aggregation.add(total, update, weight), total)
+
+
+def zeroed(updates: jax.Array, present: jax.Array) -> jax.Array:
+    """Updates [L, ...] with zeros where nobody is."""
+    return jnp.where(present.reshape(-1, *(1,) * (updates.ndim - 1)), updates, 0)
+
+
+def drift_of(spread: Spread, change: Params, weights: jax.Array) -> Drift:
+    """What a round tells; `change` is sum w d."""
+    norm, tiny = optax.tree.norm(change), jnp.finfo(jnp.float32).tiny
+    return Drift(
+        update_norm=spread.lengths / jnp.maximum(weights.sum(), tiny),
+        cosine_to_mean=norm / jnp.maximum(spread.lengths, tiny),
+        gradient_diversity=spread.squares / jnp.maximum(norm**2, tiny),
+    )

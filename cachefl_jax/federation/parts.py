@@ -1,0 +1,35 @@
+"""What a round is made of: a skeleton with parts to choose, each a small file of its own."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from cachefl_jax.federation.aggregation import Aggregation, mean
+from cachefl_jax.federation.local import LocalTraining
+from cachefl_jax.federation.participation import Participation
+from cachefl_jax.federation.participation import cohort as fixed_size
+from cachefl_jax.federation.server import ServerHyper, sgd
+from cachefl_jax.federation.transforms import Transform
+
+
+class Federation(NamedTuple):
+    """The static half of a federation; `problem.Problem` is the other.
+
+    Attributes:
+        local: what a client does with its rows, and by which algorithm.
+        server: takes the negated aggregate as its gradient.
+        participation: who takes part in a round.
+        cohort: the size that participation is given; 0: all.
+        transforms: what happens to an update before the server sees it, in this order.
+        aggregation: how updates become one aggregate.
+        drift: whether rounds measure `problem.Drift`.
+    """
+
+    local: LocalTraining
+    server: Callable[[ServerHyper], optax.GradientTransformation] = sgd
+    participation: Participation = fixed_size
+    cohort: int = 0
+    transforms: tuple[Transform, ...] = ()
+    aggregation: Aggregation = mean
+    drift: bool = False

@@ -1,0 +1,78 @@
+"""What happens to a client's update before the server sees it: a chain of small functions, as optax chains them.
+
+A transform sees the whole update, whatever its shape. One that only multiplies it by a number which follows from its
+norm (`scaling`) is exact in training on coefficients too.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Update = Any
+
+
+class Sender(NamedTuple):
+    """Whose update it is."""
+
+    client: jax.Array  # [] int32, its number
+    round: jax.Array  # [] int32
+    key: jax.Array  # its own in this round and for this transform
+    weight: jax.Array  # [] in the aggregate
+    hyper: Any  # the transform's traced numbers
+
+
+class Transform(NamedTuple):
+    """One link of the chain. All functions are traced.
+
+    Attributes:
+        apply: (update, state, sender) -> (update, state).
+        state: update -> what a client keeps for it from round to round, at round 0.
+        factor: (norm of the update, sender) -> what the update is multiplied with, where `apply` does no more.
+        hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
+        size: bytes of an update before it -> after it, where these are not those of the arrays that `apply` leaves.
+        fields: its own in the config.
+        check: config -> None; raises a UsageError.
+    """
+
+    apply: Callable[[Update, Any, Sender], tuple[Update, Any]]
+    state: Callable[[Update], Any] = lambda update: ()
+    factor: Callable[[jax.Array, Sender], jax.Array] | None = None
+    hyper: Callable[[Any], Any] = lambda config: ()
+    size: Callable[[float], float] | None = None
+    fields: tuple = ()
+    check: Callable[[Any], None] = lambda config: None
+
+
+def stateless(function: Callable[[Update, Sender], Update], **more) -> Transform:
+    """The transform of a function that keeps nothing."""
+    return Transform(lambda update, state, sender: (function(update, sender), state), **more)
+
+
+def scaling(factor: Callable[[jax.Array, Sender], jax.Array], **more) -> Transform:
+    """The transform that multiplies an update by a number, which follows from its L2 norm and its sender."""
+
+    def scale(update: Update, sender: Sender) -> Update:
+        by = factor(optax.tree.norm(update), sender)
+        return jax.tree.map(lambda leaf: by * leaf, update)
+
+    return stateless(scale, factor=factor, **more)
+
+
+def shorten(norm: jax.Array, sender: Sender) -> jax.Array:
+    """min(1, S / norm): an update is at most S = updates.clip_norm long."""
+    return jnp.minimum(1.0, sender.hyper / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+
+
+def add_noise(update: Update, sender: Sender) -> Update:
+    """Independent Gaussian noise of standard deviation updates.noise on every number."""
+    leaves, structure = jax.tree.flatten(update)
+    keys = jax.random.split(sender.key, len(leaves))
+    noisy = [leaf + sender.hyper * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+clip = scaling(shorten, hyper=lambda config: config.updates.clip_norm)
+noise = stateless(add_noise, hyper=lambda config: config.updates.noise)

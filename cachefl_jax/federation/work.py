@@ -1,0 +1,85 @@
+"""What a client does in a round, and what it starts from: the parts of `local` that an algorithm may change.
+
+FedAvg's client trains and sends the change of its params; another algorithm says only where it differs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any
+
+
+def nothing(params: Params) -> tuple[()]:
+    """What a server or a client keeps where it keeps nothing."""
+    del params
+    return ()
+
+
+class Finished(NamedTuple):
+    """A client's round, after its training."""
+
+    steps: jax.Array  # [] int32 steps that it took
+    hyper: Any  # its optimizer's numbers
+    shared: Any  # what the server sent beside the params
+    state: Any  # what the client kept from its last round
+
+
+class ClientWork(NamedTuple):
+    """Where an algorithm's clients differ from FedAvg's, which differ in nothing. All functions are traced.
+
+    An update may have another shape than the params: `apply` turns the aggregate of updates into a change of the
+    server's params.
+
+    Attributes:
+        shared: params -> what the server keeps beside them and sends to every client.
+        state: params -> what every client keeps from round to round, at round 0.
+        correct: (gradient, shared, state) -> the gradient of a client's step, after the proximal term and clipping.
+        scale: (local, steps, hyper) -> (factor, extra) where an update is (factor x change, extra): numbers that follow
+            from the steps alone, so that training on coefficients is exact. Transforms see factor x change.
+        update: (change of the params, Finished) -> (update, state), where it is anything else.
+        apply: (aggregate, shared, share) -> (change of the server's params, shared); share is cohort / population.
+    """
+
+    shared: Callable[[Params], Any] = nothing
+    state: Callable[[Params], Any] = nothing
+    correct: Callable[[Params, Any, Any], Params] | None = None
+    scale: Callable | None = None
+    update: Callable[[Params, Finished], tuple[Any, Any]] | None = None
+    apply: Callable[[Any, Any, jax.Array], tuple[Params, Any]] | None = None
+
+
+fedavg = ClientWork()
+
+
+class Rows(NamedTuple):
+    """One client's slice of the index rows that all clients share."""
+
+    start: jax.Array  # [] into `indices`
+    count: jax.Array  # [] rows, at most LocalTraining.capacity
+    most: jax.Array | None = None  # [] at least `count`; one number for clients that `jax.vmap` trains side by side
+
+
+class Start(NamedTuple):
+    """What all clients of a round start from."""
+
+    params: Params
+    shared: Any  # beside the params
+    problem: Any  # the federation's arrays, `problem.Problem`
+    round: jax.Array  # [] int32
+    key: jax.Array  # the round's
+
+
+class Client(NamedTuple):
+    """One of them."""
+
+    number: jax.Array  # [] int32, 0..C-1
+    rows: Rows
+    state: Any  # what it kept
+    weight: jax.Array | float = 1.0  # in the aggregate
+
+
+def client_key(start: Start, number: jax.Array) -> jax.Array:
+    """A client's key in a round: from the run's key, the round and its number alone."""
+    return jax.random.fold_in(start.key, number)

@@ -1,0 +1,88 @@
+"""The parts of a round that a config names, and their numbers."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cachefl_jax.config import server_numbers
+from cachefl_jax.config.components import COMPONENTS
+from cachefl_jax.config.field import lookup
+from cachefl_jax.federation import (
+    CLIENT_OPTIMIZERS,
+    SERVER_OPTIMIZERS,
+    Federation,
+    Hyper,
+    Linear,
+    LocalTraining,
+    PartHyper,
+    ServerHyper,
+    plan_batches,
+)
+from cachefl_jax.methods import Method, Rows
+from cachefl_jax.methods.method import loss_of_scores, training_loss
+from cachefl_jax.named import find
+
+
+def component(config: ConfigDict, field: str):
+    """The object that a field names, or the tuple of those that it does.
+
+    Raises:
+        UsageError: it is not to be had.
+    """
+    value, table, kind = lookup(config, field), *COMPONENTS[field]
+    if isinstance(value, str):
+        return find(field, value, table, kind)
+    return tuple(find(field, name, table, kind) for name in value)
+
+
+def federation_of(config: ConfigDict, method: Method, largest: int) -> Federation:
+    """What a round is made of, for clients of at most `largest` rows."""
+    return Federation(
+        local_training(config, method, largest),
+        SERVER_OPTIMIZERS[server_optimizer(config)],
+        component(config, "participation.name"),
+        config.cohort,
+        component(config, "updates.transforms"),
+        component(config, "aggregation.name"),
+        config.evaluation.drift,
+    )
+
+
+def hypers_of(config: ConfigDict) -> tuple[Hyper, ServerHyper, PartHyper]:
+    """The traced numbers of the clients' optimizer, of the server's, and of the parts."""
+    clients = {name: config.local[name] for name in Hyper._fields}
+    clients["clip_norm"] = clients["clip_norm"] or np.inf
+    server = {**{name: config.server[name] for name in ServerHyper._fields}, **server_numbers(config.server)}
+    transforms = tuple(each.hyper(config) for each in component(config, "updates.transforms"))
+    parts = PartHyper(transforms, component(config, "aggregation.name").hyper(config))
+    return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
+
+
+def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTraining:
+    """What a client of at most `largest` rows does."""
+    local = config.local
+    linear = Linear(features_of, loss_of_scores(method)) if method.linear and not method.loss else None
+    batch_size, capacity = plan_batches(local.batch_size, largest)
+    return LocalTraining(
+        training_loss(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
+        shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
+        views=max(config.clip.train_views, 1), work=component(config, "local.algorithm"),
+    )  # fmt: skip
+
+
+def features_of(rows: Rows):
+    return rows.features
+
+
+def client_optimizer(config: ConfigDict) -> str:
+    """The engine's name for it: momentum costs a state, so that SGD has it only where it is used."""
+    local = config.local
+    if local.optimizer == "sgd" and local.momentum > 0:
+        return "nesterov" if local.nesterov else "momentum"
+    return local.optimizer
+
+
+def server_optimizer(config: ConfigDict) -> str:
+    """The engine's name for it, for the same reason."""
+    optimizer, momentum = config.server.optimizer, server_numbers(config.server)["momentum"]
+    return "momentum" if optimizer == "sgd" and momentum > 0 else optimizer
