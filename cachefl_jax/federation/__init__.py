@@ -10,7 +10,7 @@ from cachefl_jax.federation.participation import Participation, draw_cohort, eve
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import place, unplaced
 from cachefl_jax.federation.plan import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
-from cachefl_jax.federation.primal.client import traffic, update_shape
+from cachefl_jax.federation.primal.client import traffic
 from cachefl_jax.federation.problem import (
     Clients,
     Cohort,
