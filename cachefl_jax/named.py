@@ -80,6 +80,13 @@ def is_file(name: str) -> bool:
     return place.endswith(".py") or "/" in place
 
 
+def file_of(name: str) -> pathlib.Path | None:
+    """The file that defines a user's object which was found; None for what has no file."""
+    place = name.rpartition(":")[0]
+    file = place if is_file(name) else getattr(sys.modules.get(place), "__file__", None)
+    return pathlib.Path(file) if file else None
+
+
 def is_dotted(place: str) -> bool:
     return all(part.isidentifier() for part in place.split("."))
 

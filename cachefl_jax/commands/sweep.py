@@ -17,8 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.commands import command
-from cachefl_jax.config import lookup, resolve
-from cachefl_jax.config.components import COMPONENTS, fit_fields
+from cachefl_jax.config import changed, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.ranking import ranking
 from cachefl_jax.unused import unused
@@ -55,19 +54,7 @@ def points(file: str) -> list[dict]:
 def configs(base: ConfigDict, overrides: list[dict]) -> Iterator[ConfigDict]:
     """One config a point, each checked before the first one runs."""
     for changes in overrides:
-        config = base.copy_and_resolve_references()
-        fit_fields(config, {field: value for field, value in changes.items() if field in COMPONENTS})
-        for field, value in changes.items():
-            try:
-                lookup(config, field)
-            except (KeyError, AttributeError, TypeError) as error:
-                raise UsageError(f"sweep: {field}", value, "a field of the config", "correct the name") from error
-            try:
-                config.update_from_flattened_dict({field: value})
-            except (TypeError, ValueError) as error:
-                allowed = f"a value of the field's type ({error})"
-                raise UsageError(f"sweep: {field}", value, allowed, "correct the value") from error
-        yield resolve(config)
+        yield resolve(changed(base, changes, "sweep: "))
 
 
 def main() -> None:

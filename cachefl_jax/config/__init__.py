@@ -8,11 +8,12 @@ its fields, what each may be, and what it demands of others; `paths` says what p
 """
 
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.components import check_own, located_names, own_fields, with_fields
+from cachefl_jax.config.components import COMPONENTS, check_own, fit_fields, located_names, own_fields, with_fields
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
@@ -28,6 +29,7 @@ __all__ = [
     "SERVER_DEFAULTS",
     "Field",
     "Row",
+    "changed",
     "default",
     "differences",
     "fits",
@@ -51,6 +53,32 @@ def default() -> ConfigDict:
             place = place.setdefault(group, {})
         place[name] = field.default
     return ConfigDict(nested)
+
+
+def changed(config: ConfigDict, changes: Mapping[str, Any], where: str = "") -> ConfigDict:
+    """A copy with these values, by dotted names; fields of components that are named among them may be, too.
+
+    Args:
+        config: its own components bring their fields as well.
+        changes: in any order.
+        where: what stands before the field in messages.
+
+    Raises:
+        UsageError: there is no such field, or the value is of another type.
+    """
+    config = config.copy_and_resolve_references()
+    fit_fields(config, {field: value for field, value in changes.items() if field in COMPONENTS})
+    for field, value in changes.items():
+        try:
+            lookup(config, field)
+        except (KeyError, AttributeError, TypeError) as error:
+            raise UsageError(f"{where}{field}", value, "a field of the config", "correct the name") from error
+        try:
+            config.update_from_flattened_dict({field: value})
+        except (TypeError, ValueError) as error:
+            allowed = f"a value of the field's type ({error})"
+            raise UsageError(f"{where}{field}", value, allowed, "correct the value") from error
+    return config
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

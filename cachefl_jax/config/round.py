@@ -55,7 +55,7 @@ ROUND = Part((
     Field("aggregation.name", "mean", "how updates become one: mean weighted by rows, uniform mean, sum, or by "
           "coordinate their median or trimmed mean (arXiv 1803.01498)", *one_named(AGGREGATIONS), CHOOSE),
     Field("aggregation.trim", 0.1, "trimmed_mean: the share of the clients that is cut at each end",
-          *within(0, 0.5), "0 cuts nobody"),
+          *within(0, 0.5), "0 cuts nobody", traced=True),
 
     Field("server.optimizer", "sgd", "sgd: FedAvg, or FedAvgM with momentum; adam, adagrad, yogi: FedAdam, FedAdagrad, "
           "FedYogi (arXiv 2003.00295)", *one_of(*SERVER_DEFAULTS), CHOOSE),

@@ -1,8 +1,8 @@
 """inputs.json: what a run was made of, so that nothing goes on, or counts as done, on other data.
 
 `parts` are digests of what the run read: arrays of a bank; of images the sources' fingerprints; the encoder's weights,
-the partition. `files` are digests of sizes and times of the files that the config names: where these are as they were,
-so are the parts, and nothing need be read.
+the partition, the files of a user's components. `files` are digests of sizes and times of the files that the config
+names: where these are as they were, so are the parts, and nothing need be read.
 """
 
 import hashlib
@@ -14,10 +14,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import lookup
+from cachefl_jax.config.components import users
 from cachefl_jax.config.paths import EMBEDDED, NAMES, PATHS
 from cachefl_jax.data import FeatureBank
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.sources import splits_of
+from cachefl_jax.named import file_of
 
 
 def bank_parts(bank: FeatureBank) -> dict[str, str]:
@@ -41,6 +43,17 @@ def image_parts(source: ImageSet, synthetic: LabelledImages) -> dict[str, str]:
     return parts | {"class names": fingerprint_of(*source.class_names), "prompts": fingerprint_of(*source.templates)}
 
 
+def code_files(config: ConfigDict) -> dict[str, pathlib.Path]:
+    """The file of each component that is a user's, by the name of its part."""
+    found = {f"code of {name}": file_of(name) for name, _ in users(config)}
+    return {part: file for part, file in found.items() if file is not None}
+
+
+def code_parts(config: ConfigDict) -> dict[str, str]:
+    """Digests of the files of a user's components; what these import in turn is not looked at."""
+    return {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in code_files(config).items()}
+
+
 def digest(*arrays: np.ndarray) -> str:
     """The sha256 of arrays, their shapes and types, without a copy of them."""
     found = hashlib.sha256()
@@ -51,13 +64,13 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def files_of(config: ConfigDict) -> dict[str, str]:
-    """A digest of sizes and times for each field that names a file or folder which is there."""
+    """A digest of sizes and times for each field that names a file or folder which is there, and of a user's code."""
     found = {}
     for field in (*PATHS, *NAMES):
         value = lookup(config, field)
         if value and value != EMBEDDED and os.path.exists(value):
             found[field] = times_digest(pathlib.Path(value))
-    return found
+    return found | {part: times_digest(file) for part, file in code_files(config).items()}
 
 
 def times_digest(path: pathlib.Path) -> str:

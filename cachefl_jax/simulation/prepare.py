@@ -18,7 +18,7 @@ from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
 from cachefl_jax.methods import Server
-from cachefl_jax.simulation.made_of import bank_parts, image_parts
+from cachefl_jax.simulation.made_of import bank_parts, code_parts, image_parts
 
 if TYPE_CHECKING:
     from cachefl_jax.clip.views import Views
@@ -80,7 +80,7 @@ def from_bank(config: ConfigDict) -> Inputs:
     bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
     bank, told = few_shots(bank, config)
     division = partition(bank.train.labels, config.partition, config.seed)
-    parts = {"partition": partition_hash(division), **bank_parts(bank)}
+    parts = {"partition": partition_hash(division), **bank_parts(bank), **code_parts(config)}
     return Inputs(
         bank, division, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
     )
@@ -121,7 +121,7 @@ def from_images(config: ConfigDict) -> Inputs:
     bank, whole_model = encode(config, checkpoint, changed, synthetic)
     bank.metadata["synthetic"] = manifest
     server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
-    parts = parts_of_images(source, synthetic, division, checkpoint.weights)
+    parts = parts_of_images(source, synthetic, division, checkpoint.weights) | code_parts(config)
 
     def images() -> dict[str, np.ndarray]:
         kinds = {"synthetic": synthetic, "real": changed.train}
@@ -149,7 +149,7 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
     source, synthetic, _, division = images_of(config)
     clip = config.clip
     weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
-    return parts_of_images(source, synthetic, division, weights)
+    return parts_of_images(source, synthetic, division, weights) | code_parts(config)
 
 
 def parts_of_images(source: ImageSet, synthetic: LabelledImages, division: Partition, weights: str) -> dict[str, str]:

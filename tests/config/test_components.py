@@ -10,10 +10,13 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.named import find
 
 FLIP = """
-from types import SimpleNamespace
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import finite
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation.transforms import stateless
+
+def turn(update, sender):
+    return -update
 
 def check(config):
     if config.rounds == 7:
@@ -21,12 +24,13 @@ def check(config):
     if config.rounds == 8:
         config.nothing
 
-flip = SimpleNamespace(
+flip = stateless(
+    turn,
     fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it", traced=True), *FIELDS),
     check=check,
 )
-other = SimpleNamespace(fields=(Field("flip.scale", 3.0, "how far", *finite(0), "raise it"),))
-plain = SimpleNamespace()
+other = stateless(turn, fields=(Field("flip.scale", 3.0, "how far", *finite(0), "raise it"),))
+plain = stateless(turn)
 """
 
 
@@ -129,17 +133,19 @@ def test_every_component_that_is_not_to_be_had_is_told_by_its_field(field, name,
         resolve(config)
 
 
-def test_a_method_must_be_one(flip):
+@pytest.mark.parametrize("field", ["method", "local.algorithm", "participation.name", "aggregation.name"])
+def test_an_object_of_another_kind_is_refused(field, flip):
     flip()
     config = default()
-    config.method = "flip.py:plain"
-    with pytest.raises(UsageError, match=r"method: got .*plain \(of type SimpleNamespace\).*methods.method.Method"):
+    config.update_from_flattened_dict({field: "flip.py:plain"})
+    with pytest.raises(UsageError, match=rf"{field}: got flip.py:plain \(of type Transform\); allowed: a cachefl_jax"):
         resolve(config)
 
 
-@pytest.mark.parametrize("name", ["cachefl", "zero_shot"])
-def test_our_methods_lie_where_the_table_says(name):
-    find("compare", name, *COMPONENTS["compare"])
+@pytest.mark.parametrize("field", sorted(set(COMPONENTS) - {"data.name"}))
+def test_our_components_lie_where_the_tables_say_and_are_of_their_kind(field):
+    for name in COMPONENTS[field].table:
+        assert find(field, name, *COMPONENTS[field]) is not None
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from cachefl_jax.config.listing import listing
 from cachefl_jax.errors import UsageError
 
 MINE = """
-from types import SimpleNamespace
 from cachefl_jax.config import Field, default
 from cachefl_jax.config.ranges import finite
-flip = SimpleNamespace(fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it", traced=True),))
-turn = SimpleNamespace(fields=(Field("turn.by", 3, "how far", lambda by: by < 4, "less than 4", "lower it"),))
+from cachefl_jax.federation.aggregation import Aggregation
+from cachefl_jax.federation.transforms import stateless
+scale = Field("flip.scale", 2.0, "how far", *finite(0), "raise it", traced=True)
+flip = stateless(lambda update, sender: update, fields=(scale,))
+turn = Aggregation(fields=(Field("turn.by", 3, "how far", lambda by: by < 4, "less than 4", "lower it"),))
 
 def get_config():
     config = default()
@@ -123,7 +125,7 @@ def test_points_of_a_sweep_may_name_components_and_set_their_fields():
     points = [
         {"flip.scale": 3},
         {"turn.by": 2, "aggregation.name": "mine.py:turn"},
-        {"updates.transforms": ("mine.py:turn",)},
+        {"aggregation.name": "mine.py:turn", "updates.transforms": ("clip",)},
         {"updates.transforms": []},
     ]
     first, second, third, fourth = configs(base, points)

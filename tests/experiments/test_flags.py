@@ -122,10 +122,10 @@ def test_a_field_that_evaluation_does_not_know_is_told_in_one_line(tmp_path, com
 
 
 MINE = """
-from types import SimpleNamespace
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import finite
-flip = SimpleNamespace(fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it"),))
+from cachefl_jax.federation.transforms import stateless
+flip = stateless(lambda update, sender: update, fields=(Field("flip.scale", 2.0, "how far", *finite(0), "raise it"),))
 """
 
 
