@@ -171,16 +171,17 @@ WANTED = {
 def from_json(fields: dict) -> ConfigDict:
     """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
     their defaults. What config.json tells besides, of a run that was given more rounds, is no field. Paths that an
-    older version left as they were typed start in the current folder, as they did.
+    older version left as they were typed start in the current folder, as they did. No code of a user's is loaded: a
+    report does without.
 
     Raises:
-        UsageError: a field is of another type than the config's own, or as `locate` and `own_fields`.
+        UsageError: a field is of another type than the config's own, or as `locate`.
     """
     config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
     if isinstance(config.server, ConfigDict):
         config.server.update(server_numbers(config.server))
     locate(config)
-    return with_fields(config, own_fields(config))
+    return config
 
 
 def filled(config: ConfigDict, fields: dict) -> ConfigDict:
