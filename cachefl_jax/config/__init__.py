@@ -19,7 +19,7 @@ from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
-from cachefl_jax.config.rows import Row, rows_of, words_of
+from cachefl_jax.config.rows import Row, rows_of
 from cachefl_jax.errors import UsageError
 
 __all__ = [
@@ -201,7 +201,7 @@ def filled(config: ConfigDict, fields: dict) -> ConfigDict:
 def differences(left: dict, right: dict) -> list[str]:
     """Dotted names of the fields in which two resolved configs differ; methods and compare, where they ask for other
     rows."""
-    rows = {"methods", "compare"} if words_of(left) == words_of(right) else set()
+    rows = {"methods", "compare"} if rows_of(left) == rows_of(right) else set()
     return [name for name in other_fields(left, right) if name not in rows]
 
 
