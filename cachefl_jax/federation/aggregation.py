@@ -71,6 +71,23 @@ class Aggregation(NamedTuple):
         return self.collect is None and self.add is None
 
 
+def share_of_all(aggregation: Aggregation, rows: jax.Array, chosen: jax.Array, received: Received) -> jax.Array:
+    """What the cohort's aggregate counts in the mean over all clients, of which it is a part, [].
+
+    |S| / N where clients count the same, the cohort's rows over all rows where they count by rows; over the sum of the
+    cohort's weights, so that it is 1 / N of a sum.
+
+    Args:
+        aggregation: weighs all clients as it weighs the cohort.
+        rows: [C] of each client.
+        chosen: [M] the cohort's numbers.
+        received: the cohort's weights, and who is present.
+    """
+    weights, tiny = aggregation.weigh(rows, rows > 0), jnp.finfo(jnp.float32).tiny
+    attending = jnp.where(received.present, weights[chosen], 0).sum()
+    return attending / jnp.maximum(weights.sum() * received.weights.sum(), tiny)
+
+
 def collect(function: Callable[[jax.Array, Received], jax.Array], **more) -> Aggregation:
     """The aggregation that treats each leaf [M, ...] of the updates by itself: (leaf, received) -> [...]."""
 

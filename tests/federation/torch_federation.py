@@ -39,7 +39,7 @@ class Solver(NamedTuple):
 
 def zeros(task: Task) -> Vector:
     """A vector of zeros beside the params, [P]."""
-    return torch.zeros(len(task.start), dtype=torch.float64)
+    return torch.zeros(len(task.start)).double()
 
 
 def local_training(
@@ -137,6 +137,12 @@ def adaptive(name: str, learning_rate: float, beta1: float, beta2: float, tau: f
     return step
 
 
+def client_updates(task: Task, solver: Solver, params: Vector, number: int, cohort: list[int]) -> torch.Tensor:
+    """How far each client of round `number` moves the params, [M, P]."""
+    trained = [local_training(task, solver, params, task.batches(number, client))[0] for client in cohort]
+    return torch.stack(trained) - params
+
+
 def federated(
     task: Task,
     solver: Solver,
@@ -144,15 +150,32 @@ def federated(
     *,
     transform: Callable[[Vector], Vector] = lambda update: update,
     aggregate: Aggregate = weighted_mean,
-    server: Server | None = None,
+    server: Callable[[], Server] = averaged,
 ) -> Vector:
     """Params after a round for each cohort: every client's update is transformed, then all are aggregated."""
-    params, server = torch.tensor(task.start), server or averaged()
+    params, server = torch.tensor(task.start), server()
     for number, cohort in enumerate(cohorts):
-        trained = [local_training(task, solver, params, task.batches(number, client))[0] for client in cohort]
-        updates = torch.stack([transform(own - params) for own in trained])
-        params = server(params, aggregate(updates, task.weights(cohort)))
+        updates = [transform(update) for update in client_updates(task, solver, params, number, cohort)]
+        params = server(params, aggregate(torch.stack(updates), task.weights(cohort)))
     return params
+
+
+class Drift(NamedTuple):
+    """How far the clients of a round part, each counted by its rows."""
+
+    update_norm: float  # mean |d_c|
+    cosine: float  # mean of |d_c| cos(d_c, mean update), over mean |d_c|
+    diversity: float  # sum |w_c d_c|^2 / |sum w_c d_c|^2 (gradient diversity, 1706.05699, Definition 1)
+
+
+def drift(updates: np.ndarray, weights: np.ndarray) -> Drift:
+    """The drift of updates [M, P] with weights [M], by NumPy."""
+    shares = weights / weights.sum()
+    norms, mean = np.sqrt((updates**2).sum(1)), np.average(updates, axis=0, weights=weights)
+    cosines = updates @ mean / (norms * np.sqrt((mean**2).sum()))
+    weighted = shares[:, None] * updates
+    diversity = (weighted**2).sum() / (weighted.sum(0) ** 2).sum()
+    return Drift(shares @ norms, (shares * norms) @ cosines / (shares @ norms), diversity)
 
 
 class Scaffold(NamedTuple):
@@ -163,32 +186,23 @@ class Scaffold(NamedTuple):
     clients: torch.Tensor  # c_i [C, P]
 
 
-def scaffold(
-    task: Task,
-    solver: Solver,
-    cohorts: Sequence[list[int]],
-    *,
-    learning_rate: float = 1.0,
-    aggregate: Aggregate = uniform_mean,
-) -> Scaffold:
-    """SCAFFOLD (1910.06378, Algorithm 1, option II for the control variates); the paper's mean is the uniform one.
+def scaffold(task: Task, solver: Solver, cohorts: Sequence[list[int]], by_rows: bool = False) -> Scaffold:
+    """SCAFFOLD (1910.06378, Algorithm 1, option II for the control variates; global learning rate 1).
 
-    A client's K is the number of its own steps.
+    The paper's objective is the clients' uniform mean: x moves by the cohort's mean and c by |S| / N times it, so that
+    c stays the mean of all c_i. `by_rows` weighs clients by their rows in both. A client's K is its own steps.
     """
+    weights = torch.tensor(task.sizes).double() if by_rows else torch.ones(len(task.sizes)).double()
     state = Scaffold(torch.tensor(task.start), zeros(task), torch.zeros(len(task.sizes), len(task.start)).double())
     for number, cohort in enumerate(cohorts):
-        moved, changes, clients = [], [], state.clients.clone()
+        change, control, clients = zeros(task), zeros(task), state.clients.clone()
         for client in cohort:
             batches, own = task.batches(number, client), state.clients[client]
             params, _ = local_training(task, solver, state.params, batches, state.server - own)
             clients[client] = own - state.server + (state.params - params) / (len(batches) * solver.learning_rate)
-            moved.append(params - state.params)
-            changes.append(clients[client] - own)
-        state = Scaffold(
-            state.params + learning_rate * aggregate(torch.stack(moved), task.weights(cohort)),
-            state.server + len(cohort) / len(task.sizes) * torch.stack(changes).mean(0),
-            clients,
-        )
+            change += weights[client] / weights[cohort].sum() * (params - state.params)
+            control += weights[client] / weights.sum() * (clients[client] - own)
+        state = Scaffold(state.params + change, state.server + control, clients)
     return state
 
 
@@ -202,21 +216,26 @@ def accumulation(solver: Solver, steps: int) -> torch.Tensor:
     return (1 - solver.learning_rate * solver.proximal) ** left
 
 
-def fednova(task: Task, solver: Solver, cohorts: Sequence[list[int]], server: Server | None = None) -> Vector:
+def fednova(
+    task: Task,
+    solver: Solver,
+    cohorts: Sequence[list[int]],
+    transform: Callable[[Vector], Vector] = lambda update: update,
+) -> Vector:
     """FedNova (2007.07481): x <- x - tau_eff sum_i p_i eta d_i with d_i = G_i a_i / |a_i|_1 and p_i by rows.
 
-    tau_eff = sum_i p_i |a_i|_1, the paper's default: clients of equal numbers of steps give FedAvg.
+    tau_eff = sum_i p_i |a_i|_1, the paper's default: clients of equal numbers of steps give FedAvg. What a client
+    sends, and what is transformed, is -eta d_i.
     """
-    params, server = torch.tensor(task.start), server or averaged()
+    params = torch.tensor(task.start)
     for number, cohort in enumerate(cohorts):
         directions, lengths = [], []
         for client in cohort:
             batches = task.batches(number, client)
             gradients = local_training(task, solver, params, batches)[1]
             weights = accumulation(solver, len(batches))
-            directions.append(weights @ gradients / weights.sum())
+            directions.append(transform(-solver.learning_rate * weights @ gradients / weights.sum()))
             lengths.append(weights.sum())
         shares = task.weights(cohort) / task.weights(cohort).sum()
-        effective = shares @ torch.stack(lengths)
-        params = server(params, -effective * solver.learning_rate * (shares @ torch.stack(directions)))
+        params = params + (shares @ torch.stack(lengths)) * (shares @ torch.stack(directions))
     return params
