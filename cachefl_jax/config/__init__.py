@@ -19,7 +19,7 @@ from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
-from cachefl_jax.config.rows import Row, rows_of, words_of
+from cachefl_jax.config.rows import Row, rows_of
 from cachefl_jax.errors import UsageError
 
 __all__ = [
@@ -171,16 +171,17 @@ WANTED = {
 def from_json(fields: dict) -> ConfigDict:
     """A config read back from config.json, where tuples had become lists; fields that are newer than the file are at
     their defaults. What config.json tells besides, of a run that was given more rounds, is no field. Paths that an
-    older version left as they were typed start in the current folder, as they did.
+    older version left as they were typed start in the current folder, as they did. No code of a user's is loaded: a
+    report does without.
 
     Raises:
-        UsageError: a field is of another type than the config's own, or as `locate` and `own_fields`.
+        UsageError: a field is of another type than the config's own, or as `locate`.
     """
     config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
     if isinstance(config.server, ConfigDict):
         config.server.update(server_numbers(config.server))
     locate(config)
-    return with_fields(config, own_fields(config))
+    return config
 
 
 def filled(config: ConfigDict, fields: dict) -> ConfigDict:
@@ -200,7 +201,7 @@ def filled(config: ConfigDict, fields: dict) -> ConfigDict:
 def differences(left: dict, right: dict) -> list[str]:
     """Dotted names of the fields in which two resolved configs differ; methods and compare, where they ask for other
     rows."""
-    rows = {"methods", "compare"} if words_of(left) == words_of(right) else set()
+    rows = {"methods", "compare"} if rows_of(left) == rows_of(right) else set()
     return [name for name in other_fields(left, right) if name not in rows]
 
 

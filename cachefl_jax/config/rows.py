@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from cachefl_jax.config.method import METHOD_NAMES, METHODS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import short
@@ -28,16 +26,16 @@ class Row(NamedTuple):
     regime: str  # one of REGIMES
 
 
-def rows_of(config: ConfigDict) -> list[Row]:
-    """The rows of a validated config, in order; one that is given twice counts once."""
-    rows = list(dict.fromkeys(row_of(config.method, word) for word in words_of(config)))
+def rows_of(config: Mapping[str, Any]) -> list[Row]:
+    """The rows of a config, or of its fields as JSON has them, in order; one that is given twice counts once."""
+    rows = list(dict.fromkeys(row_of(config.get("method", "cachefl"), word) for word in words_of(config)))
     times = Counter(row.name for row in rows)
     # Objects of one name from several files are told apart by the files.
     return [row._replace(name=in_full(row)) if times[row.name] > 1 else row for row in rows]
 
 
 def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words that say what is compared, of a config or of its fields as JSON has them."""
+    """The words that say what is compared."""
     if fields.get("compare"):
         return tuple(fields["compare"])
     words = tuple(fields.get("methods", METHOD_NAMES))
@@ -61,6 +59,7 @@ def row_of(method: str, word: str) -> Row:
     if found and (regime not in ("alone", "centralized", "round_0") or name in ("zero_shot", *OWN)):
         allowed = "NAME, NAME@alone, NAME@centralized or NAME@round_0 of a method, or zero_shot"
         raise UsageError("compare", word, allowed, "correct it")
+    name = method if name == short(method) and name not in METHODS else name  # as its rows are called
     row = Row("", name, regime)
     return row._replace(name=in_full(row) if short(name) in {*METHODS, *OWN} else short(in_full(row)))
 

@@ -4,7 +4,7 @@
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.work import ClientWork, Finished, Params, fedavg
+from cachefl_jax.federation.work import ClientWork, Finished, Params, Start, fedavg
 
 __all__ = ["fedavg", "fednova", "scaffold"]
 
@@ -27,14 +27,14 @@ def control_update(change: Params, done: Finished) -> tuple[tuple[Params, Params
     return (change, moved), jax.tree.map(jnp.add, done.state, moved)
 
 
-def apply_control(aggregate: tuple[Params, Params], shared: Params, share: jax.Array) -> tuple[Params, Params]:
+def apply_control(aggregate: tuple[Params, Params], start: Start, share: jax.Array) -> tuple[Params, Params]:
     """(dx, c + |S| / N dc), so that c stays the mean of all c_i, by the weights of the aggregation.
 
     With |S| / N where clients count by rows, c would drift from it in every partial cohort, and training would rest
     where no mean gradient is zero.
     """
     change, moved = aggregate
-    return change, jax.tree.map(lambda c, dc: c + share * dc, shared, moved)
+    return change, jax.tree.map(lambda c, dc: c + share * dc, start.shared, moved)
 
 
 def normalising(local, steps: jax.Array, hyper) -> tuple[jax.Array, jax.Array]:
@@ -57,10 +57,10 @@ def normalising(local, steps: jax.Array, hyper) -> tuple[jax.Array, jax.Array]:
     return jnp.where(usable, 1 / jnp.where(usable, length, 1), 0), jnp.where(usable, length, 0)
 
 
-def apply_normalised(aggregate: tuple[Params, jax.Array], shared, share) -> tuple[Params, tuple[()]]:
+def apply_normalised(aggregate: tuple[Params, jax.Array], start: Start, share: jax.Array) -> tuple[Params, tuple[()]]:
     """The mean normalised change, times the mean length tau_eff."""
     change, length = aggregate
-    return jax.tree.map(lambda d: length * d, change), shared
+    return jax.tree.map(lambda d: length * d, change), start.shared
 
 
 # Karimireddy et al., arXiv 1910.06378, Algorithm 1: gradients are corrected for the client's drift, which its control

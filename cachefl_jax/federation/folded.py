@@ -12,7 +12,7 @@ from cachefl_jax.federation.problem import Drift
 from cachefl_jax.federation.work import Params
 
 
-class Seats(NamedTuple):
+class Members(NamedTuple):
     """A round's clients, the largest first; empty places come last."""
 
     clients: jax.Array  # [M] int32 numbers
@@ -41,26 +41,26 @@ class Folded(NamedTuple):
 
 def changes_are_updates(federation: Federation) -> bool:
     """Whether what is aggregated is the weighted sum of the clients' changes of the params."""
-    work = federation.local.work
-    return federation.aggregation.linear and not federation.transforms and not (work.scale or work.update)
+    plain = not federation.transforms and federation.local.work.sends_change
+    return plain and federation.aggregation.linear
 
 
-def nothing_yet(federation: Federation, params: Params, update, seats: Seats) -> Folded:
+def nothing_yet(federation: Federation, params: Params, update, members: Members) -> Folded:
     """Before the first client; `update` are the shapes of one."""
     aggregation, zeros = federation.aggregation, lambda *lead: lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype)
-    total = jax.tree.map(zeros(len(seats.clients)) if aggregation.collect else zeros(), update)
+    total = jax.tree.map(zeros(len(members.clients)) if aggregation.collect else zeros(), update)
     if aggregation.zero is not None:
         total = aggregation.zero(total)
     spread = None
     if federation.drift:
         change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, params)
         spread = Spread(jnp.zeros(()), jnp.zeros(()), change)
-    return Folded(total, jnp.zeros(()), spread, seats.states)
+    return Folded(total, jnp.zeros(()), spread, members.states)
 
 
-def add_one(federation: Federation, folded: Folded, seats: Seats, place: jax.Array, sent: Sent) -> Folded:
-    """One client more, who sits at `place`."""
-    aggregation, weight, total = federation.aggregation, seats.weights[place], folded.total
+def add_one(federation: Federation, folded: Folded, members: Members, place: jax.Array, sent: Sent) -> Folded:
+    """One client more, at `place`."""
+    aggregation, weight, total = federation.aggregation, members.weights[place], folded.total
     if aggregation.collect is not None:
         total = jax.tree.map(lambda all_of_them, one: all_of_them.at[place].set(one), total, sent.update)
     elif aggregation.add is not None:
@@ -74,14 +74,14 @@ def add_one(federation: Federation, folded: Folded, seats: Seats, place: jax.Arr
         own = () if changes_are_updates(federation) else sent.change
         change = jax.tree.map(lambda total, one: total + weight * one, spread.change, own)
         spread = Spread(spread.lengths + length, spread.squares + length**2, change)
-    return Folded(total, folded.loss + seats.shares[place] * sent.loss, spread, states)
+    return Folded(total, folded.loss + members.shares[place] * sent.loss, spread, states)
 
 
-def add_many(federation: Federation, folded: Folded, seats: Seats, first: jax.Array, sent: Sent) -> Folded:
-    """Clients side by side, [L, ...], who sit from place `first` on; empty places among them come last."""
+def add_many(federation: Federation, folded: Folded, members: Members, first: jax.Array, sent: Sent) -> Folded:
+    """Clients side by side, [L, ...], from place `first` on; empty places among them come last."""
     count = len(sent.loss)
-    weights, shares = (jax.lax.dynamic_slice(rows, (first,), (count,)) for rows in (seats.weights, seats.shares))
-    present = jax.lax.dynamic_slice(seats.counts, (first,), (count,)) > 0
+    weights, shares = (jax.lax.dynamic_slice(rows, (first,), (count,)) for rows in (members.weights, members.shares))
+    present = jax.lax.dynamic_slice(members.counts, (first,), (count,)) > 0
     put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=0)  # noqa: E731
     weigh = lambda total, changes: total + jnp.tensordot(weights, changes, axes=1)  # noqa: E731
     aggregation, total = federation.aggregation, folded.total

@@ -156,4 +156,5 @@ def fits_dual(federation: Federation) -> bool:
     local, work, transforms = federation.local, federation.local.work, federation.transforms
     if local.linear is None or local.optimizer not in LINEAR_OPTIMIZERS or not federation.aggregation.linear:
         return False
-    return not (work.correct or work.update) and all(transform.factor is not None for transform in transforms)
+    scaled = work.sends_change or work.scale
+    return bool(scaled and not work.correct) and all(transform.factor is not None for transform in transforms)

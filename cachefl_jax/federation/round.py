@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 from cachefl_jax.federation import dual, primal
 from cachefl_jax.federation.aggregation import Received, proportional, share_of_all
 from cachefl_jax.federation.checks import ClientCheck, all_finite
-from cachefl_jax.federation.folded import Folded, Seats, changes_are_updates, drift_of
+from cachefl_jax.federation.folded import Folded, Members, changes_are_updates, drift_of
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import client_mesh, dealt, whole
@@ -31,8 +31,8 @@ def init_server(federation: Federation, params: Params, problem: Problem) -> Ser
     """
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
     optimizer, count = federation.server(problem.server), problem.clients.count // federation.local.views
-    kept = init_client(federation, params, problem)
-    clients = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), kept)
+    own = init_client(federation, params, problem)
+    clients = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), own)
     clients = clients if jax.tree.leaves(clients) else ()
     shared = federation.local.work.shared(params)
     return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params), shared, clients)
@@ -60,8 +60,8 @@ def make_round(federation: Federation, plan: Plan) -> Callable:
     check_once = ClientCheck(federation.local)
 
     def one_round(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
-        seated = by_size(cohort, in_view(problem.clients, federation.local.views, 0))
-        return train_round(federation, plan, state, seated, problem)
+        ordered = by_size(cohort, in_view(problem.clients, federation.local.views, 0))
+        return train_round(federation, plan, state, ordered, problem)
 
     compiled = on_devices(one_round, plan)
 
@@ -90,25 +90,25 @@ def on_devices(body: Callable, plan: Plan) -> Callable:
 
 
 def train_round(
-    federation: Federation, plan: Plan, state: ServerState, seated: tuple[jax.Array, jax.Array], problem: Problem
+    federation: Federation, plan: Plan, state: ServerState, ordered: tuple[jax.Array, jax.Array], problem: Problem
 ) -> tuple[ServerState, RoundMetrics]:
-    """A round, not jitted; `seated` is what `by_size` gives."""
-    chosen, counts = seated  # the same in all views of the data
+    """A round, not jitted; `ordered` is what `by_size` gives."""
+    chosen, counts = ordered  # the same in all views of the data
     problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
     aggregation, present = federation.aggregation, counts > 0
     with full_precision():
         key = jax.random.fold_in(problem.key, state.round)
         start = Start(state.params, state.shared, problem, state.round, key)
         received = Received(aggregation.weigh(counts, present), present, problem.part_hyper.aggregation)
-        seats = Seats(
-            chosen, counts, received.weights, proportional(counts, present), kept_by(federation, state, chosen)
+        members = Members(
+            chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
         )
-        folded = fold_cohort(federation, plan, start, seats)
+        folded = fold_cohort(federation, plan, start, members)
         aggregate = aggregated(federation, folded, received)
         change, shared = aggregate, state.shared
         if federation.local.work.apply is not None:
             share = share_of_all(aggregation, jnp.diff(problem.clients.offsets), chosen, received)
-            change, shared = federation.local.work.apply(aggregate, state.shared, share)
+            change, shared = federation.local.work.apply(aggregate, start, share)
         params, optimizer_state = server_step(federation, state, change, problem)
         drift = None
         if folded.spread is not None:
@@ -119,7 +119,7 @@ def train_round(
     return ServerState(state.round + 1, params, optimizer_state, shared, clients), told
 
 
-def kept_by(federation: Federation, state: ServerState, chosen: jax.Array):
+def states_of(federation: Federation, state: ServerState, chosen: jax.Array):
     """What the cohort's clients keep, [M, ...]; in an empty place some client's."""
     if state.clients:
         return jax.tree.map(lambda leaf: leaf[chosen], state.clients)
@@ -149,7 +149,7 @@ def server_step(federation: Federation, state: ServerState, change: Params, prob
     return optax.apply_updates(state.params, updates), optimizer_state
 
 
-def fold_cohort(federation: Federation, plan: Plan, start: Start, seats: Seats) -> Folded:
+def fold_cohort(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
     """The cohort's work, added up over the devices."""
     leaves = jax.tree.leaves(start.params)
     check(plan, federation, leaves[0].shape[-1] if plan.strategy == "dual" else 0)
@@ -159,16 +159,16 @@ def fold_cohort(federation: Federation, plan: Plan, start: Start, seats: Seats) 
         fold = functools.partial(primal.fold_scan, federation)
     else:
         fold = functools.partial(primal.fold_chunks, federation, plan.client_chunk)
-    return fold(start, seats) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, seats)
+    return fold(start, members) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, members)
 
 
-def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: Start, seats: Seats) -> Folded:
-    """`fold` of each device's share of the seats; one program a device, each with loops of its own length, and one sum
-    at the end."""
+def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: Start, members: Members) -> Folded:
+    """`fold` of each device's share of the members: one program a device, each with loops of its own length, and one
+    sum at the end."""
     aggregation, lead = federation.aggregation, functools.partial(jax.tree.map, lambda leaf: leaf[None])
 
-    def on_one(seats: Seats, start: Start) -> Folded:
-        own = fold(start, jax.tree.map(lambda leaf: leaf[0], seats))
+    def on_one(members: Members, start: Start) -> Folded:
+        own = fold(start, jax.tree.map(lambda leaf: leaf[0], members))
         total, loss, spread, states = own
         if aggregation.collect is not None:
             total = lead(total)
@@ -187,7 +187,7 @@ def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: S
         on_one, mesh=client_mesh(plan.devices), in_specs=(split, whole), check_vma=False,
         out_specs=Folded(split if aggregation.collect else whole, whole, whole, split),
     )  # fmt: skip
-    folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), seats), start), len(seats.clients)
+    folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), members), start), len(members.clients)
     back = functools.partial(jax.tree.map, lambda leaf: undeal(leaf, places))
     total = back(folded.total) if aggregation.collect else folded.total
     return folded._replace(total=total, states=back(folded.states))

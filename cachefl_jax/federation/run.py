@@ -30,11 +30,11 @@ def train_rounds(
 
     def one(number, carry):
         state, metrics = carry
-        seated = everyone
-        if seated is None:
+        ordered = everyone
+        if ordered is None:
             key = jax.random.fold_in(jax.random.fold_in(problem.key, state.round), COHORT)
-            seated = by_size(federation.participation.draw(key, clients.count, size), clients)
-        state, new = train_round(federation, plan, state, seated, problem)
+            ordered = by_size(federation.participation.draw(key, clients.count, size), clients)
+        state, new = train_round(federation, plan, state, ordered, problem)
         # One pass over the params at the end is enough: a number that is not finite never becomes so again.
         new = new._replace(finite=None)
         return state, jax.tree.map(lambda all_of_them, one: all_of_them.at[number % capacity].set(one), metrics, new)

@@ -39,8 +39,10 @@ class ClientWork(NamedTuple):
         scale: (local, steps, hyper) -> (factor, extra) where an update is (factor x change, extra): numbers that follow
             from the steps alone, so that training on coefficients is exact. Transforms see factor x change.
         update: (change of the params, Finished) -> (update, state), where it is anything else.
-        apply: (aggregate, shared, share) -> (change of the server's params, shared); share of the cohort in all
-            clients, by weight (`aggregation.share_of_all`).
+        statistics: (start, rows of a client [capacity, ...], valid [capacity]) -> update, for clients that do not train
+            but count: a closed form. Their loss is 0.
+        apply: (aggregate, start, share) -> (change of the server's params, shared); share of the cohort in all clients,
+            by weight (`aggregation.share_of_all`).
     """
 
     shared: Callable[[Params], Any] = nothing
@@ -48,7 +50,13 @@ class ClientWork(NamedTuple):
     correct: Callable[[Params, Any, Any], Params] | None = None
     scale: Callable | None = None
     update: Callable[[Params, Finished], tuple[Any, Any]] | None = None
-    apply: Callable[[Any, Any, jax.Array], tuple[Params, Any]] | None = None
+    statistics: Callable | None = None
+    apply: Callable | None = None
+
+    @property
+    def sends_change(self) -> bool:
+        """Whether an update is the change of the params itself."""
+        return self.scale is None and self.update is None and self.statistics is None
 
 
 fedavg = ClientWork()

@@ -11,6 +11,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.report import (
     captions,
     curve,
+    drift,
     holdings,
     palette,
     pictures,
@@ -103,7 +104,7 @@ def render(runs: Sequence[Run]) -> str:
         "privacy": statements.together(runs, [statements.privacy(run) for run in runs]),
     }
     if len(runs) == 1:
-        return fill("page", run=section(runs[0]), quality=quality.section(runs[0]), **shared)
+        return fill("page", run=section(runs[0]), **shared)
     return fill("comparison", **comparison(runs), quality=quality.shown(runs), **shared)
 
 
@@ -149,6 +150,8 @@ def section(run: Run) -> dict[str, Any]:
         "server": captions.server_images(run),
         "work": traffic.site_work(run),
         "travelled": captions.travelled(run),
+        "drift": drift.shown(run),
+        "quality": quality.section(run),
         "holdings": holdings.shown(run, "holdings"),
         "sheet": pictures.shown(run),
         "config": flat(run.config).items(),

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import lookup
 from cachefl_jax.errors import UsageError
 
-SETTING = ("data.", "partition.", "cohort")
-NO_CHOICE = ("seed", "methods", "eval_every", "checkpoint_every", "engine.")
+SETTING = ("data.", "partition.", "participation.", "cohort")
+NO_CHOICE = ("seed", "methods", "compare", "eval_every", "checkpoint_every", "evaluation.", "engine.")
 
 
 def ranking(results: list[dict], configs: list[ConfigDict]) -> str:
@@ -36,9 +36,15 @@ def settings_of(results: list[dict], configs: list[ConfigDict]) -> dict[str, dic
     """The lines of results.jsonl by setting and, within it, by point without its seed; both in words.
 
     The one setting of a sweep that varies none is called "".
+
+    Raises:
+        UsageError: a line tells of a field that no config has.
     """
     swept = dict.fromkeys(field for row in results for field in row["overrides"])  # in the order of the sweep
     swept = [field for field in swept if not field.startswith(NO_CHOICE)]
+    if any(not any(has(config, field) for config in configs) for field in swept):
+        mend = "delete the lines of results.jsonl that name others, and repeat the sweep's command"
+        raise UsageError("sweep: overrides", ", ".join(swept), "fields of the config", mend)
     given = [field for field in swept if field.startswith(SETTING)]
     chosen = [field for field in swept if field not in given]
     settings = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -48,17 +54,18 @@ def settings_of(results: list[dict], configs: list[ConfigDict]) -> dict[str, dic
     return settings
 
 
-def values(config: ConfigDict, fields: list[str]) -> str:
-    """These fields of a config, in words.
-
-    Raises:
-        UsageError: the config has no such field.
-    """
+def has(config: ConfigDict, field: str) -> bool:
+    """Whether it is a field of this config."""
     try:
-        return ", ".join(f"{field}={lookup(config, field)}" for field in fields)
-    except (KeyError, AttributeError, TypeError) as error:
-        mend = "delete the lines of results.jsonl that name others, and repeat the sweep's command"
-        raise UsageError("sweep: overrides", ", ".join(fields), "fields of the config", mend) from error
+        lookup(config, field)
+    except (KeyError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def values(config: ConfigDict, fields: list[str]) -> str:
+    """These fields of a config, in words; those of components that other points name are left out."""
+    return ", ".join(f"{field}={lookup(config, field)}" for field in fields if has(config, field))
 
 
 def table(points: dict[str, list[dict]]) -> str:

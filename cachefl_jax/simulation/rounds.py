@@ -1,5 +1,6 @@
 """The federation's rounds, from where a run goes on to its last: trained, evaluated, noted and saved."""
 
+import math
 import sys
 import time
 
@@ -98,7 +99,7 @@ def some_rounds(
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,
             "bytes_up": size * up, "bytes_down": size * down, "seconds": seconds, "cohort": size,
-            **drift_at(told_of_each.drift, place),
+            **(drift_at(told_of_each.drift, place) if size else {}),
         }
         for place, (loss, size) in enumerate(zip(losses, told_of_each.clients.tolist(), strict=False))
     ]  # fmt: skip
@@ -107,5 +108,6 @@ def some_rounds(
 
 
 def drift_at(drift: Drift | None, place: int) -> dict[str, float]:
-    """A round's part of its line; nothing where it was not measured."""
-    return {} if drift is None else {name: float(values[place]) for name, values in drift._asdict().items()}
+    """A round's part of its line; nothing where it was not measured. Null: the updates add up to 0, or overflow."""
+    told = {} if drift is None else {name: float(values[place]) for name, values in drift._asdict().items()}
+    return {name: value if math.isfinite(value) else None for name, value in told.items()}

@@ -45,7 +45,7 @@ class Checkpoints:
         if writes:
             digests_file(self.directory, number).unlink(missing_ok=True)
             make_sure_of_room(self.directory, state_bytes(state) + OVERHEAD)
-        self.checkpointer.save(number, state, force=True, overwrite=True)
+        self.checkpointer.save(number, filled(state), force=True, overwrite=True)
         if writes:
             write_json(digests_file(self.directory, number), digests(self.directory / str(number)))
 
@@ -141,7 +141,20 @@ def load(directory: pathlib.Path, like, number: int):
             found = f"{directory / str(number)} with arrays {theirs}"
             mend = "keep the run's own classes, keys and features, or run again in a new folder"
             raise UsageError("checkpoint", found, f"arrays {ours}, as this config makes them", mend)
-        return checkpointer.load(number, like)
+        loaded = checkpointer.load(number, filled(like))
+        return like._replace(**loaded) if hasattr(like, "_replace") else loaded
+
+
+def filled(state):
+    """A state's fields by name, without those that may be left out and hold nothing: a run that has no use for a field
+    is stored as it was before there was one. Any other tree as it is."""
+    if not hasattr(state, "_asdict"):
+        return state
+    return {
+        name: value
+        for name, value in state._asdict().items()
+        if name not in state._field_defaults or jax.tree.leaves(value)
+    }
 
 
 def shapes(tree) -> list[tuple[int, ...]]:

@@ -50,6 +50,7 @@ OVER_CLIENTS = ("mean", "worst_tenth", "std")  # of each client's accuracy on it
 SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
 # What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
 SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
+DRIFT = ("update_norm", "cosine_to_mean", "gradient_diversity")  # of a round, where the run measures them
 METHOD = Fields(
     {},
     {
@@ -85,7 +86,7 @@ ROUND = Fields(
         "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
         "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
     },
-    dict.fromkeys(SCALARS, maybe(AMOUNT)),
+    dict.fromkeys((*SCALARS, *DRIFT), maybe(AMOUNT)),
 )  # fmt: skip
 SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(

@@ -62,9 +62,10 @@ def test_its_fields_are_filled_in_kept_and_read_back(flip, tmp_path, monkeypatch
     stored = json.loads(json.dumps(resolved.to_dict()))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert from_json(stored) == resolved
+    assert from_json(stored) == resolve(from_json(stored)) == resolved
     del stored["flip"]
-    assert from_json(stored).flip.scale == 2.0
+    assert resolve(from_json(stored)).flip.scale == 2.0
+    assert from_json({"method": "/gone.py:probe", "probe": {"scale": 3.0}}).probe.scale == 3.0
     assert resolve(config_of(f"{tmp_path}/flip.py:plain")).updates.transforms == (f"{tmp_path}/flip.py:plain",)
 
 

@@ -61,6 +61,13 @@ def test_compare_names_methods_and_regimes(probe):
     ]
 
 
+def test_the_runs_own_method_may_be_called_as_its_rows_are(probe):
+    words = ("probe@alone", "probe", "cachefl")
+    assert [row[1:] for row in rows(method="probe.py:probe", compare=words)] == [
+        (f"{probe}:probe", "alone"), (f"{probe}:probe", "federated"), ("cachefl", "federated"),
+    ]  # fmt: skip
+
+
 def test_no_two_rows_share_a_name(probe, tmp_path):
     (tmp_path / "second.py").write_text(PROBE + "cachefl = zero_shot = probe\n")
     second = f"{tmp_path}/second.py"
@@ -105,3 +112,5 @@ def test_configs_that_compare_the_same_do_not_differ(probe):
     assert differences(back, stored(compare=("cachefl",))) == ["compare", "methods"]
     assert differences(back, stored(methods=("cachefl",))) == ["methods"]
     assert differences(stored(), stored(method="probe.py:probe")) == ["method"]
+    ours, theirs = (stored(method="probe.py:probe", compare=(word,)) for word in ("probe", "probe.py:probe"))
+    assert differences(ours, theirs) == []

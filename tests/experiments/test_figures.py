@@ -9,7 +9,7 @@ from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import default
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
-from cachefl_jax.storage.run_files import SCALARS, UNSCORED
+from cachefl_jax.storage.run_files import DRIFT, SCALARS, UNSCORED
 
 METHODS = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 
@@ -78,6 +78,19 @@ def test_a_sweep_and_the_evaluate_command_say_the_same(run, tmp_path):
         assert swept == {key: entry[key] for key in swept}
     found = evaluate(config, folder, None)
     assert found == {key: entry[key] for key in found if key != "round"} | {"round": 4}
+
+
+def test_drift_is_in_the_line_of_every_round_that_somebody_took_part_in(make_bank, tmp_path):
+    changes = {"evaluation.drift": True, "participation.name": "poisson", "cohort": 1, "rounds": 8}
+    config = config_for(make_bank(), **changes, methods=("cachefl",))
+    train_and_evaluate(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    sizes = [line["cohort"] for line in lines]
+    assert 0 in sizes[1:]
+    for line in lines:
+        assert set(DRIFT) & set(line) == (set(DRIFT) if line["cohort"] else set())
+    one = lines[sizes.index(1)]
+    assert [one["cosine_to_mean"], one["gradient_diversity"]] == pytest.approx([1, 1], rel=1e-5)
 
 
 def test_an_older_runs_files_go_on_without_them(run, tmp_path):

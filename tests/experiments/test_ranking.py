@@ -60,3 +60,20 @@ def test_a_point_that_diverged_is_told_and_no_score_at_all_is_nothing_to_rank_by
     lines = ranked(({"local.learning_rate": 1.0}, None), ({"local.learning_rate": 0.1}, 0.5))
     assert [line.split()[0] for line in lines] == ["validation", "0.5000", "diverged"]
     assert "nothing to rank by" in ranking([], [])
+
+
+MINE = """
+from cachefl_jax.config import Field
+from cachefl_jax.config.ranges import finite
+from cachefl_jax.federation.transforms import stateless
+flip = stateless(lambda update, sender: update, fields=(Field("flip.scale", 2.0, "how far", *finite(), "x"),))
+"""
+
+
+def test_a_field_that_only_some_points_have_tells_these_apart(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    flip = {"updates.transforms": (f"{tmp_path}/mine.py:flip",)}
+    lines = ranked(({**flip, "flip.scale": 1.0}, 0.6), ({**flip, "flip.scale": 3.0}, 0.7), ({"rounds": 7}, 0.5))
+    assert [line.split()[0] for line in lines[1:]] == ["0.7000", "0.6000", "0.5000"]
+    assert ["flip.scale=3.0" in line for line in lines] == [False, True, False, False]
+    assert "flip" not in lines[3]

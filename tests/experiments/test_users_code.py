@@ -9,6 +9,7 @@ import pytest
 
 from cachefl_jax.config import changed, default, resolve
 from cachefl_jax.errors import UsageError
+from cachefl_jax.report import write_report
 from cachefl_jax.simulation.made_of import code_parts
 from cachefl_jax.simulation.train import train_and_evaluate
 
@@ -39,6 +40,12 @@ def test_other_code_is_refused_before_more_rounds_and_after_the_last(file, make_
             train_and_evaluate(changed(config, {"rounds": rounds}), folder)
     shutil.copy(PROBE, file)
     assert train_and_evaluate(changed(config, {"rounds": 2}), folder)["methods"]["probe"]["rounds"] == 2
+    file.unlink()
+    (loaded,) = (name for name in sys.modules if name.endswith(str(file)))
+    del sys.modules[loaded]
+    assert "linear probe" in write_report([folder], None).read_text()
+    with pytest.raises(UsageError, match=rf"method: got {file}:probe \(no such file\)"):
+        train_and_evaluate(config, folder)
 
 
 def test_code_of_modules_counts_and_that_of_ours_does_not(file, monkeypatch):

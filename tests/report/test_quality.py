@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import quality, write_report
+from cachefl_jax.report import drift, quality, write_report
 from cachefl_jax.storage.run_files import read_summary
 
 FIGURES = {
@@ -52,6 +52,18 @@ def test_classes_without_rows_are_not_drawn_and_of_many_the_lowest_are(make_run)
     assert shown["caption"] == (
         "Filled: CacheFL. Hollow: zero-shot CLIP. The 20 of 100 classes on which CacheFL is right least often."
     )
+
+
+def test_drift_is_drawn_where_a_run_has_measured_it(make_run, text_of):
+    run, heading = make_run(), "How far the clients move apart"
+    assert heading not in text_of(run)
+    measured = {"update_norm": 2.5, "cosine_to_mean": 0.61, "gradient_diversity": 0.9}
+    first, second, *rest = run.rounds
+    rounds = [first, second | measured, *(line | measured | {"gradient_diversity": None} for line in rest)]
+    run = run._replace(rounds=rounds)
+    assert f"{heading} Before anything is done to the updates" in text_of(run)
+    told = drift.shown(run)["chart"]
+    assert "length of an update: from 2.50 in round 1 to 2.50 in round 1; cosine to the mean update: from 0.61" in told
 
 
 @pytest.mark.parametrize(

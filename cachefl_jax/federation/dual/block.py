@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.folded import Seats
+from cachefl_jax.federation.folded import Members
 from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.work import Start
 
@@ -21,7 +21,7 @@ class Task(NamedTuple):
         scores_shape: [*J] of one row's scores.
         measured: whether |W_c - W_0| is wanted.
         start: what the clients start from.
-        seats: those that train on coefficients; the others, which come first, have count 0.
+        members: those that train on coefficients; the others, which come first, have count 0.
         ends: [M] of their rows, laid out one client after another.
     """
 
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     scores_shape: tuple[int, ...]
     measured: bool
     start: Start
-    seats: Seats
+    members: Members
     ends: jax.Array
 
 
@@ -85,12 +85,12 @@ class Gradient(NamedTuple):
 def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array) -> Block:
     """The rows of the sorted cohort from client `first` on, as many as a block holds, and their scores with the
     server's params [J, D]."""
-    problem, counts, ends = task.start.problem, task.seats.counts, task.ends
+    problem, counts, ends = task.start.problem, task.members.counts, task.ends
     begin = ends[first] - counts[first]
     flat = begin + jnp.arange(block_rows)
     search = "compare_all" if len(ends) <= FEW_CLIENTS else "scan"
     owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right", method=search), len(ends) - 1)
-    position = problem.clients.offsets[task.seats.clients[owner]] + flat - (ends[owner] - counts[owner])
+    position = problem.clients.offsets[task.members.clients[owner]] + flat - (ends[owner] - counts[owner])
     where = problem.clients.indices.at[position].get(mode="clip")
     # Without it XLA works the row's number out anew for each of its D features.
     owner, position, where = jax.lax.optimization_barrier((owner, position, where))
@@ -101,9 +101,9 @@ def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array) 
 def lanes_at(task: Task, block: Block, place: jax.Array, after: jax.Array) -> Lanes:
     """The clients from a place of the sorted cohort on; none past `after`."""
     places = place + jnp.arange(task.lanes)
-    taken, places = places < after, jnp.minimum(places, len(task.seats.counts) - 1)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(task.start.key, task.seats.clients[places])
-    counts = task.seats.counts[places]
+    taken, places = places < after, jnp.minimum(places, len(task.members.counts) - 1)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(task.start.key, task.members.clients[places])
+    counts = task.members.counts[places]
     return Lanes(place, jnp.where(taken, counts, 0), task.ends[places] - counts - block.begin, keys)
 
 

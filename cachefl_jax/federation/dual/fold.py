@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from cachefl_jax.federation.dual.block import Block, Task, cut_block
 from cachefl_jax.federation.dual.gram import capacity_of
 from cachefl_jax.federation.dual.train import Trained, train_block
-from cachefl_jax.federation.folded import Folded, Seats, Spread, changes_are_updates
+from cachefl_jax.federation.folded import Folded, Members, Spread, changes_are_updates
 from cachefl_jax.federation.local import step_count
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.plan import Plan
@@ -15,13 +15,13 @@ from cachefl_jax.federation.primal.client import sender
 from cachefl_jax.federation.work import Client, Start
 
 
-def fold_blocks(federation: Federation, plan: Plan, start: Start, seats: Seats) -> Folded:
-    """All seats, as `primal.fold_scan` gives them. `plan.client_chunk` clients are side by side, and
+def fold_blocks(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
+    """All members, as `primal.fold_scan` gives them. `plan.client_chunk` clients are side by side, and
     `plan.block_rows` rows are at least those of the largest client that trains on coefficients. Traced."""
     local, ((leaf,), structure) = federation.local, jax.tree.flatten(start.params)
     server = leaf.reshape(-1, leaf.shape[-1])
-    width, large = server.shape[1], seats.counts > server.shape[1]
-    own = seats._replace(counts=jnp.where(large, 0, seats.counts))
+    width, large = server.shape[1], members.counts > server.shape[1]
+    own = members._replace(counts=jnp.where(large, 0, members.counts))
     task = make_task(federation, plan, start, own, leaf.shape)
     factors, extra = client_factors(federation, start, own)
     first = large.sum()
@@ -51,20 +51,20 @@ def fold_blocks(federation: Federation, plan: Plan, start: Start, seats: Seats) 
     if spread is not None:
         spread = spread._replace(change=() if changes_are_updates(federation) else tree(spread.change))
     total = tree(total) if extra is None else (tree(total), (jnp.where(own.counts > 0, own.weights, 0) * extra).sum())
-    folded = Folded(total, loss, spread, seats.states)
+    folded = Folded(total, loss, spread, members.states)
     if local.capacity <= width:
         return folded
-    others = fold_scan(federation, start, seats._replace(counts=jnp.where(large, seats.counts, 0)))
-    return jax.tree.map(jnp.add, folded._replace(states=()), others._replace(states=()))._replace(states=seats.states)
+    others = fold_scan(federation, start, members._replace(counts=jnp.where(large, members.counts, 0)))
+    return jax.tree.map(jnp.add, folded._replace(states=()), others._replace(states=()))._replace(states=members.states)
 
 
-def make_task(federation: Federation, plan: Plan, start: Start, seats: Seats, shape: tuple[int, ...]) -> Task:
+def make_task(federation: Federation, plan: Plan, start: Start, members: Members, shape: tuple[int, ...]) -> Task:
     """What the blocks share, for params of this shape."""
     local = federation.local
     capacity = -(-capacity_of(local, shape[-1]) // local.batch_size) * local.batch_size
     measured = federation.drift or bool(federation.transforms)
     sized = local._replace(capacity=capacity)
-    return Task(sized, plan.client_chunk, shape[:-1], measured, start, seats, jnp.cumsum(seats.counts))
+    return Task(sized, plan.client_chunk, shape[:-1], measured, start, members, jnp.cumsum(members.counts))
 
 
 def weighted_change(task: Task, block: Block, trained: Trained, weights: jax.Array, server: jax.Array) -> jax.Array:
@@ -79,16 +79,16 @@ def weighted_change(task: Task, block: Block, trained: Trained, weights: jax.Arr
     return change + pull * server
 
 
-def client_factors(federation: Federation, start: Start, seats: Seats) -> tuple[jax.Array, jax.Array | None]:
+def client_factors(federation: Federation, start: Start, members: Members) -> tuple[jax.Array, jax.Array | None]:
     """(factors [M] of an algorithm like FedNova, what its updates have besides [M]); (1, None) for FedAvg."""
     scale = federation.local.work.scale
     if scale is None:
         return jnp.ones(()), None
-    steps = step_count(federation.local, seats.counts)
+    steps = step_count(federation.local, members.counts)
     return jax.vmap(lambda count: scale(federation.local, count, start.problem.hyper))(steps)
 
 
-def transform_factors(federation: Federation, start: Start, seats: Seats, lengths: jax.Array) -> jax.Array:
+def transform_factors(federation: Federation, start: Start, members: Members, lengths: jax.Array) -> jax.Array:
     """What the chain of transforms multiplies each update of these lengths [M] with, [M]; 1 without any."""
     if not federation.transforms:
         return jnp.ones(())
@@ -100,4 +100,4 @@ def transform_factors(federation: Federation, start: Start, seats: Seats, length
             product = product * transform.factor(length * jnp.abs(product), who)
         return product
 
-    return jax.vmap(one)(seats.clients, seats.weights, lengths)
+    return jax.vmap(one)(members.clients, members.weights, lengths)

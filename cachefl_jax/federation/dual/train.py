@@ -25,7 +25,7 @@ class Trained(NamedTuple):
 
 def train_block(task: Task, block: Block, first: jax.Array, after: jax.Array) -> Trained:
     """Trains the clients `first` to `after` (not included) of the sorted cohort."""
-    optimizer, places = task.local.optimizer(task.start.problem.hyper), task.seats.counts.shape
+    optimizer, places = task.local.optimizer(task.start.problem.hyper), task.members.counts.shape
 
     def one_group(number, carry):
         trained, memory = carry
@@ -36,8 +36,8 @@ def train_block(task: Task, block: Block, first: jax.Array, after: jax.Array) ->
             memory = (optimizer.init(ones), *memory[1:])
         now = Coefficients(ones, trained.scale, trained.rows, memory, ones * 0)
         now = train_group(task, block, lanes, now)
-        seats = jnp.where(lanes.counts > 0, place + jnp.arange(task.lanes), places[0])
-        write = lambda array, values: array.at[seats].set(values, mode="drop")  # noqa: E731
+        members = jnp.where(lanes.counts > 0, place + jnp.arange(task.lanes), places[0])
+        write = lambda array, values: array.at[members].set(values, mode="drop")  # noqa: E731
         lengths = trained.lengths
         if task.measured:
             square = squared_distance(task, block, lanes, now, lanes.counts[0])

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cachefl_jax.federation.local import LOOP, LoopLayout, step_count, train_client
+from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, step_count, train_client
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.problem import Problem
 from cachefl_jax.federation.transforms import Sender
-from cachefl_jax.federation.work import Client, Finished, Params, Start, client_key
+from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key
 
 TRANSFORM = np.uint32(2**32 - 2)  # folded into a client's key for its first transform, one less for each next one
 
@@ -27,13 +27,22 @@ class Sent(NamedTuple):
 
 def train_and_send(federation: Federation, start: Start, client: Client, layout: LoopLayout = LOOP) -> Sent:
     """One client's round; `client.state` is as `init_client` has it. Traced."""
-    kept, chain = client.state
-    trained, loss = train_client(federation.local, start, client._replace(state=kept), layout)
-    change = jax.tree.map(jnp.subtract, trained, start.params)
-    steps = step_count(federation.local, client.rows.count)
-    update, extra, kept = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, kept))
+    (own, chain), local = client.state, federation.local
+    if local.work.statistics is not None:
+        change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros(()), None
+        update = local.work.statistics(start, *own_rows(local, start, client.rows))
+    else:
+        trained, loss = train_client(local, start, client._replace(state=own), layout)
+        change, steps = jax.tree.map(jnp.subtract, trained, start.params), step_count(local, client.rows.count)
+        update, extra, own = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, own))
     update, chain = transformed(federation, start, client._replace(state=chain), update)
-    return Sent(update if extra is None else (update, extra), (kept, chain), change, loss)
+    return Sent(update if extra is None else (update, extra), (own, chain), change, loss)
+
+
+def own_rows(local: LocalTraining, start: Start, rows: Rows) -> tuple[Any, jax.Array]:
+    """(a client's rows [capacity, ...] and others after them, which of them are its own [capacity])."""
+    places = jnp.arange(local.capacity)
+    return gather(start.problem.data, start.problem.clients.indices, rows, places), places < rows.count
 
 
 def as_update(federation: Federation, change: Params, done: Finished) -> tuple[Any, Any, Any]:
@@ -48,41 +57,50 @@ def as_update(federation: Federation, change: Params, done: Finished) -> tuple[A
 
 def transformed(federation: Federation, start: Start, client: Client, update) -> tuple[Any, tuple]:
     """(the update after all transforms, what the client keeps for each)."""
-    kept = []
+    states = []
     for number, transform in enumerate(federation.transforms):
         update, state = transform.apply(update, client.state[number], sender(start, client, number))
-        kept.append(state)
-    return update, tuple(kept)
+        states.append(state)
+    return update, tuple(states)
 
 
 def sender(start: Start, client: Client, number: int) -> Sender:
     """The client as transform `number` sees it."""
     key = jax.random.fold_in(client_key(start, client.number), TRANSFORM - np.uint32(number))
-    return Sender(client.number, start.round, key, client.weight, start.problem.part_hyper.transforms[number])
+    return Sender(client.number, start.round, key, client.weight, numbers_of(start.problem, number))
+
+
+def numbers_of(problem: Problem, number: int):
+    """The traced numbers of transform `number`; () where the problem brings none."""
+    numbers = problem.part_hyper.transforms
+    return numbers[number] if number < len(numbers) else ()
 
 
 def init_client(federation: Federation, params: Params, problem: Problem) -> tuple[Any, tuple]:
     """What a client keeps at round 0: (for its algorithm, for each transform). Traced."""
     work, states = federation.local.work, []
-    kept = work.state(params)
-    update = jax.eval_shape(lambda: first_update(federation, params, problem, kept)[0])
+    own = work.state(params)
+    update = jax.eval_shape(lambda: first_update(federation, params, problem, own)[0])
     for number, transform in enumerate(federation.transforms):
         states.append(transform.state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)))
         update = jax.eval_shape(lambda n=number: transformed_one(federation, problem, n, update, states[n]))  # noqa: B023
-    return kept, tuple(states)
+    return own, tuple(states)
 
 
-def first_update(federation: Federation, params: Params, problem: Problem, kept) -> tuple[Any, Any]:
+def first_update(federation: Federation, params: Params, problem: Problem, own) -> tuple[Any, Any]:
     """(an update before the transforms, what goes with it or None), for their shapes."""
-    done = Finished(jnp.zeros((), jnp.int32), problem.hyper, federation.local.work.shared(params), kept)
-    return as_update(federation, params, done)[:2]
+    zero, shared = jnp.zeros((), jnp.int32), federation.local.work.shared(params)
+    if federation.local.work.statistics is not None:
+        start = Start(params, shared, problem, zero, problem.key)
+        return federation.local.work.statistics(start, *own_rows(federation.local, start, Rows(zero, zero))), None
+    return as_update(federation, params, Finished(zero, problem.hyper, shared, own))[:2]
 
 
 def transformed_one(federation: Federation, problem: Problem, number: int, update, state):
     """An update after transform `number`, for its shape."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)
     place, share = jnp.zeros((), jnp.int32), jnp.zeros(())
-    who = Sender(place, place, problem.key, share, problem.part_hyper.transforms[number])
+    who = Sender(place, place, problem.key, share, numbers_of(problem, number))
     return federation.transforms[number].apply(zeros, state, who)[0]
 
 
@@ -91,8 +109,8 @@ def update_stages(federation: Federation, params: Params, problem: Problem) -> t
     `problem` may be on the host."""
 
     def stages():
-        kept, states = init_client(federation, params, problem)
-        update, extra = first_update(federation, params, problem, kept)
+        own, states = init_client(federation, params, problem)
+        update, extra = first_update(federation, params, problem, own)
         found = [update]
         for number in range(len(federation.transforms)):
             update = transformed_one(federation, problem, number, update, states[number])

@@ -10,7 +10,7 @@ and one steps, each with a program that fits.
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.folded import Folded, Seats, add_many, add_one, nothing_yet
+from cachefl_jax.federation.folded import Folded, Members, add_many, add_one, nothing_yet
 from cachefl_jax.federation.local import step_count
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.primal.client import train_and_send, update_shape
@@ -18,46 +18,46 @@ from cachefl_jax.federation.primal.ranges import size_ranges, step_ranges
 from cachefl_jax.federation.work import Client, Rows, Start
 
 
-def fold_chunks(federation: Federation, client_chunk: int, start: Start, seats: Seats) -> Folded:
-    """All seats, `client_chunk` side by side. Traced."""
-    places, offsets = len(seats.clients), start.problem.clients.offsets
-    seats = jax.tree.map(lambda leaf: pad_to_chunks(leaf, client_chunk), seats)
+def fold_chunks(federation: Federation, client_chunk: int, start: Start, members: Members) -> Folded:
+    """All members, `client_chunk` side by side. Traced."""
+    places, offsets = len(members.clients), start.problem.clients.offsets
+    members = jax.tree.map(lambda leaf: pad_to_chunks(leaf, client_chunk), members)
     update = update_shape(federation, start.params, start.problem)
-    folded, first = nothing_yet(federation, start.params, update, seats), jnp.zeros((), jnp.int32)
+    folded, first = nothing_yet(federation, start.params, update, members), jnp.zeros((), jnp.int32)
     for sized, least in size_ranges(federation.local):
         of_size = federation._replace(local=sized)
 
         def add_chunk(number, folded, of_size=of_size):
             place = number * client_chunk
             cut = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, place, client_chunk)  # noqa: E731
-            numbers, counts, weights = cut(seats.clients), cut(seats.counts), cut(seats.weights)
+            numbers, counts, weights = cut(members.clients), cut(members.counts), cut(members.weights)
 
             def one(number, count, weight, state):
                 rows = Rows(offsets[number], count, most=counts[0])
                 return train_and_send(of_size, start, Client(number, rows, state, weight))
 
             sent = jax.vmap(one)(numbers, counts, weights, jax.tree.map(cut, folded.states))
-            return add_many(federation, folded, seats, place, sent)
+            return add_many(federation, folded, members, place, sent)
 
-        after = (seats.counts[::client_chunk] >= least).sum()
+        after = (members.counts[::client_chunk] >= least).sum()
         folded, first = jax.lax.fori_loop(first, after, add_chunk, folded), after
     own = lambda tree: jax.tree.map(lambda leaf: leaf[:places], tree)  # noqa: E731
     total = own(folded.total) if federation.aggregation.collect else folded.total
     return folded._replace(total=total, states=own(folded.states))
 
 
-def fold_scan(federation: Federation, start: Start, seats: Seats) -> Folded:
-    """All seats, one after another. Traced."""
-    steps, offsets = step_count(federation.local, seats.counts), start.problem.clients.offsets
+def fold_scan(federation: Federation, start: Start, members: Members) -> Folded:
+    """All members, one after another. Traced."""
+    steps, offsets = step_count(federation.local, members.counts), start.problem.clients.offsets
     update = update_shape(federation, start.params, start.problem)
-    folded, first = nothing_yet(federation, start.params, update, seats), jnp.zeros((), jnp.int32)
+    folded, first = nothing_yet(federation, start.params, update, members), jnp.zeros((), jnp.int32)
     for layout, sized, least in step_ranges(federation.local):
         of_size = federation._replace(local=sized)
 
         def add_client(place, folded, layout=layout, of_size=of_size):
-            number, state = seats.clients[place], jax.tree.map(lambda leaf: leaf[place], folded.states)
-            client = Client(number, Rows(offsets[number], seats.counts[place]), state, seats.weights[place])
-            return add_one(federation, folded, seats, place, train_and_send(of_size, start, client, layout))
+            number, state = members.clients[place], jax.tree.map(lambda leaf: leaf[place], folded.states)
+            client = Client(number, Rows(offsets[number], members.counts[place]), state, members.weights[place])
+            return add_one(federation, folded, members, place, train_and_send(of_size, start, client, layout))
 
         after = (steps >= least).sum()
         folded, first = jax.lax.fori_loop(first, after, add_client, folded), after
