@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from cachefl_jax.commands.named_flags import CONFIGS
 from cachefl_jax.errors import UsageError
 
 UNKNOWN = re.compile(r"'(\w+)\\?'")  # a name in an AttributeError's text or a KeyError's
@@ -50,7 +51,8 @@ def explain(argv: Sequence[str], error: BaseException) -> UsageError:
         return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
     if isinstance(error, flags.Error):
         return UsageError("command line", text, "this command's flags, see --help", "correct the flag")
-    allowed = "a Python file with get_config(), which returns a config"
+    allowed = f"a Python file with get_config(), which returns a config, or one of {', '.join(CONFIGS)}"
+    text = "no such file" if "[Errno 2]" in text else text
     return UsageError("--config", f"{file} ({text})", allowed, "correct the path or the file")
 
 

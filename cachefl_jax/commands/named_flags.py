@@ -1,5 +1,6 @@
 """Components that a command line names, read before its flags are: the fields that they bring are flags too."""
 
+import pathlib
 import re
 import warnings
 from collections.abc import Sequence
@@ -10,9 +11,18 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from ml_collections.config_flags.tuple_parser import TupleParser
 
+from cachefl_jax import configs
 from cachefl_jax.config import default, lookup
 from cachefl_jax.config.components import COMPONENTS, fit_fields
 from cachefl_jax.errors import UsageError
+
+CONFIGS = {path.stem: path for path in sorted(pathlib.Path(configs.__file__).parent.glob("[a-z]*.py"))}
+
+
+def config_path(given: str) -> str:
+    """FILE.py[:arg] of what --config says, where NAME[:arg] stands for a config that the package brings."""
+    name, *variant = given.split(":", 1)
+    return ":".join([str(CONFIGS.get(name, name)), *variant])
 
 
 class ConfigFileParser(ConfigFileFlagParser):
@@ -25,7 +35,7 @@ class ConfigFileParser(ConfigFileFlagParser):
         self.argv = argv
 
     def parse(self, path: str) -> Any:
-        config = super().parse(path)
+        config = super().parse(config_path(path))
         if isinstance(config, ConfigDict):  # else `check_returned` tells of it
             fit_fields(config, named_on(self.argv))
         return config

@@ -26,7 +26,7 @@ def main() -> None:
     from cachefl_jax.simulation.peers import together
     from cachefl_jax.simulation.train import rehearse, train_and_evaluate
 
-    join_processes()
+    join_processes(*(flags.FLAGS[name].value for name in ("coordinator", "processes", "process")))
     with together():
         if flags.FLAGS.dry_run:
             rehearse(config)

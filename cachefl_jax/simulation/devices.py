@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import jax
 import numpy as np
-from absl import flags
 from jax.experimental import multihost_utils
 
 from cachefl_jax import interrupts
@@ -21,13 +20,12 @@ from cachefl_jax.storage.home import COMPILED, home
 START_TIMEOUT = 120  # seconds to wait for the other processes
 
 
-def join_processes() -> None:
-    """Joins the other processes that the flags name.
+def join_processes(coordinator: str | None, processes: int, process: int | None) -> None:
+    """Joins the other processes that the flags --coordinator, --processes and --process name.
 
     Raises:
         UsageError: the flags do not fit together, or the others did not come.
     """
-    coordinator, processes, process = (flags.FLAGS[name].value for name in ("coordinator", "processes", "process"))
     if coordinator is None:
         if processes != 1 or process is not None:
             raise UsageError("--processes", processes, "1, without --coordinator", "add --coordinator=HOST:PORT")
@@ -36,6 +34,7 @@ def join_processes() -> None:
         raise UsageError("--process", process, f"0 to --processes - 1, {processes - 1}", "give each process its own")
     given = (None, None, None) if coordinator == "auto" else (coordinator, processes, process)
     peers.watch()
+    peers.state.processes = processes
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `cachefl_jax.interrupts`
     try:
         jax.distributed.initialize(
@@ -48,7 +47,8 @@ def join_processes() -> None:
 
 def use_devices(count: int) -> None:
     """Makes sure that there are `count` devices over all processes; splits a CPU into as many before JAX first looks,
-    into its cores where `count` is 0. Programs compiled once are found again in the user's store.
+    into its cores where `count` is 0; where JAX runs already, it keeps what it has. Programs compiled once are found
+    again in the user's store.
 
     Raises:
         UsageError: there are fewer, they cannot be dealt evenly to the processes, or the environment names a platform
@@ -59,16 +59,17 @@ def use_devices(count: int) -> None:
         jax.config.update("jax_compilation_cache_dir", str(home() / COMPILED))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     replace_damaged_entries()
-    # Not jax.process_count(): it would start JAX, which then has its CPU devices.
-    processes = flags.FLAGS.processes if "processes" in flags.FLAGS and flags.FLAGS.is_parsed() else 1
+    processes = peers.state.processes
     if count % processes:
         raise UsageError("engine.devices", count, f"a multiple of the {processes} processes", "round it, or 0 for all")
-    wanted = count // processes or cores()
-    with contextlib.suppress(RuntimeError):  # JAX is already running: what it has is counted below
+    wanted, known, mend = count // processes or cores(), "there are", "lower it"
+    try:
         jax.config.update("jax_num_cpu_devices", max(wanted, jax.config.jax_num_cpu_devices))
+    except RuntimeError:  # JAX is already running: what it has is counted below
+        known, mend = "that JAX runs with in this process", "lower it, or begin with the most in a new process"
     there = device_count()
     if there < count:
-        raise UsageError("engine.devices", count, f"0 to {there}, the devices there are", "lower it")
+        raise UsageError("engine.devices", count, f"0 to {there}, the devices {known}", mend)
 
 
 def as_process_0_has_it(value: float) -> float:

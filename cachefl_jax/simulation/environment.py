@@ -4,8 +4,10 @@ The same command gives the same keys whatever ``JAX_...`` variables a machine se
 numbers, or under which a compiled run cannot be made, are put back to JAX's own defaults, and that is said once.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import jax
 
@@ -24,6 +26,18 @@ NEEDED = {
     "jax_debug_infs": False,
 }
 PLATFORMS = "JAX_PLATFORMS"
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """`settle` for a while: afterwards every setting is as the caller has it."""
+    before = {name: getattr(jax.config, name, None) for name in NEEDED}
+    settle()
+    try:
+        yield
+    finally:
+        for name in (name for name, value in before.items() if getattr(jax.config, name, None) != value):
+            jax.config.update(name, before[name])
 
 
 def settle() -> None:

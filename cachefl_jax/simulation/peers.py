@@ -39,6 +39,7 @@ class Watch:
     def __init__(self):
         self.on = False
         self.leaving: int | None = None  # the status that this process is about to leave with by itself
+        self.processes = 1  # as they were told by number, this one among them; unlike JAX's, known before it starts
 
 
 state = Watch()

@@ -19,7 +19,6 @@ from cachefl_jax.simulation.pace import rounds_a_call
 from cachefl_jax.simulation.plans import stored
 from cachefl_jax.simulation.scores import scalars
 from cachefl_jax.simulation.workdir import Workdir
-from cachefl_jax.storage.checkpoint import open_checkpoints
 from cachefl_jax.storage.run_files import UNSCORED
 
 
@@ -44,7 +43,7 @@ def run_rounds(
     state = place(state, engine.plan)
     number, pace = start, 1
     bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
-    with interrupts.finishing(), bar, open_checkpoints(workdir.checkpoints) as checkpoints:
+    with interrupts.finishing(), bar, workdir.open_checkpoints() as save:
         while number < config.rounds:
             stop = min(next_act(config, number), number + pace, number + engine.capacity)
             state, new = some_rounds(config, learner, engine, state, number, stop)
@@ -56,7 +55,7 @@ def run_rounds(
                 bar.set_postfix(test=f"{new[-1]['test_accuracy']:.3f}")
             leaving = in_any_process(interrupts.asked())
             if number % config.checkpoint_every == 0 or number == config.rounds or leaving:
-                checkpoints.save(number, unplaced(state, learner.clients, engine.plan))
+                save(number, unplaced(state, learner.clients, engine.plan))
             if leaving:
                 leave_together(leaving)
     return state, records

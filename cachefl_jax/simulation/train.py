@@ -2,8 +2,10 @@
 
 import pathlib
 import statistics
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import resolve, rows_of
@@ -31,43 +33,75 @@ from cachefl_jax.storage.run_files import read_summary
 from cachefl_jax.unused import unused
 
 
+class Results(NamedTuple):
+    """What a run came to, on the host.
+
+    Attributes:
+        summary: as summary.json has it: the data, and the figures of everything that `compare` or `methods` names.
+        records: as metrics.jsonl has them, a dict for each round of `config.method` from round 0; empty where what is
+            compared leaves the federated method out, and then all that follows is empty, too.
+        params: the server's after the last round, a pytree as the method's `init` makes it; of CacheFL
+            `Cache(keys [N, K, D])`. None where nothing was trained.
+        artefact: arrays by name, what a user deploys; of CacheFL {"keys": [N, K, D]}.
+        metadata: what they need besides by name, the class names among it; of CacheFL alpha, beta and the logit scale.
+    """
+
+    summary: dict
+    records: list[dict]
+    params: Any
+    artefact: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
 def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
-    """Runs or resumes the experiment in the folder `path`; returns its summary.
+    """Runs or resumes the experiment in the folder `path` and prints its table; returns its summary.
+
+    Raises:
+        UsageError: as `run_in`.
+    """
+    workdir = Workdir(path)
+    results = run_in(resolve(config), workdir)
+    if results is None:
+        print(f"{path}: already done; nothing to do")
+    summary = read_summary(workdir.summary) if results is None else results.summary
+    if workdir.writes:
+        print(method_table(summary))
+        print(f"report: {workdir.report.absolute()}")
+    return summary
+
+
+def run_in(config: ConfigDict, workdir: Workdir) -> Results | None:
+    """Runs or resumes the experiment of a resolved config; None where the folder has all of it already.
 
     Raises:
         UsageError: the config is wrong, asks for what is not there, or the folder holds another run. Nothing has
             been written then.
     """
-    config = resolve(config)
-    workdir = Workdir(path)
-    workdir.refuse_others(config)
-    if workdir.finished(config):  # said without a lock, so that the folder may be one that is not to be written
-        return already_done(config, workdir)
+    if already_done(config, workdir):  # said without a lock, so that the folder may be one that is not to be written
+        return None
     workdir.refuse_read_only()
     use_devices(config.engine.devices)
     workdir.writes = jax.process_index() == 0
-    with entered_by_process_0(folder_lock(path)):
-        workdir.refuse_others(config)  # once more: another command may just have left
-        if workdir.finished(config):
-            return already_done(config, workdir)
-        return train(config, workdir)
+    with entered_by_process_0(folder_lock(workdir.path)):
+        # Once more: another command may just have left.
+        return None if already_done(config, workdir) else train(config, workdir)
 
 
-def already_done(config: ConfigDict, workdir: Workdir) -> dict:
-    """Says so and returns the summary.
+def already_done(config: ConfigDict, workdir: Workdir) -> bool:
+    """Whether the folder has all that this run leaves.
 
     Raises:
-        UsageError: on other data than are there now.
+        UsageError: it holds another run, or one on other data than are there now.
     """
-    workdir.check_done(config)
-    print(f"{workdir.path}: already done; nothing to do")
-    summary = read_summary(workdir.summary)
-    announce(workdir.path, summary)
-    return summary
+    workdir.refuse_others(config)
+    done = workdir.finished(config)
+    if done:
+        workdir.check_done(config)
+    return done
 
 
-def train(config: ConfigDict, workdir: Workdir) -> dict:
-    """`train_and_evaluate` in a folder that is this process's own."""
+def train(config: ConfigDict, workdir: Workdir) -> Results:
+    """`run_in` a folder that is this process's own, or in none."""
     if workdir.writes:
         workdir.remove_leftovers()
         tidy_stores()
@@ -87,12 +121,13 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
     workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large
-    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs), inputs.bank.class_names)
+    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
 
-    results = compare(config, inputs, learner, Surroundings(workdir, engine))
+    results, model = compare(config, inputs, learner, Surroundings(workdir, engine)), ([], None, {}, {})
     if own:
         state, records = run_rounds(config, learner, engine, workdir, state, trained)
-        write_model(config, learner, workdir, state.params, inputs.bank.class_names)
+        model = records, *model_of(config, learner, inputs, state.params)
+        workdir.write_artefact(workdir.path / learner.method.file, *model[2:])
         results[own] = federated_result(config, learner, state, records)
     summary = {
         "dataset": describe(config, inputs),
@@ -105,8 +140,7 @@ def train(config: ConfigDict, workdir: Workdir) -> dict:
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
         write_report([workdir.path])
-        announce(workdir.path, summary)
-    return summary
+    return Results(summary, *model)
 
 
 def rehearse(config: ConfigDict) -> None:
@@ -126,22 +160,19 @@ def rehearse(config: ConfigDict) -> None:
     print(needs_table(config, learner))
 
 
-def announce(path: pathlib.Path, summary: dict) -> None:
-    print(method_table(summary))
-    print(f"report: {(path / 'report.html').absolute()}")
-
-
 def untuned_cache(config: ConfigDict, inputs: Inputs) -> tuple[dict, dict]:
     """The artefact of the cache at round 0: what the server has drawn, whatever the method makes of it."""
-    return cachefl.artefact(cachefl.init(inputs.server, config), cachefl.freeze(inputs.server, config))
+    arrays, told = cachefl.artefact(cachefl.init(inputs.server, config), cachefl.freeze(inputs.server, config))
+    return arrays, told | {"class_names": list(inputs.bank.class_names)}
 
 
-def write_model(config: ConfigDict, learner: Learner, workdir: Workdir, params, class_names: tuple[str, ...]) -> None:
-    """The method's artefact; one in a file that is not called after the method names it."""
-    method = learner.method
-    arrays, told = method.artefact(jax.device_get(params), learner.score.frozen)
+def model_of(config: ConfigDict, learner: Learner, inputs: Inputs, params) -> tuple[Any, dict, dict]:
+    """(params, artefact, metadata) of `Results`. An artefact whose file is not called after the method names it."""
+    method, params = learner.method, jax.device_get(params)
+    arrays, told = method.artefact(params, learner.score.frozen)
     named = {"method": config.method} if method.file == MODEL else {}
-    workdir.write_artefact(workdir.path / method.file, arrays, named | told, class_names)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    return params, arrays, named | told | {"class_names": list(inputs.bank.class_names)}
 
 
 def federated_result(config: ConfigDict, learner: Learner, state: ServerState, records: list[dict]) -> dict:

@@ -1,10 +1,11 @@
 """What a run leaves in its folder, and how a second start finds its way through it."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,12 +19,20 @@ from cachefl_jax.storage.files import naming, write_arrays, write_json, write_te
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.run_files import read_card, read_config, read_inputs
 
+NOWHERE = pathlib.Path(os.devnull)  # below a file nothing is ever found
+
 
 class Workdir:
-    """The files of one run, by name. All processes of a run read them, and only those with `writes` write."""
+    """The files of one run, by name. All processes of a run read them, and only those with `writes` write.
 
-    def __init__(self, path: pathlib.Path, writes: bool = True):
-        self.path, self.writes = path, writes
+    Args:
+        path: the folder; None: there is none, so that nothing is found, and nothing written.
+        writes: whether this process writes.
+    """
+
+    def __init__(self, path: pathlib.Path | None, writes: bool = True):
+        self.path, self.writes = path or NOWHERE, writes and path is not None
+        path = self.path
         self.config = path / "config.json"
         self.partition = path / "partition.npz"
         self.partition_card = path / "partition.json"
@@ -139,6 +148,17 @@ class Workdir:
             write_whole(self.metrics, lambda file: file.write(to_text(kept).encode()))
         return kept
 
+    @contextlib.contextmanager
+    def open_checkpoints(self) -> Iterator[Callable]:
+        """Gives (rounds done, state) -> None, which saves a checkpoint, if there is a folder."""
+        if self.path == NOWHERE:
+            yield lambda number, state: None
+            return
+        from cachefl_jax.storage.checkpoint import open_checkpoints  # brings Orbax, which others here do without
+
+        with open_checkpoints(self.checkpoints) as checkpoints:
+            yield checkpoints.save
+
     def write_json(self, path: pathlib.Path, value: dict) -> None:
         if self.writes:
             write_json(path, value)
@@ -168,9 +188,9 @@ class Workdir:
         self.summary.unlink(missing_ok=True)
         self.report.unlink(missing_ok=True)
 
-    def write_artefact(self, path: pathlib.Path, arrays: dict, told: dict, class_names: tuple[str, ...]) -> None:
-        """What a user deploys: a method's arrays, and what else they need as JSON strings, the class names among it."""
-        metadata = {name: json.dumps(value) for name, value in {**told, "class_names": list(class_names)}.items()}
+    def write_artefact(self, path: pathlib.Path, arrays: dict, told: dict) -> None:
+        """What a user deploys: a method's arrays, and what else they need as JSON strings."""
+        metadata = {name: json.dumps(value) for name, value in told.items()}
         if self.writes:
             write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 

@@ -1,42 +1,5 @@
-"""The demo: real handwriting at 20 clients under a strong label skew, keys from images that a diffusion model drew.
+"""The config that --config=digits names, `cachefl_jax.configs.digits`, as a file of a checkout."""
 
-    python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/digits
-    python -m experiments.run --config=experiments/configs/digits.py:smoke --workdir=runs/smoke
+from cachefl_jax.configs.digits import get_config, sweep
 
-alpha, beta, learning rate and rounds are the best of the grid in `sweep` by validation accuracy, mean of two seeds:
-
-    python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep
-"""
-
-import itertools
-
-from ml_collections import ConfigDict
-
-from cachefl_jax.config import default
-
-
-def get_config(variant: str = "") -> ConfigDict:
-    """The demo's config; 'smoke' is the same path in a few seconds."""
-    config = default()
-    config.cache.alpha, config.cache.beta = 50.0, 0.25
-    config.local.learning_rate = 1e-2
-    config.rounds, config.checkpoint_every = 200, 50
-    if variant == "smoke":
-        config.synthesis.images_per_class = 2
-        config.synthesis.steps = 4
-        config.cache.keys_per_class = 2
-        config.partition.clients = 4
-        config.rounds = 2
-    elif variant:
-        raise ValueError(f"no variant {variant!r}: 'smoke' is the only one")
-    return config
-
-
-def sweep(add) -> None:
-    """The grid that the demo's values were chosen from: CacheFL alone, each point with two seeds."""
-    grid = itertools.product((20.0, 50.0, 100.0), (0.25, 0.5), (5e-3, 1e-2), (100, 200), (0, 1))
-    for alpha, beta, learning_rate, rounds, seed in grid:
-        add(
-            **{"cache.alpha": alpha, "cache.beta": beta, "local.learning_rate": learning_rate},
-            **{"rounds": rounds, "eval_every": rounds, "seed": seed, "methods": ("cachefl",)},
-        )
+__all__ = ["get_config", "sweep"]
