@@ -156,8 +156,9 @@ def test_fields_that_they_name_are_there(text):
 
 
 @pytest.mark.parametrize(
-    "name", ["data.name", "data.layout", "synthesis.source", "partition.name", "partition.change", "engine.strategy",
-             "partition.quantity"]
+    "name",
+    ["data.name", "data.layout", "synthesis.source", "partition.name", "partition.quantity", "partition.change",
+     "local.algorithm", "server.optimizer", "participation.name", "aggregation.name", "engine.strategy"],
 )  # fmt: skip
 def test_every_choice_of_a_field_is_told(name):
     """What a field may be stands somewhere in code style."""
