@@ -39,7 +39,8 @@ def find(field: str, name: str, table: Table, kind: str = "") -> Any:
     module = load_file(field, name, pathlib.Path(place)) if is_file(name) else load_module(field, name, place)
     wanted = find(field, kind, {}) if kind else object
     if not hasattr(module, attribute):
-        names = [each for each in vars(module) if not each.startswith("_") and suits(getattr(module, each), wanted)]
+        names = [each for each, value in vars(module).items() if each[0] != "_" and isinstance(value, wanted)]
+        names = [each for each in names if not isinstance(vars(module)[each], ModuleType)]
         near = difflib.get_close_matches(attribute, names, n=3) or names
         allowed = f"a name that {place} has: {listing(near, 6) or 'none'}"
         raise UsageError(field, name, allowed, "correct what is behind the colon")
@@ -48,11 +49,6 @@ def find(field: str, name: str, table: Table, kind: str = "") -> Any:
         allowed = f"a {wanted.__module__}.{wanted.__name__}"
         raise UsageError(field, f"{name} (of type {type(found).__name__})", allowed, "name an object of this type")
     return found
-
-
-def suits(found: Any, wanted: type) -> bool:
-    """Whether a module's attribute may have been meant."""
-    return isinstance(found, wanted) and not isinstance(found, ModuleType)
 
 
 def check_form(field: str, name: str, table: Table) -> None:
@@ -71,7 +67,8 @@ def check_form(field: str, name: str, table: Table) -> None:
 def has_form(name: str, table: Table) -> bool:
     """Whether `name` is one of ours or has the form of a user's."""
     place, _, attribute = name.rpartition(":")
-    return name in table or (bool(place) and attribute.isidentifier() and (is_file(name) or is_dotted(place)))
+    dotted = all(part.isidentifier() for part in place.split("."))
+    return name in table or (attribute.isidentifier() and (dotted or is_file(name)))
 
 
 def is_file(name: str) -> bool:
@@ -87,10 +84,6 @@ def file_of(name: str) -> pathlib.Path | None:
     return pathlib.Path(file) if file else None
 
 
-def is_dotted(place: str) -> bool:
-    return all(part.isidentifier() for part in place.split("."))
-
-
 def short(name: str) -> str:
     """The object's own name, without where it is from."""
     return name.rpartition(":")[2]
@@ -102,10 +95,8 @@ def load_module(field: str, name: str, place: str) -> ModuleType:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name and f"{place}.".startswith(f"{error.name}."):
-            allowed = "a module that Python finds"
-            raise UsageError(
-                field, f"{name} (no module {error.name})", allowed, "correct it, or set PYTHONPATH"
-            ) from error
+            value, allowed = f"{name} (no module {error.name})", "a module that Python finds"
+            raise UsageError(field, value, allowed, "correct it, or set PYTHONPATH") from error
         raise broken(field, name, error) from error
     except (Exception, SystemExit) as error:  # it is the user's own program, and raises whatever it does
         raise broken(field, name, error) from error

@@ -39,18 +39,14 @@ def check(config: ConfigDict) -> None:
     """What the place that data come from demands of other fields."""
     data = config.data
     wanted = {
-        "feature_bank": ("data.path", "the path of an .npz feature bank", "--config.data.path=X.npz"),
-        "image_folder": ("data.path", "the folder that holds the images", "--config.data.path=DIR"),
-        "idx": ("data.path", "the folder that holds the IDX files", "--config.data.path=DIR"),
-        "hub": (
-            "data.hub",
-            "a data set's OWNER/NAME on the hub, or a folder that datasets saved",
-            "--config.data.hub=...",
-        ),
+        "feature_bank": ("data.path", "the path of an .npz feature bank", "X.npz"),
+        "image_folder": ("data.path", "the folder that holds the images", "DIR"),
+        "idx": ("data.path", "the folder that holds the IDX files", "DIR"),
+        "hub": ("data.hub", "a data set's OWNER/NAME on the hub, or a folder that datasets saved", "..."),
     }
     if data.name in wanted and not lookup(config, wanted[data.name][0]):
-        field, allowed, mend = wanted[data.name]
-        raise UsageError(field, "", allowed, mend)
+        field, allowed, such = wanted[data.name]
+        raise UsageError(field, "", allowed, f"--config.{field}={such}")
     if data.validation_share + data.test_share >= 1:
         allowed = f"less than {1 - data.validation_share:g}, what data.validation_share leaves"
         raise UsageError("data.test_share", data.test_share, allowed, "lower one of them")

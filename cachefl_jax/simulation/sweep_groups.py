@@ -12,6 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
+from cachefl_jax.config import lookup
+from cachefl_jax.config.components import own_fields
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_rows
 from cachefl_jax.federation.memory import free, size
@@ -70,6 +72,7 @@ def group_of(point: Prepared) -> str:
         config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
         learner.score.own.dealt,
+        *(lookup(config, field.name) for field in own_fields(config) if not field.traced),
     ]  # fmt: skip
     tested = digest(learner.score.splits)
     return json.dumps([shapes, choices, tested])

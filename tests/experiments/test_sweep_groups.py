@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from cachefl_jax.commands.sweep import configs
+from cachefl_jax.config import FIELDS, changed, lookup
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import examples, sweep_groups
 from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 from experiments.configs import feature_bank
 
@@ -36,6 +38,38 @@ def test_points_share_text_logits_test_rows_and_compiled_accuracies(points, monk
         assert learner.params.keys is first.params.keys
     alphas = [float(learner.problem.frozen.alpha) for learner in (first, *others)]
     assert alphas == [1.0, 1.0, 3.0, 3.0]
+
+
+def test_another_value_of_a_traced_field_makes_no_other_group(make_bank):
+    base = feature_bank.get_config()
+    base.data.path, base.partition.clients = str(make_bank()), 4
+    base = changed(base, {
+        "local.optimizer": "sgd", "local.momentum": 0.5, "local.proximal": 0.1, "local.clip_norm": 1.0,
+        "server.optimizer": "yogi", "updates.transforms": ("clip", "noise"), "aggregation.name": "trimmed_mean",
+    })  # fmt: skip
+    traced = [field.name for field in FIELDS if field.traced]
+    assert len(traced) > 10
+    other = [{name: 0.25 + 0.5 * abs(lookup(base, name))} for name in traced if name != "aggregation.trim"]
+    every = list(configs(base, [{}, {"aggregation.trim": 0.3}, *other]))
+    assert len({group_of(point) for point in prepared_points(every, range(len(every)))}) == 1
+
+
+MINE = """
+from cachefl_jax.config import Field
+from cachefl_jax.config.ranges import at_least, finite
+from cachefl_jax.federation.transforms import stateless
+scale = Field("flip.scale", 2.0, "how far", *finite(), "x", traced=True)
+times = Field("flip.times", 1, "how often", *at_least(1), "x")
+flip = stateless(lambda update, sender: update, fields=(scale, times), hyper=lambda config: config.flip.scale)
+"""
+
+
+def test_another_value_of_a_users_field_that_is_not_traced_makes_another_group(points, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    base = changed(points[0], {"updates.transforms": (f"{tmp_path}/mine.py:flip",)})
+    every = list(configs(base, [{}, {"flip.scale": 3.0}, {"flip.times": 2}]))
+    first, second, third = map(group_of, prepared_points(every, range(3)))
+    assert first == second != third
 
 
 def test_only_what_is_equal_is_shared():
