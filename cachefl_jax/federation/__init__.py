@@ -5,6 +5,15 @@ from cachefl_jax.federation.aggregation import Aggregation, Received, collect
 from cachefl_jax.federation.algorithms import fedavg, fednova, scaffold
 from cachefl_jax.federation.evaluate import Figures, Scores, figures, make_scores, score_rows
 from cachefl_jax.federation.local import Linear, LocalTraining, LoopLayout, plan_batches, train_client
+from cachefl_jax.federation.local_only import (
+    NOBODY,
+    make_local_only,
+    make_scores_of_each,
+    place_locally,
+    seen_locally,
+    split_by_size,
+    start_all,
+)
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.participation import Participation, draw_cohort, everybody
 from cachefl_jax.federation.parts import Federation
@@ -24,15 +33,6 @@ from cachefl_jax.federation.problem import (
 )
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
-from cachefl_jax.federation.separate import (
-    NOBODY,
-    make_separate,
-    make_separate_scores,
-    place_locally,
-    seen_locally,
-    split_by_size,
-    start_all,
-)
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
 from cachefl_jax.federation.transforms import Sender, Transform, scaling, stateless
@@ -83,11 +83,11 @@ __all__ = [
     "fits_dual",
     "in_client_order",
     "init_server",
+    "make_local_only",
     "make_plan",
     "make_round",
     "make_scores",
-    "make_separate",
-    "make_separate_scores",
+    "make_scores_of_each",
     "make_sweep",
     "place",
     "place_locally",

@@ -22,8 +22,8 @@ from cachefl_jax.federation import (
     Scores,
     fedavg,
     figures,
-    make_separate,
-    make_separate_scores,
+    make_local_only,
+    make_scores_of_each,
     place_locally,
     split_by_size,
     start_all,
@@ -76,8 +76,8 @@ class Separate:
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
         room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
         self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
-        self.train = make_separate(job.local._replace(work=fedavg), self.lanes, job.devices)
-        self.score = make_separate_scores(learner.method.logits, job.devices, learner.score.own.dealt)
+        self.train = make_local_only(job.local._replace(work=fedavg), self.lanes, job.devices)
+        self.score = make_scores_of_each(learner.method.logits, job.devices, learner.score.own.dealt)
         rows = [len(split.labels) for split in self.splits]
         self.finished = FinishedClients(job.file, len(job.rows), rows, config.rounds, learner.score.own)
         self.told, self.warm = not job.tells, False

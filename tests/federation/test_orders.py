@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.federation import Plan, plan_batches
-from cachefl_jax.federation.orders import order_widths, shuffled, shuffled_orders
+from cachefl_jax.federation.orders import PLACE_BITS, order_widths, shuffled, shuffled_orders
 
 LARGE, SMALL = 10_000, 8  # rows
 CLIENTS = 40  # small ones
@@ -23,6 +23,16 @@ def test_an_order_is_the_same_at_every_width():
             expected = np.asarray(shuffled(keys[lane], count, 300))[:count]
             assert (found[lane, :count] == expected).all()
             assert sorted(expected) == list(range(count))
+
+
+@pytest.mark.parametrize("width", [2**PLACE_BITS - 1, 2**PLACE_BITS, 2**PLACE_BITS + 1])
+def test_an_order_is_that_of_uniform_draws_equal_ones_by_place(width):
+    for number in range(200):
+        key, count = jax.random.key(number), width - number
+        draws = np.asarray(jax.random.uniform(key, (width,)))[:count]
+        assert (np.asarray(shuffled(key, count, width))[:count] == np.argsort(draws, kind="stable")).all()
+    doubled = [len(np.unique(jax.random.uniform(jax.random.key(seed), (width,)))) < width for seed in range(200)]
+    assert any(doubled)  # or the test says nothing of equal draws
 
 
 @pytest.mark.parametrize("plan", [Plan("scan"), Plan("chunk", 8)], ids=["scan", "chunk"])

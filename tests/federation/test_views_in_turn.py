@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.federation import Federation, Plan, make_separate, place, repeat_views, start_all
+from cachefl_jax.federation import Federation, Plan, make_local_only, place, repeat_views, start_all
 from cachefl_jax.federation.participation import everybody
 from cachefl_jax.federation.run import train_rounds
 
@@ -57,7 +57,7 @@ def test_without_turning_another_result_comes_out(versions, make_local):
 def test_clients_that_train_by_themselves_turn_too(versions, make_local):
     each, together = versions
     local, clients = make_local(4, 12), np.asarray([2, 1], np.int32)
-    plain, turning = make_separate(local, 1), make_separate(local._replace(views=VIEWS), 1)
+    plain, turning = make_local_only(local, 1), make_local_only(local._replace(views=VIEWS), 1)
     expected = start_all(together.params, 2)
     for number in range(ROUNDS):
         problem = each[number % VIEWS].problem

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain_separate import plain_training
+from plain_local_only import plain_training
 
 from cachefl_jax.federation import (
     NOBODY,
     Plan,
-    make_separate,
-    make_separate_scores,
+    make_local_only,
+    make_scores_of_each,
     place,
     place_locally,
     plan_batches,
@@ -47,7 +47,7 @@ def expected(federation, local) -> np.ndarray:
 def test_every_client_ends_where_the_plain_loop_ends_however_the_rounds_are_cut(
     federation, local, expected, lanes, devices
 ):
-    train, problem = make_separate(local, lanes, devices), place_locally(federation.problem, devices)
+    train, problem = make_local_only(local, lanes, devices), place_locally(federation.problem, devices)
     (clients,) = split_by_size(np.asarray(SIZES), len(SIZES) + lanes * devices, lanes * devices)
     clients = deal(clients, devices).reshape(-1)
     ends = []
@@ -73,7 +73,7 @@ def test_all_calls_are_one_compilation(federation, local, caplog, devices, besid
     problem = place_locally(federation.problem, devices)
     if beside_an_engine:
         problem = seen_locally(place(federation.problem, Plan(devices=2)), devices)
-    train = make_separate(local, 1, devices)
+    train = make_local_only(local, 1, devices)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         params, clients = start_all(federation.params, 2, devices), np.asarray([2, 6], np.int32)
         for number in range(3):
@@ -94,7 +94,7 @@ def test_scores_are_those_of_each_clients_own_params(federation):
     splits = [data, jax.tree.map(lambda leaf: leaf[:5], data)]
     stacked = Cache(jnp.stack([federation.params.keys * scale for scale in (1.0, -1.0, 0.1, 1e30)]))
     problem = place_locally((federation.problem.frozen, splits), devices)
-    found = make_separate_scores(cachefl.logits, devices)(stacked, *problem)
+    found = make_scores_of_each(cachefl.logits, devices)(stacked, *problem)
     for scores, rows in zip(found, splits, strict=True):
         for number, keys in enumerate(stacked.keys):
             own = score_rows(cachefl.logits, False, Cache(keys), federation.problem.frozen, rows)
@@ -109,13 +109,13 @@ def test_one_client_that_does_not_stay_finite_is_told_of_itself_alone(federation
     problem = federation.problem._replace(data=federation.problem.data._replace(features=features))
     clients = np.asarray([1, 0, NOBODY], np.int32)
     params = start_all(federation.params, 3)
-    _, finite = make_separate(local, 1)(params, clients, np.int32(0), np.int32(1), problem)
+    _, finite = make_local_only(local, 1)(params, clients, np.int32(0), np.int32(1), problem)
     assert finite.tolist() == [True, False, True]
 
 
 def test_a_client_of_more_rows_than_capacity_is_refused(federation, make_local):
     with pytest.raises(ValueError, match=r"client 2 has 12 rows; LocalTraining.capacity is 8"):
-        make_separate(make_local(4, 8), 1)(
+        make_local_only(make_local(4, 8), 1)(
             start_all(federation.params, 1), np.zeros(1, np.int32), np.int32(0), np.int32(1), federation.problem
         )
 
@@ -127,7 +127,7 @@ def test_small_clients_beside_a_large_one_have_a_program_of_their_own_and_end_wh
     federation, local = make_federation(sizes), make_local(4, 4500, epochs=1)
     clients = np.asarray([1, 2, 3, 0, NOBODY, NOBODY], np.int32)
     params = start_all(federation.params, len(clients))
-    params, finite = make_separate(local, 2)(params, clients, np.int32(0), np.int32(2), federation.problem)
+    params, finite = make_local_only(local, 2)(params, clients, np.int32(0), np.int32(2), federation.problem)
     train = plain_training(local, federation.problem)
     assert finite.all()
     for seat, client in enumerate(clients[:4]):
@@ -140,7 +140,7 @@ def test_another_order_than_that_of_size_is_refused(federation, local):
     for clients in ([1, 2], [NOBODY, 1], [2, 0, 1, 3]):
         params, clients = start_all(federation.params, len(clients)), np.asarray(clients, np.int32)
         with pytest.raises(ValueError, match="in order of size, the largest first"):
-            make_separate(local, 1)(params, clients, np.int32(0), np.int32(1), federation.problem)
+            make_local_only(local, 1)(params, clients, np.int32(0), np.int32(1), federation.problem)
 
 
 def test_clients_are_cut_into_calls_of_one_length_the_largest_first():

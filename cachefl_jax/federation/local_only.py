@@ -19,9 +19,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite, known
 from cachefl_jax.federation.evaluate import score_rows
-from cachefl_jax.federation.local import LocalTraining, train_client
+from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, step_count, train_client
 from cachefl_jax.federation.place import place_on
-from cachefl_jax.federation.primal.ranges import size_ranges
+from cachefl_jax.federation.primal.ranges import size_ranges, step_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
 from cachefl_jax.federation.work import Client, Params, Rows, Start
 from cachefl_jax.precision import full_precision
@@ -29,7 +29,7 @@ from cachefl_jax.precision import full_precision
 NOBODY = -1  # fills a call up; holds no rows
 
 
-def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callable:
+def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Callable:
     """The jitted training: (params [M, ...], clients [M], first, count, problem) -> (params [M, ...], finite [M]).
 
     Trains the rounds `first` to `first + count` (not included); what it gives for the first ones, it goes on from. The
@@ -46,22 +46,24 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
     The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`), and
     for clients in another order.
     """
+    ranges = programs(local, lanes)
 
     def train(params: Params, clients, first, count, problem: Problem):
         rounds = (first, first + count)
         largest = sizes_of(clients, in_view(problem.clients, local.views, 0)).reshape(-1, lanes).max(axis=1)
 
-        def at_group(number, carry, sized):
+        def at_group(number, carry, program):
             cut = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * lanes, lanes)  # noqa: E731
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=number * lanes, axis=0)
             own = jax.tree.map(cut, carry[0])
-            return jax.tree.map(put, carry, train_group(sized, largest[number], own, cut(clients), rounds, problem))
+            return jax.tree.map(put, carry, train_group(program, largest[number], own, cut(clients), rounds, problem))
 
         carry, group = (params, jnp.ones(clients.shape, bool)), jnp.zeros((), jnp.int32)
+        steps = step_count(local, largest)
         with full_precision():
-            for sized, least in size_ranges(local):
-                after = (largest >= least).sum(dtype=jnp.int32)
-                carry = jax.lax.fori_loop(group, after, functools.partial(at_group, sized=sized), carry)
+            for *program, least in ranges:
+                after = (steps >= least).sum(dtype=jnp.int32)
+                carry = jax.lax.fori_loop(group, after, functools.partial(at_group, program=program), carry)
                 group = after
         return carry
 
@@ -77,27 +79,34 @@ def make_separate(local: LocalTraining, lanes: int, devices: int = 1) -> Callabl
     return checked
 
 
-def train_group(local: LocalTraining, most, params: Params, clients, rounds: tuple, problem: Problem):
-    """`train_separately` of L clients [L] side by side, with params [L, ...]; one alone without `jax.vmap`. Traced."""
-    train = functools.partial(train_separately, local, most)
+def programs(local: LocalTraining, lanes: int) -> list[tuple[LoopLayout, LocalTraining, int]]:
+    """(loop layout, local training, steps): clients of at least so many steps, that no program before has taken."""
+    if lanes == 1:
+        return step_ranges(local)
+    return [(LOOP, sized, step_count(local, rows)) for sized, rows in size_ranges(local)]
+
+
+def train_group(program: tuple, most, params: Params, clients, rounds: tuple, problem: Problem):
+    """`train_one` of L clients [L] side by side, with params [L, ...]; of one client without `jax.vmap`. Traced."""
+    train = functools.partial(train_one, program, most)
     if len(clients) > 1:
         return jax.vmap(train, (0, 0, None, None))(params, clients, rounds, problem)
     params, finite = train(jax.tree.map(lambda leaf: leaf[0], params), clients[0], rounds, problem)
     return jax.tree.map(lambda leaf: leaf[None], params), finite[None]
 
 
-def train_separately(local: LocalTraining, most, params: Params, client, rounds: tuple, problem: Problem):
+def train_one(program: tuple, most, params: Params, client, rounds: tuple, problem: Problem):
     """(the params of one client, or NOBODY, after its rounds; whether they and its losses are finite). Traced.
 
     Args:
-        local: what a client does in a round, with a capacity that holds this client's rows.
+        program: of `programs`; its capacity holds this client's rows.
         most: [] at least this client's rows; the same for all that train side by side.
         params: the client's own.
         client: [] its number.
         rounds: the first one, and the one after the last.
         problem: the federation's arrays.
     """
-    number = jnp.maximum(client, 0)
+    (layout, local), number = program, jnp.maximum(client, 0)
 
     def one_round(at, carry):
         params, finite = carry
@@ -105,7 +114,7 @@ def train_separately(local: LocalTraining, most, params: Params, client, rounds:
         begin = clients.offsets[number]
         rows = Rows(begin, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - begin), most)
         start = Start(params, (), problem._replace(clients=clients), at, jax.random.fold_in(problem.key, at))
-        params, loss = train_client(local, start, Client(number, rows, ()))
+        params, loss = train_client(local, start, Client(number, rows, ()), layout)
         return params, finite & jnp.isfinite(loss)
 
     params, finite = jax.lax.fori_loop(*rounds, one_round, (params, jnp.asarray(True)))
@@ -132,7 +141,7 @@ def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:
     return jnp.where(numbers == NOBODY, 0, held)
 
 
-def make_separate_scores(logits: Callable, devices: int = 1, each_row: bool = False) -> Callable:
+def make_scores_of_each(logits: Callable, devices: int = 1, each_row: bool = False) -> Callable:
     """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of `score_rows` of each split's rows, every
     leaf with a leading [M]. Clients one after another."""
 
