@@ -1,20 +1,13 @@
-"""What a round costs: bytes that travel, and floating-point operations at a client."""
+"""What a round costs at a client, in floating-point operations."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from cachefl_jax.federation import LocalTraining, Problem
-from cachefl_jax.federation.local import loss_and_gradient, regularised
+from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start, train_client
 from cachefl_jax.precision import full_precision
-
-
-def tree_bytes(tree) -> int:
-    """Bytes of a pytree's leaves, as they are: what one transfer of it carries, without framing or compression."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def round_flops(local: LocalTraining, params, problem: Problem, rows: np.ndarray) -> float:
@@ -28,29 +21,26 @@ def round_flops(local: LocalTraining, params, problem: Problem, rows: np.ndarray
 
 def step_flops(local: LocalTraining, params, problem: Problem) -> float:
     """Of one optimizer step on a full batch; nothing is computed or put onto a device."""
-    return counted_flops(local, *shapes_of((params, problem.frozen, problem.hyper, problem.data)))
+    return counted_flops(local, *shapes_of((params, problem._replace(gram=None))))
 
 
 def shapes_of(tree) -> tuple:
     """(structure, leaves' shapes), which are hashable."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
 @functools.lru_cache(maxsize=64)  # points of a sweep with the same shapes are lowered once
 def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
     """`step_flops` from shapes alone."""
-    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
-    params, frozen, hyper, data = jax.tree.unflatten(structure, leaves)
-    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((local.batch_size, *leaf.shape[1:]), leaf.dtype), data)
+    params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    local = local._replace(epochs=1, shuffle=False, capacity=local.batch_size)  # a step, not the drawing of its rows
+    beside = jax.eval_shape(lambda params: (local.work.shared(params), local.work.state(params)), params)
 
-    def step(params, frozen, hyper, batch):
-        optimizer = local.optimizer(hyper)
-        _, gradients = loss_and_gradient(local, params, frozen, batch, jnp.ones(local.batch_size, bool))
-        gradients = regularised(local, hyper, gradients, params, params)
-        updates, state = optimizer.update(gradients, optimizer.init(params), params)
-        return optax.apply_updates(params, updates), state
+    def step(params, beside, problem):
+        number, (shared, state) = jnp.zeros((), jnp.int32), beside
+        client = Client(number, Rows(number, jnp.asarray(local.batch_size)), state)
+        return train_client(local, Start(params, shared, problem, number, problem.key), client, LoopLayout(unrolled=1))
 
     with full_precision():
-        analysis = jax.jit(step).lower(params, frozen, hyper, batch).cost_analysis()
-    return float(analysis["flops"])
+        return float(jax.jit(step).lower(params, beside, problem).cost_analysis()["flops"])

@@ -1,11 +1,22 @@
 """What travels and what a step costs, against what the arrays hold and what XLA counts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.costs import round_flops, step_flops, tree_bytes
-from cachefl_jax.federation import CLIENT_OPTIMIZERS, Clients, Hyper, Linear, LocalTraining, Problem, ServerHyper
+from cachefl_jax.costs import round_flops, step_flops
+from cachefl_jax.federation import (
+    CLIENT_OPTIMIZERS,
+    Clients,
+    Hyper,
+    Linear,
+    LocalTraining,
+    Problem,
+    ServerHyper,
+    scaffold,
+    tree_bytes,
+)
 from cachefl_jax.methods import Rows
 from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
 from cachefl_jax.methods.method import loss_of_scores, training_loss
@@ -33,11 +44,11 @@ def step_of(rows: int, classes: int, keys: int, width: int, linear: bool, known:
     data = Rows(jnp.zeros(8 * rows, jnp.int32), jnp.zeros((8 * rows, width)), logits)
     clients = Clients(jnp.asarray([0, 8 * rows]), jnp.arange(8 * rows))
     hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))
-    problem, cache = (
-        Problem(clients, data, frozen, hyper, ServerHyper(), None),
-        Cache(jnp.zeros((classes, keys, width))),
-    )
+    problem = Problem(clients, data, frozen, hyper, ServerHyper(), jax.random.key(0))
+    cache = Cache(jnp.zeros((classes, keys, width)))
     flops = step_flops(local, cache, problem)
+    # SCAFFOLD corrects the gradient by a difference.
+    assert step_flops(local._replace(work=scaffold), cache, problem) == flops + 2 * cache.keys.size
     # 3 and 7 batches of two epochs: 10 steps a client in the mean.
     assert round_flops(local, cache, problem, np.asarray([2 * rows + 1, 7 * rows])) == 10 * flops
     return flops

@@ -22,6 +22,8 @@ from cachefl_jax.config.components import fit_fields
 from cachefl_jax.errors import UsageError, listing, refusal
 
 if TYPE_CHECKING:
+    from cachefl_jax.federation import ServerState
+    from cachefl_jax.simulation.build import Learner
     from cachefl_jax.simulation.prepare import Inputs
 
 command.define("workdir")
@@ -170,16 +172,23 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     else:
         inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
     learner = build(config, inputs)
+    _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
-    state = restore(folder, learner.start(), round_number)
+    state = restore(folder, start_of(learner, cells.clients), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
-    _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
     dealt = config.seed if config.evaluation.client_rows == "dealt" else None
     score = learner.score._replace(own=own_rows(cells, inputs.bank.test.labels, dealt))
     scores = finite(score(state.params), spoilt)
     tell(inputs.told)
     return {"round": round_number, **scores}
+
+
+def start_of(learner: "Learner", clients: int) -> "ServerState":
+    """The server before round 1 of a run with so many clients, whatever the data here have."""
+    held = learner.problem.clients
+    held = held._replace(offsets=np.zeros(clients * learner.local.views + 1, np.int32))
+    return learner._replace(problem=learner.problem._replace(clients=held)).start()
 
 
 def main() -> None:

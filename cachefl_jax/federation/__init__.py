@@ -30,6 +30,7 @@ from cachefl_jax.federation.problem import (
     ServerState,
     in_client_order,
     repeat_views,
+    tree_bytes,
 )
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
@@ -105,5 +106,6 @@ __all__ = [
     "traffic",
     "train_client",
     "train_rounds",
+    "tree_bytes",
     "unplaced",
 ]

@@ -6,7 +6,7 @@ import jax
 
 from cachefl_jax import machine
 from cachefl_jax.federation.plan import Plan
-from cachefl_jax.federation.problem import Problem, ServerState
+from cachefl_jax.federation.problem import Problem, ServerState, tree_bytes
 
 
 class Footprint(NamedTuple):
@@ -28,18 +28,14 @@ def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Proble
     analysis = compiled.memory_analysis()
     # Results that do not take over a donated argument's place are extra.
     extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    numbers = problem.hyper, problem.server, problem.part_hyper
     return Footprint(
-        data=size((problem.clients, problem.data, problem.frozen, problem.hyper, problem.server, problem.part_hyper)),
-        gram=size(problem.gram),
-        params=size(state.params),
-        optimizer_state=size((state.optimizer_state, state.shared, state.clients)),
+        data=tree_bytes((problem.clients, problem.data, problem.frozen, numbers)),
+        gram=tree_bytes(problem.gram),
+        params=tree_bytes(state.params),
+        optimizer_state=tree_bytes((state.optimizer_state, state.shared, state.clients)),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
     )
-
-
-def size(tree) -> int:
-    """Bytes of a pytree's leaves, which may be shapes alone."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def needed(plan: Plan, need: Footprint) -> int:

@@ -4,9 +4,11 @@ the same shapes, compile nothing anew.
 Axis letters: C clients of the population, M clients of a cohort, n rows of data.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cachefl_jax.aligned import empty
@@ -114,3 +116,8 @@ class RoundMetrics(NamedTuple):
     finite: jax.Array  # [] bool, no number of the params after the round, or after a run's last, is NaN or infinite
     clients: jax.Array  # [] int32, how many took part: had rows
     drift: Drift | None = None  # where the federation measures it
+
+
+def tree_bytes(tree) -> int:
+    """Bytes of a pytree's leaves, which may be shapes alone: what one transfer of it carries, without framing."""
+    return sum(math.prod(jnp.shape(leaf)) * jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(tree))

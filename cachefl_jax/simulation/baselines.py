@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.config import lookup, rows_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally
+from cachefl_jax.federation import Clients, Problem, place_locally, repeat_views, seen_locally, tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.zero_shot import zero_shot as ZERO_SHOT
 from cachefl_jax.simulation.build import Learner, finite, number_fields
@@ -65,7 +65,7 @@ def zero_shot(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
 
 def cache_init(config: ConfigDict, inputs: Inputs, learner: Learner) -> dict:
     """The synthetic cache as the server sends it, untuned: it travels down once."""
-    down = costs.tree_bytes(learner.params)
+    down = tree_bytes(learner.params)
     scores, method = untuned_scores(config, learner), learner.method
     scores = scores | {"label": method.untrained or f"{method.label} at round 0"}
     return result(scores, down=down, total=down * config.partition.clients)
@@ -92,7 +92,7 @@ def local_only(config: ConfigDict, inputs: Inputs, learner: Learner, run: Surrou
         alone=True,
     )  # fmt: skip
     scores, seconds = Separate(config, learner, job).run()
-    count, down = learner.clients, costs.tree_bytes(learner.params)
+    count, down = learner.clients, tree_bytes(learner.params)
     return result(
         scores, rounds=config.rounds, down=down, total=down * count, flops=learner.flops(),
         seconds=seconds / config.rounds if config.rounds else None,

@@ -11,8 +11,7 @@ import numpy as np
 
 from cachefl_jax.aligned import empty
 from cachefl_jax.data import FeatureBank, Partition, Split
-from cachefl_jax.federation import Clients, in_client_order, repeat_views
-from cachefl_jax.federation.memory import size
+from cachefl_jax.federation import Clients, in_client_order, repeat_views, tree_bytes
 from cachefl_jax.methods import Rows, text_logits
 from cachefl_jax.methods.method import Text
 from cachefl_jax.simulation.prepare import Inputs
@@ -60,7 +59,7 @@ def ordered_rows(source: Source, wanted: tuple[str, ...], clients: Clients) -> t
         UsageError: there is no memory for them.
     """
     rows = rows_without_logits(source, wanted)
-    check_room("data", "training rows in the order of the clients", size(rows))
+    check_room("data", "training rows in the order of the clients", tree_bytes(rows))
     places = np.argsort(clients.indices)
     clients, data = in_client_order(clients, rows)
     if "text_logits" in wanted:

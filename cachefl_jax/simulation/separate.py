@@ -27,6 +27,7 @@ from cachefl_jax.federation import (
     place_locally,
     split_by_size,
     start_all,
+    tree_bytes,
 )
 from cachefl_jax.federation.participation import deal
 from cachefl_jax.report.units import readable_seconds
@@ -74,7 +75,7 @@ class Separate:
         self.config, self.learner, self.job = config, learner, job
         self.splits = learner.score.splits
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
-        room = PARAMS_BYTES // (costs.tree_bytes(learner.params) * job.devices)
+        room = PARAMS_BYTES // (tree_bytes(learner.params) * job.devices)
         self.lanes = max(min(LANES[kind], -(-len(job.rows) // job.devices), room), 1)
         self.train = make_local_only(job.local._replace(work=fedavg), self.lanes, job.devices)
         self.score = make_scores_of_each(learner.method.logits, job.devices, learner.score.own.dealt)
@@ -168,7 +169,7 @@ class Separate:
         """Clients of a part, of the usual size."""
         rounds, rows = max(self.config.rounds, 1), self.job.rows.mean()
         work = self.training_flops(rows) * rounds + self.evaluation_flops()
-        return max(int(min(PARAMS_BYTES // costs.tree_bytes(self.learner.params), PART_FLOPS // work)), 1)
+        return max(int(min(PARAMS_BYTES // tree_bytes(self.learner.params), PART_FLOPS // work)), 1)
 
     def training_flops(self, rows: float) -> float:
         """Of a round of so many rows."""

@@ -11,12 +11,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax import costs
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import own_fields
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_rows
-from cachefl_jax.federation.memory import free, size
+from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_rows, tree_bytes
+from cachefl_jax.federation.memory import free
 from cachefl_jax.federation.sweep import alike, stack
 from cachefl_jax.report.units import readable_bytes
 from cachefl_jax.simulation.build import Learner
@@ -86,7 +85,7 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     """
     first, plan = points[0], plan_of(points)
     devices = min(first.config.engine.devices or jax.device_count(), len(points))
-    most = min(BATCH_POINTS, BATCH_BYTES // costs.tree_bytes(first.learner.params), math.ceil(len(points) / devices))
+    most = min(BATCH_POINTS, BATCH_BYTES // tree_bytes(first.learner.params), math.ceil(len(points) / devices))
     every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
     evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
     logits, each_row = first.learner.method.logits, first.learner.score.own.dealt
@@ -107,7 +106,7 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     group = Group(points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
     arguments = jax.eval_shape(lambda *one: one, *batch_of(group, 0), first.learner.score.splits)
     group = group._replace(run=sweep.lower(*arguments).compile())
-    check_memory(group, size(arguments[1:]), side_by_side)
+    check_memory(group, tree_bytes(arguments[1:]), side_by_side)
     return group
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from cachefl_jax.clip import CLIP, SigLIP, load_clip, tower_costs
 from cachefl_jax.clip.architecture import DEFAULTS, CLIPConfig
 from cachefl_jax.clip.checkpoint import POCKET
-from cachefl_jax.costs import tree_bytes
+from cachefl_jax.federation import tree_bytes
 
 WIDE = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 2, "num_attention_heads": 3}
 MODELS = {"clip": CLIP, "siglip": SigLIP}

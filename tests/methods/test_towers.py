@@ -164,7 +164,7 @@ def inputs_order(inputs, views: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["prompts", "projection"])
 def test_they_train_and_are_evaluated_from_their_folder(name, tmp_path):
-    config, folder = config_of(name, rounds=1), tmp_path / "run"
+    config, folder = config_of(name, rounds=1, **{"local.algorithm": "scaffold"}), tmp_path / "run"
     entry = train_and_evaluate(config, folder)["methods"][name]
     told = evaluate(stored_config(["evaluate", f"--workdir={folder}"]), folder, None)
     assert told["test_accuracy"] == entry["test_accuracy"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, step_count, train_client
 from cachefl_jax.federation.parts import Federation
-from cachefl_jax.federation.problem import Problem
+from cachefl_jax.federation.problem import Problem, tree_bytes
 from cachefl_jax.federation.transforms import Sender
 from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key
 
@@ -135,8 +135,3 @@ def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[i
         size = size * after / max(before, 1) if transform.size is None else transform.size(size)
     shared = jax.eval_shape(federation.local.work.shared, params)
     return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), tree_bytes(params) + tree_bytes(shared)
-
-
-def tree_bytes(tree) -> int:
-    """Bytes of a pytree's leaves, as they are, without framing."""
-    return sum(math.prod(jnp.shape(leaf)) * jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(tree))
