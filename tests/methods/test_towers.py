@@ -171,7 +171,7 @@ def test_they_train_and_are_evaluated_from_their_folder(name, tmp_path):
     (start,) = jax.tree.leaves(find_method(config.method).init(prepare(config).server, config))
     (tuned,) = load_file(folder / "model.safetensors").values()
     assert 1e-5 < np.abs(tuned - start).max() < 1
-    assert entry["uplink_bytes_per_client_round"] == tuned.nbytes
+    assert entry["uplink_bytes_per_client_round"] == 2 * tuned.nbytes, "SCAFFOLD sends its control variate too"
 
 
 def test_who_does_not_ask_for_towers_or_images_pays_for_neither(monkeypatch, inputs):
