@@ -25,7 +25,7 @@ class Scores(NamedTuple):
         rows: [N] int32, rows of each class.
         gap: [BINS] float32, rows that are right less the sum of their largest probabilities.
         cross_entropy: [] float32.
-        finite: [] bool, no logit is NaN or infinite.
+        finite: [] bool, no logit is NaN or infinite, nor the cross-entropy.
         correct: [n] bool, which rows are right; None where nobody asks.
     """
 
@@ -38,7 +38,7 @@ class Scores(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What `Scores` say, float64; with a leading axis where they have one. NaN where a logit is not finite.
+    """What `Scores` say, float64; with a leading axis where they have one. NaN where they are not finite.
 
     Attributes:
         accuracy: the share of rows that are right, 0..1.
@@ -105,12 +105,13 @@ def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Sco
     bins = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     in_bin = jax.nn.one_hot(bins, BINS, dtype=bool) & counted[:, None]
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    entropy = jnp.where(counted, jnp.log(total) + largest - own, 0).sum()
     return Scores(
         right=(of_class & correct[:, None]).sum(axis=0, dtype=jnp.int32),
         rows=of_class.sum(axis=0, dtype=jnp.int32),
         gap=jnp.where(in_bin, (correct - confidence)[:, None], 0).sum(axis=0),
-        cross_entropy=jnp.where(counted, jnp.log(total) + largest - own, 0).sum(),
-        finite=jnp.isfinite(logits).all(),
+        cross_entropy=entropy,
+        finite=jnp.isfinite(logits).all() & jnp.isfinite(entropy),
         correct=correct,
     )
 

@@ -33,6 +33,7 @@ class Point(NamedTuple):
     runs: int
     validation: float | None
     test: float | None
+    worst: float | None  # test accuracy of the worst tenth of the clients
     spread: str  # of validation accuracy over the seeds; "" for one
     note: str
 
@@ -75,7 +76,8 @@ def point_of(name: str, rows: Sequence[dict[str, Any]]) -> Point:
         spread = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}"
     lost = sum(bool(row.get("diverged")) for row in rows)
     note = "" if not lost else "diverged" if lost == len(rows) else f"{lost} of {len(rows)} diverged"
-    return Point(name, len(rows), validation, test, spread, note)
+    worst = mean_of([entry.get("clients") or {"worst_tenth": None} for entry in entries], "worst_tenth")
+    return Point(name, len(rows), validation, test, worst, spread, note)
 
 
 def own(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -150,7 +150,8 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         "point": point.number,
         "method": own,
         "diverged": diverged,
-        "methods": methods,
+        # A thousand classes at a thousand points would be most of the file; a point's own command tells of them.
+        "methods": {name: {**entry, "test_class_accuracy": None} for name, entry in methods.items()},
         "curve": {"round": rounds, "test": test, "validation": validation},
         "keys_sha256": digest(outcome.params),
         "parts": inputs.parts,

@@ -81,13 +81,22 @@ def test_several_models_at_once_are_each_as_by_itself(problem):
     rng = np.random.default_rng(1)
     rows = Rows(jnp.asarray(rng.integers(0, CLASSES, 40), jnp.int32), jnp.asarray(unit(rng, 40, 8)))
     models = jnp.stack([keys, -keys, 0 * keys])
-    score = functools.partial(score_rows, cachefl.logits, True)
+    score = jax.jit(functools.partial(score_rows, cachefl.logits, True))
     for apply in (jax.vmap, lambda score: lambda models: jax.lax.map(score, models)):
         together = figures(apply(lambda keys: score(Cache(keys), frozen, rows))(models))
         for number, keys in enumerate(models):
             alone = figures(score(Cache(keys), frozen, rows))
             for found, figure in zip(together, alone, strict=True):
                 np.testing.assert_allclose(found[number], figure, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [jnp.inf, 3e38])
+def test_logits_that_overflow_or_lie_too_far_apart_answer_nothing(scale):
+    """Logits of 3e38 and -3e38 are numbers; their difference, which the cross-entropy takes, is not."""
+    frozen = Frozen(jnp.asarray([[1.0, 0.0], [-1.0, 0.0]]), *map(jnp.float32, (scale, 3.0, 2.0)))
+    rows = Rows(jnp.asarray([0, 1]), jnp.asarray([[1.0, 0.0], [1.0, 0.0]]))
+    told = figures(make_scores(zero_shot.logits)((), frozen, rows))
+    assert all(np.isnan(figure).all() for figure in told)
 
 
 def test_ties_go_to_the_lowest_class():

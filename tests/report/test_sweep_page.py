@@ -11,7 +11,7 @@ from cachefl_jax.simulation.workdir import resolved
 
 
 def line(point: int, overrides: dict, validation: float | None, test: float | None = 0.5, **more) -> dict:
-    methods = {"cachefl": {"validation_accuracy": validation, "test_accuracy": test}}
+    methods = {"cachefl": {"validation_accuracy": validation, "test_accuracy": test, **more.pop("figures", {})}}
     return {"point": point, "overrides": overrides, "methods": methods, "command": f"python <{point}>", **more}
 
 
@@ -47,6 +47,13 @@ def test_points_are_ranked_by_validation_accuracy_over_their_seeds(tmp_path):
         assert said in text
     for unsaid in ("no alternatives", "are done", "diverged"):
         assert unsaid not in text
+
+
+def test_the_worst_tenth_of_the_clients_is_the_mean_over_seeds_where_all_have_it(tmp_path):
+    figures = [{"clients": {"mean": 0.9, "worst_tenth": worst, "std": 0.1}} for worst in (0.304, 0.502)]
+    lines = [line(seed, {"seed": seed}, 0.9, figures=own) for seed, own in enumerate(figures)]
+    assert "<td>40.3%</td>" in text_of(swept(tmp_path, lines))
+    assert "<td>-</td>" in text_of(swept(tmp_path, [*lines, line(2, {"seed": 2}, 0.9)]))
 
 
 def test_settings_are_not_ranked_against_each_other(tmp_path):
