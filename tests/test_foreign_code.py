@@ -13,7 +13,7 @@ from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.config import default
 from cachefl_jax.data import hub
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis import generate
+from cachefl_jax.synthesis import Drawing, generate
 from cachefl_jax.synthesis.pipeline import POCKET as POCKET_PIPELINE
 
 
@@ -117,7 +117,7 @@ def test_a_pipeline_with_code_of_its_own(tmp_path, marker, refused, harm):
     for place in (folder, *[path for path in folder.iterdir() if path.is_dir()]):
         write_code(place, marker)
     harm(folder)
-    refused(lambda: generate(str(folder), ["the digit two."], [0], 1, 1.0), "synthesis.pipeline|auto_map")
+    refused(lambda: generate(str(folder), ["the digit two."], [0], Drawing(1, 1.0)), "synthesis.pipeline|auto_map")
 
 
 def test_a_data_set_with_code_of_its_own(tmp_path, marker, refused):

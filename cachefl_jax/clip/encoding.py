@@ -79,7 +79,7 @@ def image_blocks(
             too long for its width, or its feature is zero or not finite.
     """
     pixels_of, size = preparing(encoder.preparation, images, what)
-    return blocks_of(encoder, images, start, pixels_of, 1, size, what, options)
+    return blocks_of(encoder, images, Prepared(pixels_of, 1, size), what, start, options)
 
 
 def preparing(preparation: Preparation, images: Sequence, what: str) -> tuple[Callable, tuple[int, int]]:
@@ -129,7 +129,7 @@ def averaged_blocks(
     def pixels_of(row: int) -> np.ndarray:
         return view_pixels(images[row], row, views, size, encoder.preparation.resample)
 
-    return blocks_of(encoder, images, start, pixels_of, views.count, size, what, options)
+    return blocks_of(encoder, images, Prepared(pixels_of, views.count, size), what, start, options)
 
 
 def name_of(images: Sequence, row: int, what: str) -> str:
@@ -155,20 +155,22 @@ def check_batch(count: int, views: int, size: tuple[int, int], options: Options)
     check_room(field, str(value), (AHEAD + 1) * count * views * math.prod(size) * 3, mend)
 
 
+class Prepared(NamedTuple):
+    """Images as the vision tower takes them."""
+
+    pixels_of: Callable[[int], np.ndarray]  # a row -> [V, H, W, 3] uint8
+    views: int  # V
+    size: tuple[int, int]  # H, W
+
+
 def blocks_of(
-    encoder,
-    images: Sequence,
-    start: int,
-    pixels_of: Callable[[int], np.ndarray],
-    views: int,
-    size: tuple[int, int],
-    what: str,
-    options: Options,
+    encoder, images: Sequence, prepared: Prepared, what: str, start: int, options: Options
 ) -> Iterator[np.ndarray]:
-    """The features of `images` from `start` on, [b, D]; `pixels_of` a row are [V, H, W, 3] uint8 of V `views`.
+    """The features of `images` from `start` on, [b, D].
 
     One batch is computed while the one before it is handed on.
     """
+    pixels_of, views, size = prepared
     check_size(encoder, size)
     rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)
     devices = options.devices or default_devices()
@@ -241,14 +243,15 @@ def image_program(encoder, devices: Sequence[jax.Device], dtype: np.dtype) -> Ca
     numbers += [np.asarray(value, np.float32).reshape(1, 1, 1, 3) for value in (preparation.mean, preparation.std)]
     graph, state = nnx.split(encoder.model)
     state, numbers = jax.device_put((state, numbers), everywhere)
-    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), *numbers, dtype=dtype)
+    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), tuple(numbers), dtype=dtype)
 
 
 @jax.jit(static_argnames="dtype")
-def raw_image_features(graph, state, pixels, scale, mean, std, *, dtype) -> jax.Array:
+def raw_image_features(graph, state, pixels, numbers, *, dtype) -> jax.Array:
     """Raw features [B, D] of pixels [B, H, W, 3] uint8.
 
     Scale, mean and deviation are arguments: XLA turns a division by a constant into a product, which rounds otherwise.
     """
+    scale, mean, std = numbers
     normalised = (pixels.astype(jnp.float32) * scale - mean) / std
     return nnx.merge(graph, state).image_features(normalised.astype(dtype)).astype(jnp.float32)

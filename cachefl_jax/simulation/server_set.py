@@ -14,7 +14,7 @@ from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.data.sampling import shot_rows, splits_of
 from cachefl_jax.data.sources import choose_images, load_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis import Request, obtain, request_of
+from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 
 
 def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
@@ -129,7 +129,6 @@ def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], template
         class_names=class_names,
         templates=tuple(synthesis.prompts) or templates,
         images_per_class=synthesis.images_per_class,
+        how=Drawing(synthesis.steps, synthesis.guidance),
         seed=config.seed,
-        steps=synthesis.steps,
-        guidance=synthesis.guidance,
     )

@@ -1,11 +1,12 @@
 """The server's synthetic set: prompts, the pipeline that draws them, and the store that keeps what was drawn."""
 
-from cachefl_jax.synthesis.generator import generate
+from cachefl_jax.synthesis.generator import Drawing, generate
 from cachefl_jax.synthesis.pipeline import find_pipeline
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
 from cachefl_jax.synthesis.store import Request, SyntheticSet, obtain, request_of
 
 __all__ = [
+    "Drawing",
     "Request",
     "SyntheticSet",
     "class_prompts",

@@ -38,17 +38,9 @@ class Block(NamedTuple):
 
 
 def generate(
-    pipeline: str,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    guidance: float,
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int = BATCH,
+    pipeline: str, prompts: Sequence[str], seeds: Sequence[int], how: Drawing, batch_size: int = BATCH
 ) -> np.ndarray:
     """Draws one image for every prompt and seed, as `draw_blocks`: uint8 [n, H, W, 3]."""
-    how = Drawing(steps, guidance, height, width)
     return np.concatenate([block.images for block in draw_blocks(pipeline, prompts, seeds, how, 0, batch_size)])
 
 

@@ -59,8 +59,7 @@ def request_of(
     class_names: Sequence[str],
     templates: Sequence[str],
     images_per_class: int,
-    steps: int,
-    guidance: float,
+    how: generator.Drawing,
     seed: int,
 ) -> Request:
     """The request that a config's synthesis fields and seed stand for.
@@ -70,7 +69,7 @@ def request_of(
     """
     prompts = class_prompts(class_names, templates, images_per_class)
     seeds = image_seeds(class_names, images_per_class, seed)
-    return Request(pipeline, tuple(class_names), prompts, seeds, int(steps), float(guidance))
+    return Request(pipeline, tuple(class_names), prompts, seeds, int(how.steps), float(how.guidance))
 
 
 def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:

@@ -16,7 +16,7 @@ from cachefl_jax.storage.entries import delete, entries, faults, to_prune
 from cachefl_jax.storage.home import locked
 from cachefl_jax.storage.home_entries import KINDS
 from cachefl_jax.storage.leftovers import HOST
-from cachefl_jax.synthesis import generator, request_of
+from cachefl_jax.synthesis import Drawing, generator, request_of
 from cachefl_jax.synthesis import obtain as draw_set
 
 DAY = 24 * 3600
@@ -197,7 +197,7 @@ def write(path: pathlib.Path, data: bytes = b"{}", time: float | None = None) ->
     return path
 
 
-REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.",), 3, steps=2, guidance=1.5, seed=0)
+REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.",), 3, Drawing(2, 1.5), seed=0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cachefl_jax.clip.images import prepare_all, read_preparation
 from cachefl_jax.clip.weights import POCKET as POCKET_CLIP
 from cachefl_jax.clip.weights import load_clip
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis import class_prompts, find_pipeline, generate, image_seeds
+from cachefl_jax.synthesis import Drawing, class_prompts, find_pipeline, generate, image_seeds
 from cachefl_jax.synthesis.pipeline import POCKET, load_pipeline, quiet
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -28,7 +28,7 @@ STEPS, GUIDANCE = 20, 2.0
 def drawn() -> np.ndarray:
     """20 images a digit, in the digits' order."""
     prompts, seeds = class_prompts(DIGITS, TEMPLATES, 20), image_seeds(DIGITS, 20, seed=0)
-    return generate("pocket", sum(prompts, ()), sum(seeds, ()), STEPS, GUIDANCE)
+    return generate("pocket", sum(prompts, ()), sum(seeds, ()), Drawing(STEPS, GUIDANCE))
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +78,25 @@ def test_an_image_does_not_depend_on_its_batch(drawn):
     prompts, seeds = class_prompts(DIGITS, TEMPLATES, 20), image_seeds(DIGITS, 20, seed=0)
     rows = [3, 77, 150]
     asked = [sum(prompts, ())[row] for row in rows], [sum(seeds, ())[row] for row in rows]
-    alone = generate("pocket", *asked, STEPS, GUIDANCE, batch_size=1)
+    alone = generate("pocket", *asked, Drawing(STEPS, GUIDANCE), batch_size=1)
     difference = np.abs(alone.astype(int) - drawn[rows])
     assert difference.max() <= 2  # of 255: sums are taken in another order
 
 
 def test_the_same_seeds_draw_the_same_images_and_others_do_not():
     prompts = ["a photo of the digit five."] * 2
-    first = generate("pocket", prompts, [1, 2], 4, GUIDANCE)
-    np.testing.assert_array_equal(first, generate("pocket", prompts, [1, 2], 4, GUIDANCE))
+    first = generate("pocket", prompts, [1, 2], Drawing(4, GUIDANCE))
+    np.testing.assert_array_equal(first, generate("pocket", prompts, [1, 2], Drawing(4, GUIDANCE)))
     assert np.abs(first[0].astype(int) - first[1]).mean() > 5
 
 
 def test_the_prompt_decides_what_a_seed_becomes():
-    one, eight = generate("pocket", ["the digit one.", "the digit eight."], [7, 7], 10, GUIDANCE)
+    one, eight = generate("pocket", ["the digit one.", "the digit eight."], [7, 7], Drawing(10, GUIDANCE))
     assert np.abs(one.astype(int) - eight).mean() > 10
 
 
 def test_the_size_can_be_asked_for():
-    assert generate("pocket", ["the digit two."], [0], 1, 1.0, height=40, width=48).shape == (1, 40, 48, 3)
+    assert generate("pocket", ["the digit two."], [0], Drawing(1, 1.0, 40, 48)).shape == (1, 40, 48, 3)
 
 
 def test_the_embedded_pipeline_is_a_stock_one_and_small():
@@ -107,7 +107,7 @@ def test_the_embedded_pipeline_is_a_stock_one_and_small():
 
 
 def test_the_bar_is_the_only_thing_on_the_terminal(capfd):
-    generate("pocket", ["the digit two."], [0], 1, 1.0)
+    generate("pocket", ["the digit two."], [0], Drawing(1, 1.0))
     written = capfd.readouterr()
     assert written.out == ""
     assert written.err == ""
@@ -121,7 +121,7 @@ def test_importing_the_package_imports_no_torch():
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nor/this", "neither_this"])
 def test_a_missing_directory_is_refused(name):
     with pytest.raises(UsageError, match=r"synthesis\.pipeline.*no such directory"):
-        generate(name, ["the digit two."], [0], 1, 1.0)
+        generate(name, ["the digit two."], [0], Drawing(1, 1.0))
 
 
 def test_a_hub_that_cannot_be_reached_is_told(monkeypatch):
@@ -144,7 +144,7 @@ def test_broken_weights_are_refused(copied):
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UsageError, match=r"synthesis\.pipeline.*download it again"):
-        generate(str(copied), ["the digit two."], [0], 1, 1.0)
+        generate(str(copied), ["the digit two."], [0], Drawing(1, 1.0))
 
 
 def test_pickled_weights_are_refused(copied):
@@ -153,7 +153,7 @@ def test_pickled_weights_are_refused(copied):
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(UsageError, match=r"allowed: a whole pipeline with its weights in safetensors"):
-        generate(str(copied), ["the digit two."], [0], 1, 1.0)
+        generate(str(copied), ["the digit two."], [0], Drawing(1, 1.0))
 
 
 def test_a_variant_alone_is_refused_with_the_names_that_it_needs(copied):
@@ -161,18 +161,18 @@ def test_a_variant_alone_is_refused_with_the_names_that_it_needs(copied):
     for weights in copied.glob("*/*.safetensors"):
         weights.rename(weights.with_suffix(".fp16.safetensors"))
     with pytest.raises(UsageError, match=r"text_encoder/model.fp16.safetensors only\).*rename it to model.safetensors"):
-        generate(str(copied), ["the digit two."], [0], 1, 1.0)
+        generate(str(copied), ["the digit two."], [0], Drawing(1, 1.0))
     for weights in copied.glob("*/*.safetensors"):
         weights.rename(weights.with_name(weights.name.replace(".fp16", "")))
-    assert generate(str(copied), ["the digit two."], [0], 1, 1.0).shape == (1, 32, 32, 3)
+    assert generate(str(copied), ["the digit two."], [0], Drawing(1, 1.0)).shape == (1, 32, 32, 3)
 
 
 def test_a_prompt_that_would_be_cut_off_is_refused():
     prompt = "a photo of the digit, of the digit, of the digit, of the digit two."
     with pytest.raises(UsageError, match=r"synthesis\.prompts.*at most 16 tokens"):
-        generate("pocket", [prompt], [0], 1, 1.0)
+        generate("pocket", [prompt], [0], Drawing(1, 1.0))
 
 
 def test_no_steps_are_refused():
     with pytest.raises(UsageError, match=r"synthesis\.steps"):
-        generate("pocket", ["the digit two."], [0], 0, 1.0)
+        generate("pocket", ["the digit two."], [0], Drawing(0, 1.0))

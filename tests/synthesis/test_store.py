@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis import generator, obtain, pipeline, request_of, store
+from cachefl_jax.synthesis import Drawing, generator, obtain, pipeline, request_of, store
 from cachefl_jax.synthesis.pipeline import weights_digest
 
-REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.", "{}"), 3, steps=2, guidance=1.5, seed=0)
+REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.", "{}"), 3, Drawing(2, 1.5), seed=0)
 
 
 def noise(seed: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_the_real_pipeline_fills_the_store(tmp_path):
     assert made.images.shape == (6, 32, 32, 3)
     assert made.images.dtype == np.uint8
     prompts, seeds = (sum(rows, ()) for rows in (REQUEST.prompts, REQUEST.seeds))
-    np.testing.assert_array_equal(made.images, generator.generate("pocket", prompts, seeds, 2, 1.5))
+    np.testing.assert_array_equal(made.images, generator.generate("pocket", prompts, seeds, Drawing(2, 1.5)))
 
 
 def test_the_second_run_reads_what_the_first_drew(calls, tmp_path):
@@ -192,7 +192,7 @@ def test_a_damaged_set_is_refused_by_name(calls, tmp_path, harm, file):
     assert len(calls) == 2
 
 
-LARGE = request_of("pocket", ("two", "seven"), ("the digit {}.",), 30, steps=2, guidance=1.5, seed=0)  # four batches
+LARGE = request_of("pocket", ("two", "seven"), ("the digit {}.",), 30, Drawing(2, 1.5), seed=0)  # four batches
 
 
 def whole_of(root: pathlib.Path) -> bytes:
@@ -270,15 +270,16 @@ def test_of_what_was_left_only_what_is_sound_and_alike_is_kept(stop, calls, tmp_
 
 def test_a_killed_process_loses_no_whole_block(tmp_path):
     """The real pipeline, killed after its first block."""
-    code = "import os, signal, pathlib, sys; from cachefl_jax.synthesis import request_of, obtain, store; "
+    code = "import os, signal, pathlib, sys; from cachefl_jax.synthesis import Drawing, request_of, obtain, store; "
     code += "write = store.write_block; "
     code += "store.write_block = lambda *each: (write(*each), os.kill(os.getpid(), signal.SIGKILL)); "
     code += (
-        "obtain(request_of('pocket', ('two', 'seven'), ('the digit {}.',), 10, 1, 1.0, 0), pathlib.Path(sys.argv[1]))"
+        "obtain(request_of('pocket', ('two', 'seven'), ('the digit {}.',), 10, Drawing(1, 1.0), 0), "
+        "pathlib.Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "killed")], capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL
-    request = request_of("pocket", ("two", "seven"), ("the digit {}.",), 10, 1, 1.0, 0)
+    request = request_of("pocket", ("two", "seven"), ("the digit {}.",), 10, Drawing(1, 1.0), 0)
     (aside,) = folders(tmp_path / "killed")
     assert (aside / "block-000000.npz").is_file()
     obtain(request, tmp_path / "killed")
