@@ -23,7 +23,7 @@ from cachefl_jax.data import folder as folders
 from cachefl_jax.data.bank import Split
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan
+from cachefl_jax.federation import Plan
 from cachefl_jax.federation.run import train_rounds
 from cachefl_jax.simulation import rounds, sweep_points
 from cachefl_jax.simulation.build import build
@@ -175,10 +175,9 @@ def reference(config) -> np.ndarray:
         bank = inputs.bank._replace(train=Split(features, inputs.bank.train.labels), train_views=None)
         learner = build(single, inputs._replace(bank=bank))
         state = learner.start() if state is None else state
-        optimizer = SERVER_OPTIMIZERS["sgd"]
         round_of = jax.jit(
-            lambda state, problem, local=learner.local, optimizer=optimizer: train_rounds(
-                local, optimizer, Plan("scan"), 0, 1, state, jnp.asarray(1), problem
+            lambda state, problem, federation=learner.federation: train_rounds(
+                federation, Plan("scan"), 1, state, jnp.asarray(1), problem
             )
         )
         state, _ = round_of(state, jax.device_put(learner.problem))
