@@ -12,8 +12,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cachefl_jax import interrupts
+from cachefl_jax.commands import as_called, called
 from cachefl_jax.commands.flag_errors import check_returned, config_file, explain
-from cachefl_jax.commands.named_flags import ConfigFileParser, config_on
+from cachefl_jax.commands.named_flags import CONFIGS, ConfigFileParser, config_on
 from cachefl_jax.config.components import own_fields
 from cachefl_jax.config.listing import listing
 from cachefl_jax.config.paths import expand
@@ -27,7 +28,7 @@ def define(*names: str) -> None:
     """Defines the shared flags a command takes: 'config', 'workdir', 'processes'. Twice does no harm, so that a process
     may import several commands."""
     if "config" in names and "config" not in flags.FLAGS:
-        meaning = "a config file, FILE.py[:arg]; --config.NAME=VALUE sets a field (python -m experiments.fields)"
+        meaning = f"FILE.py[:arg] or one of {', '.join(CONFIGS)}; --config.NAME=VALUE sets a field ({called('fields')})"
         try:
             config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
             flags.FLAGS["config"].parser = ConfigFileParser(sys.argv)
@@ -136,7 +137,7 @@ def show_help(purpose: str) -> None:
         if module.startswith(("cachefl_jax.", "experiments.")) or module == sys.argv[0]
         for flag in defined
     ]
-    print(purpose.strip())
+    print(as_called(purpose.strip()))
     if ours:
         print("\nFlags:")
     for flag in sorted(ours, key=lambda flag: flag.name):

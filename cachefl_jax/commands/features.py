@@ -1,4 +1,4 @@
-"""What CACHEFL_HOME holds: tables of it, a check of every byte, and room made in it.
+"""Tells what CACHEFL_HOME holds, checks every byte of it, and makes room in it.
 
     python -m experiments.features list
     python -m experiments.features verify

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from cachefl_jax.commands import called
 from cachefl_jax.commands.named_flags import CONFIGS
 from cachefl_jax.errors import UsageError
 
@@ -73,4 +74,4 @@ def unknown_name(argv: Sequence[str], text: str) -> UsageError:
     field = field_with(argv, text) or unknown[1]
     guess = re.search(r'Did you mean "([^"]+)"', text)
     mend = f"did you mean {guess[1]}?" if guess else "correct the name"
-    return UsageError(field, "no such field", "the fields that python -m experiments.fields lists", mend)
+    return UsageError(field, "no such field", f"the fields that {called('fields')} lists", mend)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cachefl_jax.commands import command
+from cachefl_jax.commands import called, command
 from cachefl_jax.commands.named_flags import config_path
 from cachefl_jax.config import changed, resolve
 from cachefl_jax.errors import UsageError
@@ -62,7 +62,7 @@ def main() -> None:
     base, workdir = command.required("config"), pathlib.Path(command.required("workdir"))
     file, *_ = config_path(config_flags.get_config_filename(flags.FLAGS["config"])).split(":", 1)
     overrides = points(file)
-    given = config_words(sys.argv[1:])
+    given = [*called("run").split(), *config_words(sys.argv[1:])]
     from cachefl_jax.simulation.sweep_points import run_points
 
     every = list(configs(base, overrides))

@@ -167,11 +167,11 @@ def untuned(point: Prepared) -> dict:
 
 
 def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, given: list[str]) -> str:
-    """The command that runs this point alone, to the same bits."""
+    """The command that runs this point alone, to the same bits; it begins with the words `given`."""
     fields = {**changes, "engine.strategy": plan.strategy, "engine.devices": 1}
     if plan.strategy in ("chunk", "dual"):
         fields |= {"engine.client_chunk": plan.client_chunk, "engine.block_rows": plan.block_rows}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     words = [f"--config.{name}={value}" for name, value in fields.items()]
     folder = workdir / f"{point.number:03d}"
-    return shlex.join(["python", "-m", "experiments.run", *given, *words, f"--workdir={folder}"])
+    return shlex.join([*given, *words, f"--workdir={folder}"])
