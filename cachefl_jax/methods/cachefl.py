@@ -90,4 +90,7 @@ cachefl = Method(
     file="cache.safetensors",
     explanation="tuned at the clients, averaged by the server",
     untrained="cache at round 0",
+    privacy="A client sends tuned keys and no image, and that is all that the plain method gives. The gradient of a "
+    "single sample points along its feature, and its signs tell the label; that of a batch lies in the space that its "
+    "features span. Secure aggregation and clipping with noise would hide them; how well, only a measured leak says.",
 )

@@ -105,6 +105,7 @@ class Method(NamedTuple):
         file: the name of the artefact's file, a safetensors.
         explanation: half a sentence for tables: how it is trained.
         untrained: what tables call it at round 0; "" = "LABEL at round 0".
+        privacy: sentences on what leaves a client and what it tells of its images; "" = that nothing is known of it.
     """
 
     label: str
@@ -120,6 +121,7 @@ class Method(NamedTuple):
     file: str = MODEL
     explanation: str = "trained at the clients, aggregated by the server"
     untrained: str = ""
+    privacy: str = ""
 
 
 def cross_entropy(logits: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

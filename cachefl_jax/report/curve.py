@@ -68,7 +68,7 @@ def caption(runs: Sequence[Run]) -> str:
         "Thick: test accuracy." if any(not series.thin for series in curves) else "",
         "Thin: validation accuracy." if any(series.thin for series in curves) else "",
         "Dashed: the methods to compare with." if baselines(runs, MOST_LABELS - len(curves)) else "",
-        "Round 0 is the untuned cache." if any(series.x[0] == 0 for series in curves) else "",
+        "Round 0 is before any training." if any(series.x[0] == 0 for series in curves) else "",
         f"Drawn are the first {MOST_CURVES} of {len(runs)} runs." if len(runs) > MOST_CURVES else "",
     ]
     return " ".join(filter(None, sentences))

@@ -18,7 +18,7 @@ def accuracy(run: Run) -> Iterator[str]:
     row, rows = main_row(run), words.test_rows(run)
     count = f"{rows:,} " if rows else ""
     if row.test_accuracy is not None:
-        when = "the untuned cache" if words.untrained(run) else "the last round"
+        when = f"the {words.at_round_0(run)}" if words.untrained(run) else "the last round"
         yield f"Test accuracy is that of {when}, on {count}rows that no client trained on."
     if sum(line["test_accuracy"] is not None for line in run.rounds) > 1:
         yield "The curve over the rounds comes from the test rows: this run chose no round and no setting by it."
@@ -73,10 +73,8 @@ def privacy(run: Run) -> list[str]:
     trained = run.method in run.summary["methods"] and not words.untrained(run)
     if trained:
         sentences.append(
-            "A client sends tuned keys and no image, and that is all that the plain method gives. The gradient of a "
-            "single sample points along its feature, and its signs tell the label; that of a batch lies in the "
-            "space that its features span. Secure aggregation and clipping with noise would hide them; how well, only "
-            "a measured leak says."
+            words.own_entry(run).get("privacy")
+            or "A client sends what it has trained and no image; what that tells of its images was not measured."
         )
     else:
         sentences.append("No client sent anything: no federated round was run.")

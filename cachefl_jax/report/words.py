@@ -1,7 +1,7 @@
 """The headline in plain words: how the run's method stands to each of the others, and what is chance in it."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cachefl_jax.report import table, units
 from cachefl_jax.report.table import MethodRow, main_row
@@ -34,8 +34,18 @@ def tested(run: Run) -> str:
 
 
 def untrained(run: Run) -> bool:
-    """Whether the run had no rounds: what is called its method is the cache at round 0."""
+    """Whether the run had no rounds: what is called its method is its start."""
     return main_row(run).rounds == 0
+
+
+def own_entry(run: Run) -> Mapping[str, Any]:
+    """What the summary says of the run's method; nothing where it is not among what was compared."""
+    return run.summary["methods"].get(run.method, {})
+
+
+def at_round_0(run: Run) -> str:
+    """What the run's method is called before any round."""
+    return own_entry(run).get("untrained") or f"{main_row(run).label} at round 0"
 
 
 def test_rows(run: Run) -> int:
@@ -48,7 +58,7 @@ def headline(run: Run) -> str:
     row = main_row(run)
     if row.test_accuracy is None:
         return without_accuracy(run, row)
-    name = "The untuned cache (no round was run)" if untrained(run) else row.label
+    name = f"The {at_round_0(run)} (no round was run)" if untrained(run) else row.label
     sentence = f"{name} classifies {units.percent(row.test_accuracy)} of the {tested(run)} correctly"
     others = comparisons(run)
     zero_shot = next((other for other in others if other.label == table.label("zero_shot")), None)

@@ -134,7 +134,8 @@ def local_problem(
 
 def told_of(method: Method) -> dict[str, str]:
     """What a method's entry says of it, so that a report needs no method's file."""
-    return {"label": method.label, "explanation": method.explanation}
+    told = {name: getattr(method, name) for name in ("label", "explanation", "untrained", "privacy")}
+    return {name: text for name, text in told.items() if text}
 
 
 def result(

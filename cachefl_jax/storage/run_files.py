@@ -66,8 +66,7 @@ METHOD = Fields(
         "client_flops_per_round": maybe(AMOUNT),
         "seconds_per_round": maybe(AMOUNT),
         "diverged": maybe(FLAG),
-        "label": TEXT,
-        "explanation": TEXT,
+        **dict.fromkeys(("label", "explanation", "untrained", "privacy"), maybe(TEXT)),
     },
 )
 TRAINED = "cachefl"  # what older versions trained

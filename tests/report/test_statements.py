@@ -62,8 +62,8 @@ def test_without_zero_shot_the_headline_and_the_question_do_without(make_run, te
 def test_a_run_without_rounds_does_not_speak_of_tuning(make_run, text_of):
     run = make_run(rounds=0, methods={**UNTUNED, "local_only": {"rounds": 0}, "centralized": None, "closed_form": None})
     text = text_of(run)
-    assert "The untuned cache (no round was run) classifies 66.3% of the test images correctly" in text
-    assert "Test accuracy is that of the untuned cache, on 40 rows" in text
+    assert "The cache at round 0 (no round was run) classifies 66.3% of the test images correctly" in text
+    assert "Test accuracy is that of the cache at round 0, on 40 rows" in text
     for sentence in (
         "one client would move 8 KiB a round", "No round was run, so nothing travelled.",
         "up and down, to scale (no round was run):",
@@ -73,7 +73,7 @@ def test_a_run_without_rounds_does_not_speak_of_tuning(make_run, text_of):
         assert sentence in text, sentence
     for sentence in ("the last round", "In the whole run", "tuned at", "A client sends", "The curve over the rounds"):
         assert sentence not in text, sentence
-    assert "cache at round 0" not in words.headline(run)  # it is the same cache
+    assert words.headline(run).count("cache at round 0") == 1, "the row of that name is the same cache"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,14 @@ def test_whose_images_the_cache_is_made_of(make_run, text_of, source, said, unsa
     assert "stay at home" not in text
     assert ("What the generator drew" in text) == (source in ("pocket", "diffusers"))
     assert "A client sends tuned keys and no image" in text
+
+
+def test_of_a_method_that_tells_nothing_of_privacy_nothing_is_claimed(make_run, text_of):
+    text = text_of(make_run(methods={"cachefl": {"privacy": "", "label": "probe", "untrained": ""}}))
+    assert "A client sends what it has trained and no image; what that tells of its images was not measured." in text
+    assert "keys and no image" not in text
+    start = text_of(make_run(methods={"cachefl": {"rounds": 0, "label": "probe", "untrained": ""}}))
+    assert "The probe at round 0 (no round was run) classifies" in start
 
 
 def test_pictures_are_called_by_who_has_them(make_run, text_of):
@@ -237,7 +245,7 @@ def test_the_legend_explains_what_is_there(make_run):
 def test_the_caption_names_the_lines_that_are_drawn(make_run):
     assert curve.caption([make_run()]) == (
         "Thick: test accuracy. Thin: validation accuracy. Dashed: the methods to compare with. "
-        "Round 0 is the untuned cache."
+        "Round 0 is before any training."
     )
     run = make_run()
     lines = [row | {"validation_accuracy": None} for row in run.rounds]
