@@ -23,6 +23,23 @@ def check(config: ConfigDict) -> None:
         field, allowed = ("momentum", "0") if local.momentum > 0 else ("learning_rate", "above 0")
         allowed += " with local.algorithm=scaffold, whose control variates are the steps over the learning rate"
         raise UsageError(f"local.{field}", local[field], allowed, "correct it, or local.algorithm=fedavg")
+    if local.algorithm == "scaffold":
+        check_means(config)
+
+
+def check_means(config: ConfigDict) -> None:
+    """Whether the server's control variate stays the mean of the clients', by our components.
+
+    Where it does not, training rests where the clients' mean gradient is not zero.
+    """
+    mend = "leave it out, or local.algorithm=fedavg"
+    allowed = "{} with local.algorithm=scaffold, whose c is the mean of all c_i"
+    if config.aggregation.name in ("median", "trimmed_mean"):
+        name = config.aggregation.name
+        raise UsageError("aggregation.name", name, allowed.format("mean, uniform or sum"), mend)
+    for name in config.updates.transforms:
+        if name in ("clip", "noise"):
+            raise UsageError("updates.transforms", name, allowed.format("neither clip nor noise"), mend)
 
 
 # fmt: off

@@ -138,6 +138,9 @@ def aggregated(federation: Federation, folded: Folded, received: Received):
     aggregation, total = federation.aggregation, folded.total
     if aggregation.collect is not None:
         total = aggregation.collect(total, received)
+    elif aggregation.linear and federation.local.work.scale is not None:
+        weight = jnp.maximum(received.weights.sum(), jnp.finfo(jnp.float32).tiny)
+        total = (total[0], jax.tree.map(lambda number: number / weight, total[1]))
     return total if aggregation.finish is None else aggregation.finish(total, received)
 
 

@@ -37,7 +37,8 @@ class ClientWork(NamedTuple):
         state: params -> what every client keeps from round to round, at round 0.
         correct: (gradient, shared, state) -> the gradient of a client's step, after the proximal term and clipping.
         scale: (local, steps, hyper) -> (factor, extra) where an update is (factor x change, extra): numbers that follow
-            from the steps alone, so that training on coefficients is exact. Transforms see factor x change.
+            from the steps alone, so that training on coefficients is exact. Transforms see factor x change; of extra,
+            a weighted sum leaves the weighted mean.
         update: (change of the params, Finished) -> (update, state), where it is anything else.
         statistics: (start, rows of a client [capacity, ...], valid [capacity]) -> update, for clients that do not train
             but count: a closed form. Their loss is 0.

@@ -163,6 +163,14 @@ def test_our_components_lie_where_the_tables_say_and_are_of_their_kind(field):
             {"local.algorithm": "scaffold", "local.optimizer": "sgd", "local.learning_rate": 0.0},
             r"local.learning_rate: got 0.0; allowed: above 0",
         ),
+        (
+            {"local.algorithm": "scaffold", "local.optimizer": "sgd", "aggregation.name": "median"},
+            r"aggregation.name: got median; allowed: mean, uniform or sum with local.algorithm=scaffold",
+        ),
+        (
+            {"local.algorithm": "scaffold", "local.optimizer": "sgd", "updates.transforms": ("clip",)},
+            r"updates.transforms: got clip; allowed: neither clip nor noise with local.algorithm=scaffold",
+        ),
         ({"participation.name": "full", "cohort": 3}, r"cohort: got 3; allowed: 0 with participation.name=full"),
         ({"participation.name": "poisson"}, r"cohort: got 0; allowed: 1 or more with participation.name=poisson"),
         ({"aggregation.trim": 0.5}, r"aggregation.trim: got 0.5; allowed: a number from 0 up to \(not including\) 0.5"),

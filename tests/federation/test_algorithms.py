@@ -107,6 +107,7 @@ PAIRS = {
     "fednova": (Parts(PLAIN, "fednova"), by_fednova(PLAIN)),
     "fednova-momentum": (Parts(MOMENTUM, "fednova"), by_fednova(MOMENTUM)),
     "fednova-proximal": (Parts(PROXIMAL, "fednova"), by_fednova(PROXIMAL)),
+    "fednova-sum": (Parts(PLAIN, "fednova", "sum"), by_fednova(PLAIN, aggregate=total, mean=uniform_mean)),
     "clip-fednova": (CLIPPED_STEPS, by_fednova(MOMENTUM, transform=clipped(0.006))),
     "scaffold": (Parts(PLAIN, "scaffold"), lambda task, cohorts: scaffold(task, PLAIN, cohorts, by_rows=True).params),
 }

@@ -221,11 +221,13 @@ def fednova(
     solver: Solver,
     cohorts: Sequence[list[int]],
     transform: Callable[[Vector], Vector] = lambda update: update,
+    aggregate: Aggregate = weighted_mean,
+    mean: Aggregate = weighted_mean,
 ) -> Vector:
     """FedNova (2007.07481): x <- x - tau_eff sum_i p_i eta d_i with d_i = G_i a_i / |a_i|_1 and p_i by rows.
 
     tau_eff = sum_i p_i |a_i|_1, the paper's default: clients of equal numbers of steps give FedAvg. What a client
-    sends, and what is transformed, is -eta d_i.
+    sends, and what is transformed, is -eta d_i. Another `aggregate` of these goes with another `mean` of the |a_i|_1.
     """
     params = torch.tensor(task.start)
     for number, cohort in enumerate(cohorts):
@@ -236,6 +238,6 @@ def fednova(
             weights = accumulation(solver, len(batches))
             directions.append(transform(-solver.learning_rate * weights @ gradients / weights.sum()))
             lengths.append(weights.sum())
-        shares = task.weights(cohort) / task.weights(cohort).sum()
-        params = params + (shares @ torch.stack(lengths)) * (shares @ torch.stack(directions))
+        rows = task.weights(cohort)
+        params = params + mean(torch.stack(lengths), rows) * aggregate(torch.stack(directions), rows)
     return params
