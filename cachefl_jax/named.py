@@ -42,7 +42,8 @@ def find(field: str, name: str, table: Table, kind: str = "") -> Any:
         names = [each for each, value in vars(module).items() if each[0] != "_" and isinstance(value, wanted)]
         names = [each for each in names if not isinstance(vars(module)[each], ModuleType)]
         near = difflib.get_close_matches(attribute, names, n=3) or names
-        allowed = f"a name that {place} has: {listing(near, 6) or 'none'}"
+        what = wanted.__name__ if kind else "name"
+        allowed = f"a {what} that {place} has: {listing(near, 6) or 'none'}"
         raise UsageError(field, name, allowed, "correct what is behind the colon")
     found = getattr(module, attribute)
     if not isinstance(found, wanted):

@@ -5,8 +5,12 @@ import json
 import pytest
 
 from cachefl_jax.config import default, from_json, resolve
+from cachefl_jax.config.client import OPTIMIZERS
 from cachefl_jax.config.components import COMPONENTS
+from cachefl_jax.config.engine import EXACT_IN_DUAL
+from cachefl_jax.config.round import SERVER_DEFAULTS
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import CLIENT_OPTIMIZERS, SERVER_OPTIMIZERS
 from cachefl_jax.named import find
 
 FLIP = """
@@ -233,3 +237,19 @@ def test_what_goes_together_is_taken(changes):
     config = default()
     config.update_from_flattened_dict(changes)
     resolve(config)
+
+
+def test_dual_is_exact_in_the_engine_for_what_the_config_says_of_ours():
+    exact = {
+        "local.algorithm": lambda work: not (work.correct or work.update),
+        "aggregation.name": lambda aggregation: aggregation.linear,
+        "updates.transforms": lambda transform: transform.factor is not None,
+    }
+    assert set(exact) == set(EXACT_IN_DUAL)
+    for field, (table, names) in EXACT_IN_DUAL.items():
+        assert [name for name in table if exact[field](find(field, name, table))] == list(names)
+
+
+def test_the_engine_has_every_optimizer_that_a_config_may_name():
+    assert set(OPTIMIZERS) <= set(CLIENT_OPTIMIZERS)
+    assert set(SERVER_DEFAULTS) <= set(SERVER_OPTIMIZERS)

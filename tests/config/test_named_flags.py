@@ -83,7 +83,10 @@ def test_a_component_of_the_config_file_brings_its_fields_until_another_is_named
     [
         (["--config.flip.scale=5"], "config.flip.scale: got no such field"),
         (["--config.updates.transforms=mine.py:flip", "--config.flip.scales=5"], "config.flip.scales: got no such fie"),
-        (["--config.updates.transforms=mine.py:flop"], "updates.transforms: got mine.py:flop; allowed: a name that"),
+        (
+            ["--config.updates.transforms=mine.py:flop"],
+            "updates.transforms: got mine.py:flop; allowed: a Transform that",
+        ),
         (["--config.method=none.py:x", "--config.x.y=1"], "method: got none.py:x (no such file)"),
         (["--config.updates.transforms=mine.py:flip", "--config.flip.scale=x"], "config.flip.scale: got x; allowed: a"),
     ],
