@@ -29,7 +29,7 @@ REFUSALS = {  # what a file system refuses through no fault of the code: what is
 class UsageError(ValueError):
     """Bad input, told in one line: the field, its value, what is allowed, and the mend.
 
-    The commands in ``experiments/`` print it without a traceback and leave with status 2.
+    The commands print it without a traceback and leave with status 2.
 
     Args:
         field: the config field, file or array that is wrong, by the name a user knows it by.

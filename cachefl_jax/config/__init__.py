@@ -1,10 +1,10 @@
 """A run's config, and the checks that every config goes through.
 
-A config file in ``experiments/configs/`` starts from `default()` and changes what it needs. Names and meaning are a
-contract with the scripts that set them. `fields` shows the parts that a config is put together from, each a file with
-its fields, what each may be, and what it demands of others; `paths` says what paths mean, `rows` what is compared, and
-`components` what a user's own code adds: once such a component is named, its fields may be set as a group, such as
-``config.method, config.probe = "my/probe.py:probe", {"scale": 3.0}``.
+A config file, such as those of `cachefl_jax.configs`, starts from `default()` and changes what it needs. Names and
+meaning are a contract with the scripts that set them. `fields` shows the parts that a config is put together from, each
+a file with its fields, what each may be, and what it demands of others; `paths` says what paths mean, `rows` what is
+compared, and `components` what a user's own code adds: once such a component is named, its fields may be set as a
+group, such as ``config.method, config.probe = "my/probe.py:probe", {"scale": 3.0}``.
 """
 
 import reprlib

@@ -31,7 +31,7 @@ def write_report(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None =
     """Writes a page from what one or more runs left in their workdirs; the same workdirs give the same bytes.
 
     Args:
-        workdirs: directories as ``experiments.run`` leaves them.
+        workdirs: directories as runs leave them.
         output: where the page goes: an .html file, or a folder that gets report.html. None, for one run alone, is the
             run's own folder.
 

@@ -1,7 +1,7 @@
 """The JSON files of a run's folder and of a sweep's: which fields each has, and readers that check them.
 
-`experiments` reads them to go on, `cachefl_jax.report` to tell people. Every reader raises a `UsageError` that names
-file and field.
+`cachefl_jax.simulation` reads them to go on, `cachefl_jax.report` to tell people. Every reader raises a
+`UsageError` that names file and field.
 """
 
 import pathlib

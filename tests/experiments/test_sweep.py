@@ -19,10 +19,10 @@ from experiments.configs import feature_bank
 CONFIG = """
 from experiments.configs import feature_bank
 
-def get_config():
+def get_config(clients):
     config = feature_bank.get_config()
     config.data.path = {path!r}
-    config.partition.clients, config.rounds, config.eval_every = 4, 3, 2
+    config.partition.clients, config.rounds, config.eval_every = int(clients), 3, 2
     return config
 
 def sweep(add):
@@ -42,7 +42,7 @@ def swept(tmp_path_factory, make_bank_in):
     folder = tmp_path_factory.mktemp("sweep")
     file, workdir = folder / "mine.py", folder / "sweep"
     file.write_text(CONFIG.format(path=str(make_bank_in(folder))))
-    words = [sys.executable, "-m", "experiments.sweep", f"--config={file}", f"--workdir={workdir}"]
+    words = [sys.executable, "-m", "experiments.sweep", f"--config={file}:4", f"--workdir={workdir}"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "validation  runs  point" in done.stdout
@@ -101,7 +101,7 @@ def test_what_is_refused_leaves_nothing_behind(swept, tmp_path):
     words = [word for word in words if not word.startswith("--workdir")]
     for extra, told in (
         (["--config.data.path=none.npz", f"--workdir={tmp_path / 'new'}"], "none.npz"),
-        ([f"--workdir={words[3].removeprefix('--config=')}"], "this is a file"),
+        ([f"--workdir={words[3].removeprefix('--config=').removesuffix(':4')}"], "this is a file"),
     ):
         done = subprocess.run([*words, *extra], capture_output=True, text=True)
         assert done.returncode == 2, done.stderr
