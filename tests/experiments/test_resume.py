@@ -208,6 +208,17 @@ def test_more_rounds_go_on_and_end_as_if_it_had_had_them_from_the_start(bank, co
         train_and_evaluate(few, tmp_path / "more")
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_the_server_and_the_clients_keep_goes_on_to_the_bit(bank, tmp_path, devices):
+    """SCAFFOLD's control variates of clients that are drawn and FedYogi's moments; five clients deal unevenly."""
+    changes = {"local.algorithm": "scaffold", "local.optimizer": "sgd", "local.learning_rate": 0.05, "cohort": 2}
+    changes |= {"server.optimizer": "yogi", "engine.devices": devices, "partition.clients": 5, "methods": ("cachefl",)}
+    train_and_evaluate(config_for(bank, **changes), tmp_path / "at_once")
+    train_and_evaluate(config_for(bank, rounds=3, **changes), tmp_path / "more")
+    assert "resuming after round 3 of 6" in told_by(config_for(bank, **changes), tmp_path / "more")
+    assert_same_end(tmp_path / "more", tmp_path / "at_once")
+
+
 def test_baselines_of_a_run_that_began_with_no_rounds_are_trained_when_it_gets_some(bank, tmp_path):
     changes = {"methods": ("zero_shot", "cache_init", "local_only", "centralized", "cachefl"), "eval_every": 2}
     changes |= {"local.learning_rate": 0.3}
