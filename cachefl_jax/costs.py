@@ -14,7 +14,8 @@ def round_flops(local: LocalTraining, params, problem: Problem, rows: np.ndarray
     """Floating-point operations of a round at a client, the mean over clients of so many rows [C].
 
     A step's, as XLA counts them in its program, times the steps; so the empty places of an epoch's last batch count.
-    What is computed once a run (features, and text logits where they are kept) does not.
+    What is computed once a run (features, and text logits where they are stored) does not. XLA counts the body of a
+    loop once, so a method with a loop in its logits is told too low a number.
     """
     return float(np.mean(-(-np.asarray(rows) // local.batch_size))) * local.epochs * step_flops(local, params, problem)
 

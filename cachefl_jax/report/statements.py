@@ -54,6 +54,11 @@ def costs(run: Run) -> Iterator[str]:
     ]
     if counted:
         yield f"{' and '.join(counted).capitalize()} are counted, not measured."
+    if any(row.flops for row in rows):
+        yield (
+            "Operations are XLA's count of one training step's program, times the steps of a client's round: the empty "
+            "places of a last batch count, and what is computed once a run does not."
+        )
     precision = run.summary.get("precision")
     if precision:
         yield (

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
+from cachefl_jax.config.method import METHODS
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
@@ -22,6 +24,7 @@ from cachefl_jax.federation import (
     traffic,
 )
 from cachefl_jax.methods import Method, Rows, find_method
+from cachefl_jax.precision import full_precision
 from cachefl_jax.simulation.examples import bank_clients, ordered_rows, source_of, tested_rows, training_rows
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
@@ -97,19 +100,40 @@ def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, orde
         ordered: lays the training rows out client after client; else they are as in the bank, which points share.
 
     Raises:
-        UsageError: there is no memory on the host for the rows, or the method reads what the data have not.
+        UsageError: there is no memory on the host for the rows, or the method asks for what is not there or contradicts
+            itself.
     """
     method, shared = find_method(config.method), shared or Shared()
-    score = scorer(config, method, inputs, shared)
+    score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
+    if method.linear and not method.loss and config.method not in METHODS:
+        check_linear(config.method, method, params, score)
     return Learner(
         method=method,
         federation=federation_of(config, method, int(inputs.division.sizes.max())),
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared),
-        params=shared.tree(method.init(inputs.server, config)),
+        params=params,
         problem=problem(config, score.frozen, training_data(method, inputs, shared, ordered)),
         client_rows=inputs.division.sizes,
     )
+
+
+def check_linear(name: str, method: Method, params, score: Scorer) -> None:
+    """Refuses a linear view that is none: the method would train by one formula and be evaluated by another.
+
+    Raises:
+        UsageError: the params are several arrays, or the view gives other logits at round 0.
+    """
+    leaves, rows = jax.tree.leaves(params), jax.tree.map(lambda leaf: leaf[:4], score.test)
+    if len(leaves) != 1:
+        value = f"{name}, whose params are {len(leaves)} arrays"
+        raise UsageError("method", value, "one array where a method has a linear view", "leave Method.linear out")
+    with full_precision():
+        scores = jnp.tensordot(rows.features, leaves[0], axes=(-1, -1))
+        found, expected = method.linear(scores, score.frozen, rows), method.logits(params, score.frozen, rows)
+    if not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max(), equal_nan=True):
+        allowed = "logits that are the linear view of f W^T"
+        raise UsageError("method", f"{name}, whose linear view gives other logits", allowed, "correct one of the two")
 
 
 def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -> Scorer:

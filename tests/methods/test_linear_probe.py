@@ -104,13 +104,62 @@ def test_a_sweep_over_its_traced_field_is_one_program_and_ends_where_runs_do(con
             assert line["methods"]["probe"][name] == entry[name]
 
 
-def test_a_bank_refuses_a_method_that_reads_images(config_of, tmp_path):
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ('("images",)', "method: got reader, which reads images; allowed: .* bank has no images"),
+        ('("feature",)', "method: got .*reader, whose inputs have 'feature'; allowed: inputs out of features, text_"),
+        ('"features"', "method: got .*reader, whose inputs have 'f'"),
+    ],
+)
+def test_a_method_that_reads_what_is_not_there_is_refused(config_of, tmp_path, inputs, told):
     (tmp_path / "reader.py").write_text(
         "from cachefl_jax.methods import Method\n"
         "from cachefl_jax.methods.method import nothing\n"
-        'reader = Method("reader", nothing, lambda params, frozen, rows: rows.images, inputs=("images",))\n'
+        f'reader = Method("reader", nothing, lambda params, frozen, rows: rows.images, inputs={inputs})\n'
     )
     config = config_of(method=f"{tmp_path / 'reader.py'}:reader")
-    with pytest.raises(UsageError, match="method: got reader, which reads images; allowed: .* bank has no images"):
+    with pytest.raises(UsageError, match=told):
         train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+LINEAR = """
+from cachefl_jax.methods import Method
+
+def logits_of_scores(scores, frozen, rows):
+    return 20 * scores
+
+def logits(params, frozen, rows):
+    return logits_of_scores(rows.features @ params.T, frozen, rows)
+
+linear = Method("linear", lambda server, config: server.synthetic.mean(axis=1), logits, linear=logits_of_scores)
+other = linear._replace(linear=lambda scores, frozen, rows: 19 * scores)
+several = linear._replace(init=lambda server, config: [linear.init(server, config)] * 2, logits=lambda *_: None)
+"""
+
+
+def test_a_linear_view_trains_on_coefficients_to_where_the_params_themselves_go(config_of, tmp_path):
+    (tmp_path / "linear.py").write_text(LINEAR)
+    ends = []
+    for strategy in ("scan", "dual"):
+        name = f"{tmp_path / 'linear.py'}:linear"
+        fields = {"local.optimizer": "sgd", "engine.strategy": strategy, "method": name, "compare": (name,)}
+        train_and_evaluate(config_of(**fields), tmp_path / strategy)
+        ends.append(read_model(tmp_path / strategy)[0]["params"])
+    with safe_open(tmp_path / "scan" / "cache_init.safetensors", "numpy") as file:
+        start = file.get_tensor("keys").mean(axis=1)
+    assert np.abs(ends[0] - start).max() > 1e-3
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("other", "whose linear view gives other logits"), ("several", "whose params are 2 arrays")],
+)
+def test_a_linear_view_that_is_none_is_refused(config_of, tmp_path, name, told):
+    """It would train by one formula and be evaluated by another."""
+    (tmp_path / "linear.py").write_text(LINEAR)
+    with pytest.raises(UsageError, match=f"method: got .*{name}, {told}"):
+        train_and_evaluate(config_of(method=f"{tmp_path / 'linear.py'}:{name}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

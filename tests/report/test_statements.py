@@ -217,6 +217,7 @@ def test_costs_are_told_where_they_are_known(make_run):
     assert next(statements.costs(make_run())) == "Bytes and operations are counted, not measured."
     bare = {"uplink_bytes_per_client_round": None, "client_flops_per_round": None, "seconds_per_round": None}
     assert list(statements.costs(make_run(methods={"cachefl": bare}))) == []
+    assert any("XLA's count of one training step" in sentence for sentence in statements.costs(make_run()))
 
 
 def test_the_arithmetic_is_told_where_the_run_tells_it(make_run):
