@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib
+import os
 import pathlib
 import re
 import sys
@@ -17,6 +18,7 @@ def main() -> None:
     """`cachefl`: the first word names the command."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in NAMES:
+        sys.path.append(os.getcwd())  # modules of the user's are found there, as by python -m
         sys.argv = [INSTALLED + name, *sys.argv[2:]]
         importlib.import_module(f"cachefl_jax.commands.{name}").start()
     elif name in ("--help", "-h", "help"):

@@ -83,7 +83,8 @@ def test_from_an_empty_folder_the_commands_run_the_digits(bin_folder, tmp_path):
 def test_help_and_refusals_name_the_commands_as_they_are_installed(bin_folder, tmp_path):
     cachefl = functools.partial(run, bin_folder / "cachefl", folder=tmp_path)
     assert cachefl().stdout == cachefl("--help").stdout
-    assert "local.learning_rate" in cachefl("fields", "local").stdout
+    (tmp_path / "mine.py").write_text("from cachefl_jax.methods.cachefl import cachefl as method\n")
+    assert "local.learning_rate" in cachefl("fields", "local", "--config.method=mine:method").stdout
     told = cachefl("run", "--help").stdout
     assert "cachefl run --config=digits --workdir=runs/digits" in told
     assert "experiments" not in told
