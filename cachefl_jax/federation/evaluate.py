@@ -101,14 +101,15 @@ def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Sco
     total = jnp.exp(logits - largest[:, None]).sum(axis=1)
     confidence = 1 / total  # the largest probability of a softmax
     correct = jnp.argmax(logits, axis=1) == labels
-    of_class = jax.nn.one_hot(labels, logits.shape[1], dtype=bool) & counted[:, None]
+    # By label rather than by a table [B, N] of which row is of which class: with many classes that is two passes more.
+    by_class = lambda rows: jnp.zeros(logits.shape[1], jnp.int32).at[labels].add(rows.astype(jnp.int32))  # noqa: E731
     bins = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     in_bin = jax.nn.one_hot(bins, BINS, dtype=bool) & counted[:, None]
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     entropy = jnp.where(counted, jnp.log(total) + largest - own, 0).sum()
     return Scores(
-        right=(of_class & correct[:, None]).sum(axis=0, dtype=jnp.int32),
-        rows=of_class.sum(axis=0, dtype=jnp.int32),
+        right=by_class(correct & counted),
+        rows=by_class(counted),
         gap=jnp.where(in_bin, (correct - confidence)[:, None], 0).sum(axis=0),
         cross_entropy=entropy,
         finite=jnp.isfinite(logits).all() & jnp.isfinite(entropy),
