@@ -12,15 +12,15 @@ from cachefl_jax.federation.parts import Federation
 
 # The CPU's sizes are measured on two cores, a device each: `experiments.benchmarks.ours`, --workload=small and large,
 # --optimizer=adamw --strategy=chunk for CHUNK and sgd with dual for the others, each size halved and doubled in turn in
-# one process, medians of 7 turns. Half or double changes a round by 6% at most, which is the noise there; but for CHUNK,
-# where 16 clients take 1.8 times as long as 8, and LEAST_ROWS on "small", where 320 take 1.1 times as long as 640.
+# one process, medians of 7 turns. Half or double changes a round by 6% at most, the noise there, but for CHUNK:
+# 16 clients take 1.8 times as long as 8, and LEAST_ROWS on "small", where 320 take 1.1 times as long as 640.
 # An accelerator's ("other") are guesses.
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
 BLOCK_NUMBERS = {"cpu": 3 * 2**20, "other": 2**27}  # features, scores and U of a block: all devices' share the caches
 BLOCK_ROWS = {"cpu": 2048, "other": 2**17}  # a block never has more rows
 LEAST_ROWS = 640  # and may always have so many: fewer make slow products
-# These only guide the search for a block's size and the number of lanes, by counts of rows and steps; no clock is asked.
+# These only guide the search for the size of a block and the lanes, by counts of rows and steps; no clock is asked.
 BLOCK_SPAN = 4  # how many times as large the largest block may be as the smallest
 BLOCK_COST = 16  # what every block costs whatever is in it, in rows
 TRIES = 64  # block sizes that are compared
