@@ -2,8 +2,8 @@
 
 import jax
 import pytest
-from commands import assert_refused
-from commands import run as command
+from command_line import assert_refused
+from command_line import run as command
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import environment

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from absl import flags
-from commands import Prefork, assert_refused, run
+from command_line import Prefork, assert_refused, run
 
 from cachefl_jax.commands import command
 from cachefl_jax.config.listing import listing

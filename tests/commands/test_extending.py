@@ -7,7 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
-from commands import Prefork
+from command_line import Prefork
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from commands import assert_refused, run
+from command_line import assert_refused, run
 
 DIGITS, BANK = "experiments/configs/digits.py", "experiments/configs/feature_bank.py"
 

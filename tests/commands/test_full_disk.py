@@ -5,8 +5,8 @@ import os
 import subprocess
 
 import pytest
-from commands import assert_refused
-from commands import run as command
+from command_line import assert_refused
+from command_line import run as command
 
 from cachefl_jax import errors
 from cachefl_jax.config import default

@@ -10,7 +10,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from commands import Prefork, assert_refused, run
+from command_line import Prefork, assert_refused, run
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
