@@ -15,6 +15,7 @@ import optax
 import torch
 from jax.flatten_util import ravel_pytree
 from torch_federation import Solver, Task
+from torch_reference import batches_in_order
 
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
@@ -40,7 +41,6 @@ from cachefl_jax.federation import (
     prepare,
     transforms,
 )
-from cachefl_jax.federation.orders import shuffled
 
 SIZES = np.array([7, 33, 64, 12, 90])
 COHORTS = [[0, 2, 4], [1, 3, 4], [0, 1, 2]]  # whoever comes back comes with another neighbour
@@ -83,14 +83,9 @@ def skewed_rows(rng: np.random.Generator, width: int) -> Rows:
 
 
 def rows_of_steps(number: int, client: int) -> list[np.ndarray]:
-    """The documented order: a key by run, round and client; epochs fold their number in; batches are cut in order."""
+    """The documented order, by a key of run, round and client."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), client)
-    batches = []
-    for epoch in range(EPOCHS):
-        order = np.asarray(shuffled(jax.random.fold_in(key, epoch), SIZES[client], CAPACITY))[: SIZES[client]]
-        rows = OFFSETS[client] + order
-        batches += [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
-    return batches
+    return batches_in_order(key, np.arange(OFFSETS[client], OFFSETS[client + 1]), CAPACITY, BATCH, EPOCHS)
 
 
 def make_task(params: Any, rows: Rows, logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Task:

@@ -6,9 +6,6 @@ from torch_reference import (
     ROUNDS,
     Case,
     Settings,
-    fedadam,
-    fedavg,
-    fedavgm,
     full_batches,
     make_case,
     replayed_batches,
@@ -29,7 +26,7 @@ def small_case(make_bank) -> Case:
 @pytest.mark.parametrize("settings", [ADAMW, SGD, PLAIN_SGD], ids=["adamw", "sgd_momentum_decay", "sgd"])
 def test_three_rounds_of_full_batches_equal_torch(small_case, settings):
     cohorts = [list(range(small_case.division.clients))] * ROUNDS
-    reference = torch_federation(small_case, settings, cohorts, fedavg(), full_batches)
+    reference = torch_federation(small_case, settings, cohorts, full_batches)
     assert_same(small_case, our_federation(small_case, settings, cohorts), reference)
 
 
@@ -37,29 +34,15 @@ def test_three_rounds_of_full_batches_equal_torch(small_case, settings):
 def test_three_rounds_on_real_clip_features_equal_torch(real_bank, settings):
     case = make_case(real_bank("caltech101_68"), clients=10, keys_per_class=2, alpha=10.0, beta=1.0)
     cohorts = [list(range(10))] * ROUNDS
-    reference = torch_federation(case, settings, cohorts, fedavg(), full_batches)
+    reference = torch_federation(case, settings, cohorts, full_batches)
     assert_same(case, our_federation(case, settings, cohorts), reference)
 
 
 @pytest.mark.parametrize("settings", [ADAMW, SGD], ids=["adamw", "sgd_momentum_decay"])
 def test_given_cohorts_are_averaged_by_their_own_samples_alone(small_case, settings):
     cohorts = [[3, 1], [2], [0, 4, 3, 1]]
-    reference = torch_federation(small_case, settings, cohorts, fedavg(), full_batches)
+    reference = torch_federation(small_case, settings, cohorts, full_batches)
     assert_same(small_case, our_federation(small_case, settings, cohorts), reference)
-
-
-@pytest.mark.parametrize(
-    ("server", "step"),
-    [
-        (("momentum", 0.7, 0.9), fedavgm(0.7, 0.9)),
-        (("adam", 0.01, 0.9), fedadam(0.01, 0.9)),
-    ],
-    ids=["fedavgm", "fedadam"],
-)
-def test_server_optimizers_follow_their_formulas(small_case, server, step):
-    cohorts = [[0, 1, 2, 3, 4], [4, 2], [1, 3, 0]]
-    reference = torch_federation(small_case, SGD, cohorts, step, full_batches)
-    assert_same(small_case, our_federation(small_case, SGD, cohorts, server), reference)
 
 
 @pytest.mark.parametrize("settings", [ADAMW, SGD], ids=["adamw", "sgd_momentum_decay"])
@@ -69,5 +52,5 @@ def test_mini_batches_follow_the_documented_order_and_the_smaller_last_one_is_av
     settings = settings._replace(batch_size=4)
     assert any(size % 4 for size in small_case.division.sizes)
     cohorts = [list(range(5))] * ROUNDS
-    reference = torch_federation(small_case, settings, cohorts, fedavg(), replayed_batches)
+    reference = torch_federation(small_case, settings, cohorts, replayed_batches)
     assert_same(small_case, our_federation(small_case, settings, cohorts), reference)

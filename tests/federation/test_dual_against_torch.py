@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from torch_comparison import assert_same, our_federation
-from torch_reference import ROUNDS, Case, Settings, fedavg, make_case, replayed_batches, torch_federation
+from torch_reference import ROUNDS, Case, Settings, make_case, replayed_batches, torch_federation
 
 from cachefl_jax.federation import Plan
 
@@ -45,7 +45,7 @@ def test_three_rounds_of_mini_batches_equal_torch(make_small, settings, plan):
     case = make_small(32)
     assert case.division.sizes.max() <= 32, "all of them on coefficients"
     cohorts = everybody(case)
-    reference = torch_federation(case, settings, cohorts, fedavg(), replayed_batches)
+    reference = torch_federation(case, settings, cohorts, replayed_batches)
     assert_same(case, our_federation(case, settings, cohorts, plan=plan), reference)
 
 
@@ -53,7 +53,7 @@ def test_clients_too_large_for_coefficients_train_beside_the_others_and_equal_to
     case = make_small(12)
     assert 0 < (case.division.sizes > 12).sum() < 4
     cohorts = [[4, 2], [0, 1, 2, 3, 4], [3, 0]]
-    reference = torch_federation(case, NESTEROV, cohorts, fedavg(), replayed_batches)
+    reference = torch_federation(case, NESTEROV, cohorts, replayed_batches)
     assert_same(case, our_federation(case, NESTEROV, cohorts, plan=DUAL), reference)
 
 
@@ -62,7 +62,7 @@ def test_coefficients_on_real_clip_features_equal_torch(real_bank, settings):
     case = make_case(real_bank("caltech101_68"), clients=10, keys_per_class=2, alpha=10.0, beta=1.0)
     settings = settings._replace(batch_size=32, proximal=0.05, clip_norm=0.4)
     plan = Plan("dual", 3, block_rows=512)
-    reference = torch_federation(case, settings, everybody(case), fedavg(), replayed_batches)
+    reference = torch_federation(case, settings, everybody(case), replayed_batches)
     assert_same(case, our_federation(case, settings, everybody(case), plan=plan), reference)
 
 
@@ -82,7 +82,7 @@ def test_each_of_these_numbers_decides_where_the_reference_goes(make_small, othe
     """Without this, the tests above would pass where one of them is never read."""
     case = make_small(32)
     usual, changed = (
-        torch_federation(case, settings, everybody(case), fedavg(), replayed_batches)[0]
+        torch_federation(case, settings, everybody(case), replayed_batches)[0]
         for settings in (NESTEROV, NESTEROV._replace(**other))
     )
     assert np.abs(usual - changed).max() > 1e-3

@@ -11,7 +11,6 @@ from torch_reference import EPSILON, Case, Settings
 
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
-    SERVER_OPTIMIZERS,
     Clients,
     Cohort,
     Federation,
@@ -37,9 +36,9 @@ LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))
 
 
 @functools.cache
-def compiled_round(local: LocalTraining, plan: Plan, server: str) -> tuple[Callable, Callable]:
+def compiled_round(local: LocalTraining, plan: Plan) -> tuple[Callable, Callable]:
     """(preparation, round), built once for all tests that share them: learning rates and the like are traced."""
-    federation = Federation(local, SERVER_OPTIMIZERS[server])
+    federation = Federation(local)
     return jax.jit(functools.partial(prepare, federation, plan)), make_round(federation, plan)
 
 
@@ -47,11 +46,10 @@ def our_federation(
     case: Case,
     settings: Settings,
     cohorts: list[list[int]],
-    server: tuple[str, float, float] = ("sgd", 1.0, 0.0),
     plan: Plan = CHUNK,
 ) -> tuple[np.ndarray, list[float]]:
     """What `torch_federation` gives, by `make_round`; cohorts are padded to all clients."""
-    bank, division, (name, *numbers) = case.bank, case.division, server
+    bank, division = case.bank, case.division
     local = LocalTraining(
         LOSS,
         CLIENT_OPTIMIZERS[settings.optimizer],
@@ -67,12 +65,12 @@ def our_federation(
         Rows(jnp.asarray(bank.train.labels), jnp.asarray(bank.train.features)),
         Frozen(jnp.asarray(bank.text_features), *map(jnp.float32, (bank.logit_scale, case.alpha, case.beta))),
         Hyper(*map(jnp.float32, (*hyper, settings.proximal, settings.clip_norm))),
-        ServerHyper(*map(jnp.float32, numbers)),
+        ServerHyper(jnp.float32(1.0)),
         jax.random.key(0),
     )
-    preparation, one_round = compiled_round(local, plan, name)
+    preparation, one_round = compiled_round(local, plan)
     problem = preparation(problem)
-    state = init_server(Federation(local, SERVER_OPTIMIZERS[name]), Cache(jnp.asarray(case.keys)), problem)
+    state = init_server(Federation(local), Cache(jnp.asarray(case.keys)), problem)
     losses = []
     for cohort in cohorts:
         padded = cohort + [0] * (division.clients - len(cohort))

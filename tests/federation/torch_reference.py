@@ -112,7 +112,6 @@ def torch_federation(
     case: Case,
     settings: Settings,
     cohorts: list[list[int]],
-    server: Callable[[np.ndarray, np.ndarray], np.ndarray],
     batches: Callable[[Case, Settings, int, int], list[np.ndarray]],
 ) -> tuple[np.ndarray, list[float]]:
     """(keys after the last round, each round's mean training loss)."""
@@ -125,7 +124,7 @@ def torch_federation(
             share = len(case.rows(client)) / examples
             mean += share * tuned
             mean_loss += share * loss
-        keys = server(keys, mean - keys)
+        keys = mean
         losses.append(mean_loss)
     return keys, losses
 
@@ -138,42 +137,15 @@ def full_batches(case: Case, settings: Settings, number: int, client: int) -> li
 
 def replayed_batches(case: Case, settings: Settings, number: int, client: int) -> list[np.ndarray]:
     """The documented order: a key by run, round and client; epochs fold their number in; batches are cut in order."""
-    rows, size = case.rows(client), settings.batch_size
-    capacity = plan_batches(size, int(case.division.sizes.max()))[1]
+    capacity = plan_batches(settings.batch_size, int(case.division.sizes.max()))[1]
     client_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), client)
+    return batches_in_order(client_key, case.rows(client), capacity, settings.batch_size, settings.epochs)
+
+
+def batches_in_order(key: jax.Array, rows: np.ndarray, capacity: int, size: int, epochs: int) -> list[np.ndarray]:
+    """The batches that a client's key gives, of `size` rows or, at an epoch's end, fewer."""
     batches = []
-    for epoch in range(settings.epochs):
-        order = np.asarray(shuffled(jax.random.fold_in(client_key, epoch), len(rows), capacity))[: len(rows)]
+    for epoch in range(epochs):
+        order = np.asarray(shuffled(jax.random.fold_in(key, epoch), len(rows), capacity))[: len(rows)]
         batches += [rows[order[first : first + size]] for first in range(0, len(rows), size)]
     return batches
-
-
-def fedavg() -> Callable:
-    """The mean of the clients' keys."""
-    return lambda keys, change: keys + change
-
-
-def fedavgm(learning_rate: float, momentum: float) -> Callable:
-    """FedAvgM: v <- momentum v + change; keys <- keys + learning_rate v."""
-    velocity = 0.0
-
-    def step(keys, change):
-        nonlocal velocity
-        velocity = momentum * velocity + change
-        return keys + learning_rate * velocity
-
-    return step
-
-
-def fedadam(learning_rate: float, beta1: float) -> Callable:
-    """FedAdam with beta2 0.99 and tau 1e-3, by Algorithm 2 of arXiv 2003.00295: v starts at tau^2, nothing is corrected
-    for its start."""
-    first, second = 0.0, 1e-6
-
-    def step(keys, change):
-        nonlocal first, second
-        first = beta1 * first + (1 - beta1) * change
-        second = 0.99 * second + 0.01 * change**2
-        return keys + learning_rate * first / (np.sqrt(second) + 1e-3)
-
-    return step
