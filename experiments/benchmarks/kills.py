@@ -18,9 +18,11 @@ Exit status 1 where something was otherwise; its folder then stays, and is named
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import random
+import runpy
 import shutil
 import signal
 import sys
@@ -32,9 +34,11 @@ from absl import flags
 
 from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
-from experiments.benchmarks.forks import Forks
 from experiments.benchmarks.victims import COMMON, VICTIMS
 
+# Imports that take long and may be done before a command begins: none starts JAX's backends or any thread.
+HEAVY = ("clip.encoder", "simulation.train", "simulation.server_set", "simulation.encoded")
+FORKS = multiprocessing.get_context("forkserver")
 SHARED = {"digits": ("features", "synthetic")}  # of the store: it takes long, and images go the same way
 SAME = ("cache.safetensors", "cache_init.safetensors", "partition.npz")
 TWICE = 2  # kills of one run
@@ -64,9 +68,28 @@ class Place(NamedTuple):
     def log(self) -> pathlib.Path:
         return self.folder / "log"
 
-    def command(self, words: list[str]) -> tuple[list[str], dict[str, str]]:
-        """The command's words, and its environment."""
-        return ["run", *words, *COMMON, f"--workdir={self.workdir}"], {"CACHEFL_HOME": str(self.folder / "store")}
+    def start(self, words: list[str], log: pathlib.Path | None = None) -> multiprocessing.Process:
+        """Starts the command in a process that has its imports, and prints into `log`."""
+        given = ["experiments.run", *words, *COMMON, f"--workdir={self.workdir}"]
+        process = FORKS.Process(target=become, args=(given, str(self.folder / "store"), log or self.log))
+        process.start()
+        return process
+
+    def run(self, words: list[str]) -> int:
+        """The exit status of the command, once it has ended."""
+        process = self.start(words)
+        process.join()
+        return process.exitcode
+
+
+def become(words: list[str], store: str, log: pathlib.Path) -> None:
+    """Makes this process `python -m WORDS`, in a process group of its own, which can be killed whole."""
+    os.setsid()
+    with log.open("wb") as file:
+        for target in (1, 2):
+            os.dup2(file.fileno(), target)
+    os.environ["CACHEFL_HOME"], sys.argv = store, words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
@@ -77,11 +100,12 @@ def main() -> None:
     draw = random.Random(values.seed)
     root = pathlib.Path(tempfile.mkdtemp(prefix="kills-"))
     # One path for all: it is part of what a program is found by.
-    compiled = {"JAX_COMPILATION_CACHE_DIR": str(root / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    with Forks(compiled) as forks:
-        victims = [undisturbed(forks, name, root / name) for name in values.kinds]
-        killed = kill_all(forks, victims, values.times, draw, root)
-        started = start_all(forks, victims, values.starts, draw, root)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    FORKS.set_forkserver_preload([f"cachefl_jax.{module}" for module in HEAVY])
+    victims = [undisturbed(name, root / name) for name in values.kinds]
+    killed = kill_all(victims, values.times, draw, root)
+    started = start_all(victims, values.starts, draw, root)
     if killed and started:
         shutil.rmtree(root)
     else:
@@ -89,16 +113,16 @@ def main() -> None:
         sys.exit(1)
 
 
-def undisturbed(forks: Forks, name: str, folder: pathlib.Path) -> Victim:
+def undisturbed(name: str, folder: pathlib.Path) -> Victim:
     """Makes a kind's data, and runs it twice: once to compile and draw, once to measure."""
     folder.mkdir()
     words = VICTIMS[name](folder)
     first, second = (Place(folder.with_name(f"{name}-{turn}")) for turn in ("first", "second"))
     first.folder.mkdir()
-    run_to_end(forks, first, words)
+    run_to_end(first, words)
     set_up(second, name, first.folder / "store")
     began = time.monotonic()
-    run_to_end(forks, second, words)
+    run_to_end(second, words)
     seconds = time.monotonic() - began
     print(f"{name}: {seconds:.1f} s undisturbed", file=sys.stderr, flush=True)
     return Victim(name, words, first.folder / "store", end_of(second), seconds)
@@ -111,13 +135,12 @@ def set_up(place: Place, name: str, store: pathlib.Path) -> None:
         (place.folder / "store" / part).symlink_to(store / part)
 
 
-def run_to_end(forks: Forks, place: Place, words: list[str]) -> None:
-    status = forks.wait(forks.start(*place.command(words), place.log))
-    if status:
+def run_to_end(place: Place, words: list[str]) -> None:
+    if status := place.run(words):
         raise RuntimeError(f"exit status {status}: {place.log.read_text()[-2000:]}")
 
 
-def kill_all(forks: Forks, victims: list[Victim], times: int, draw: random.Random, root: pathlib.Path) -> bool:
+def kill_all(victims: list[Victim], times: int, draw: random.Random, root: pathlib.Path) -> bool:
     """Kills so many times, each kind in turn; prints how many ended as they should. Whether all did."""
     landed, sound = dict.fromkeys((victim.name for victim in victims), 0), 0
     for number, victim in enumerate(itertools.cycle(victims)):
@@ -126,7 +149,7 @@ def kill_all(forks: Forks, victims: list[Victim], times: int, draw: random.Rando
             break
         place = Place(root / f"kill{number:03d}")
         set_up(place, victim.name, victim.store)
-        kills, wrong = kill_and_compare(forks, victim, place, min(left, TWICE), draw)
+        kills, wrong = kill_and_compare(victim, place, min(left, TWICE), draw)
         landed[victim.name] += kills
         if wrong:
             print(f"{victim.name}: {wrong} ({place.folder})", file=sys.stderr, flush=True)
@@ -139,18 +162,19 @@ def kill_all(forks: Forks, victims: list[Victim], times: int, draw: random.Rando
     return sound == sum(landed.values())
 
 
-def kill_and_compare(forks: Forks, victim: Victim, place: Place, kills: int, draw: random.Random) -> tuple[int, str]:
+def kill_and_compare(victim: Victim, place: Place, kills: int, draw: random.Random) -> tuple[int, str]:
     """(the kills that met the run alive, what is wrong with its end; empty if nothing is)."""
     landed, status = 0, -signal.SIGKILL
     while landed < kills and status == -signal.SIGKILL:
-        process = forks.start(*place.command(victim.words), place.log)
+        process = place.start(victim.words)
         time.sleep(draw.uniform(0, victim.seconds))
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
-        status = forks.wait(process)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        status = process.exitcode
         landed += status == -signal.SIGKILL
     if status == -signal.SIGKILL:
-        status = forks.wait(forks.start(*place.command(victim.words), place.log))
+        status = place.run(victim.words)
     if status:
         return landed, f"exit status {status}: {place.log.read_text().strip()[-500:]}"
     return landed, difference(end_of(place), victim.end) or remains(place)
@@ -183,13 +207,13 @@ def remains(place: Place) -> str:
     return f"left behind: {', '.join(sorted(found))}" if found else ""
 
 
-def start_all(forks: Forks, victims: list[Victim], times: int, draw: random.Random, root: pathlib.Path) -> bool:
+def start_all(victims: list[Victim], times: int, draw: random.Random, root: pathlib.Path) -> bool:
     """Starts two commands on one folder, so many times; prints how often one won and the other was told."""
     sound = 0
     for number, victim in zip(range(times), itertools.cycle(victims)):
         place = Place(root / f"start{number:03d}")
         set_up(place, victim.name, victim.store)
-        wrong = start_two(forks, victim, place, draw.uniform(0, min(APART, 0.8 * victim.seconds)))
+        wrong = start_two(victim, place, draw.uniform(0, min(APART, 0.8 * victim.seconds)))
         if wrong:
             print(f"{victim.name}: {wrong} ({place.folder})", file=sys.stderr, flush=True)
         else:
@@ -200,18 +224,21 @@ def start_all(forks: Forks, victims: list[Victim], times: int, draw: random.Rand
     return sound == times
 
 
-def start_two(forks: Forks, victim: Victim, place: Place, apart: float) -> str:
+def start_two(victim: Victim, place: Place, apart: float) -> str:
     """What is wrong when two commands start on one folder; empty if nothing is."""
     logs = [place.folder / "first.log", place.folder / "second.log"]
     processes = []
     for log in logs:
-        processes.append(forks.start(*place.command(victim.words), log))
+        processes.append(place.start(victim.words, log))
         time.sleep(apart if log == logs[0] else 0)
-    ends = sorted((forks.wait(process), log.read_text().strip()) for process, log in zip(processes, logs, strict=True))
+    for process in processes:
+        process.join()
+    texts = [log.read_text().strip() for log in logs]
+    ends = sorted(zip((process.exitcode for process in processes), texts, strict=True))
     (won, first), (lost, told) = ends
     if (won, lost) == (0, 0) and "already done" in first + told and apart:  # the first was faster than expected
         shutil.rmtree(place.workdir)
-        return start_two(forks, victim, place, apart / 2 if apart > LEAST_APART else 0)
+        return start_two(victim, place, apart / 2 if apart > LEAST_APART else 0)
     if (won, lost) != (0, 2):
         return f"exit status {won} and {lost}, {apart:.2f} s apart: {told[-500:]}"
     if len(told.splitlines()) != 1 or "in use by process" not in told:
