@@ -11,7 +11,6 @@ batch size that ours uses. The memory of each is read in a process of its own.
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +22,11 @@ from absl import flags
 from PIL import Image
 
 from cachefl_jax.commands import command
+from cachefl_jax.data.images import Images, read_image
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
 from cachefl_jax.report.units import integer, readable_bytes, readable_seconds, three_digits
+from experiments.benchmarks import entrants
 from experiments.benchmarks.readings import forget_peak, memory, peak_bytes
 from experiments.benchmarks.tables import markdown
 
@@ -42,19 +43,10 @@ class Side(NamedTuple):
     from_pixels: Callable[[], np.ndarray]
 
 
-class Pictures(Sequence):
+def pictures_in(folder: pathlib.Path) -> Images:
     """JPEG files, decoded when asked for."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.paths = sorted(folder.glob("*.jpg"))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, row: int) -> Image.Image:
-        with Image.open(self.paths[row]) as picture:
-            picture.load()
-            return picture
+    paths = sorted(map(str, folder.glob("*.jpg")))
+    return Images(len(paths), lambda row: read_image(paths[row]), paths.__getitem__)
 
 
 def write_inputs(folder: pathlib.Path, images: int, config=None) -> None:
@@ -78,20 +70,15 @@ def write_inputs(folder: pathlib.Path, images: int, config=None) -> None:
 
 def ours(folder: pathlib.Path, batch_size: int, pixels: np.ndarray | None = None) -> Side:
     """Ours on the folder's files, and on `pixels` [n, H, W, 3] uint8 that are resized and cropped already."""
-    from cachefl_jax.clip.encoder import image_part, image_size
+    from cachefl_jax.clip.encoder import Encoder, image_part, image_size
     from cachefl_jax.clip.encoding import Options, encode_images
-    from cachefl_jax.clip.images import Preparation, read_preparation
+    from cachefl_jax.clip.images import read_preparation
     from cachefl_jax.clip.weights import load_clip
 
-    class Towers(NamedTuple):
-        model: object
-        preparation: Preparation
-        image_size: int
-
     clip = folder / "clip"
-    towers = image_part(Towers(load_clip(clip), read_preparation(clip), image_size(clip)))  # as a run has it
+    towers = image_part(Encoder("", load_clip(clip), None, read_preparation(clip), image_size(clip)))  # as a run has it
     ready = towers._replace(preparation=towers.preparation._replace(resize=None, crop=None))
-    pictures, options = Pictures(folder / "images"), Options(batch_size)
+    pictures, options = pictures_in(folder / "images"), Options(batch_size)
     return Side(
         lambda: encode_images(towers, pictures, options=options), lambda: encode_images(ready, pixels, options=options)
     )
@@ -104,7 +91,7 @@ def theirs(folder: pathlib.Path, batch_size: int, pixels: np.ndarray | None = No
 
     model = CLIPModel.from_pretrained(folder / "clip").eval()
     processor = CLIPImageProcessorPil.from_pretrained(folder / "clip")
-    pictures = Pictures(folder / "images")
+    pictures = pictures_in(folder / "images")
 
     def encode(count: int, batch_of: Callable[[range], "torch.Tensor"]) -> np.ndarray:
         features = []
@@ -125,13 +112,6 @@ def theirs(folder: pathlib.Path, batch_size: int, pixels: np.ndarray | None = No
 
 
 MAKERS = {"ours": ours, "theirs": theirs}
-
-
-def chosen_batch(batch_size: int) -> int:
-    """`batch_size`, or what ours chooses for images of 224 x 224."""
-    from cachefl_jax.clip.encoding import default_devices, per_batch
-
-    return per_batch(batch_size, (224, 224), default_devices(), 1)
 
 
 def in_turns(sides: Sequence[Callable[[], np.ndarray]], rounds: int) -> list[list[float]]:
@@ -188,12 +168,8 @@ def memory_table(folder: pathlib.Path, batch_size: int) -> str:
     title = f"memory (weights and one batch: {readable_bytes(weights + batch)})"
     lines = [[title, "libraries alone", "peak, loading", "peak, encoding", "x", "x without libraries"]]
     for side, name in zip(MAKERS, SIDES, strict=True):
-        words = [sys.executable, "-m", "experiments.benchmarks.encoding", f"--folder={folder}", f"--only={side}"]
-        done = subprocess.run([*words, f"--batch_size={batch_size}"], capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            raise UsageError(name, f"status {done.returncode} ({last})", "a process that encodes", "correct it")
-        read = json.loads(done.stdout.splitlines()[-1])
+        words = [f"--folder={folder}", f"--only={side}", f"--batch_size={batch_size}"]
+        read = entrants.run(name, [sys.executable, "-m", "experiments.benchmarks.encoding", *words])
         figures = [readable_bytes(read[field]) for field in ("libraries", "loading", "encoding")]
         peak = max(read["loading"], read["encoding"])
         times = [peak / (weights + batch), (peak - read["libraries"]) / (weights + batch)]
@@ -205,12 +181,13 @@ def compare(folder: pathlib.Path, images: int, rounds: int, batch_size: int) -> 
     """Prints all tables."""
     import torch
 
+    from cachefl_jax.clip.encoding import default_devices, per_batch
     from cachefl_jax.clip.images import read_preparation, shaped
 
     write_inputs(folder, images)
-    batch_size = chosen_batch(batch_size)
+    batch_size = per_batch(batch_size, (224, 224), default_devices(), 1)
     torch.set_num_threads(cores())
-    preparation, pictures = read_preparation(folder / "clip"), Pictures(folder / "images")
+    preparation, pictures = read_preparation(folder / "clip"), pictures_in(folder / "images")
     pixels = np.stack([shaped(picture, preparation) for picture in pictures])
     sides = [make(folder, batch_size, pixels) for make in MAKERS.values()]
     print(f"{integer(images)} images, {rounds} rounds in turns, {batch_size} a batch, {cores()} cores\n")

@@ -109,15 +109,8 @@ def run(name: str, command: Sequence[str], environment: Mapping[str, str] | None
     """
     alone = f"run it alone: {' '.join(command)}"
     try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
+        options = {"capture_output": True, "text": True, "timeout": TIME_LIMIT, "check": False}
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | (environment or {}), **options)
     except subprocess.TimeoutExpired as error:
         raise UsageError(name, f"no end after {TIME_LIMIT} s", "a process that ends", alone) from error
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

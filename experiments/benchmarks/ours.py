@@ -22,8 +22,6 @@ SPLITS = ("equal", "dirichlet")
 CONCENTRATION = 0.1  # of the Dirichlet split
 ENGINE_FLAGS = ("strategy", "devices", "client_chunk", "rounds_a_call")
 
-Prepared = tuple[Callable[[int], None], Callable[[], np.ndarray]]
-
 
 def define_flags() -> None:
     """This command's flags; only where it is the program, for other commands have some of the same names."""
@@ -51,18 +49,16 @@ def engine_words() -> list[str]:
 
 
 def prepare_ours(
-    workload: Workload, arrays: Arrays, optimizer: str, strategy: str, devices: int, client_chunk: int, cohort: int = 0
-) -> Prepared:
+    workload: Workload, arrays: Arrays, devices: int
+) -> tuple[Callable[[int], None], Callable[[], np.ndarray]]:
     """(step, keys): so many rounds, finished when it returns; the keys. All that the benchmark knows of the engine.
+
+    Strategy 'auto' is coefficients where the flags' optimizer has them, else a scan.
 
     Args:
         workload: the sizes and numbers.
         arrays: its data, which are placed on the device here.
-        optimizer: 'sgd' or 'adamw'.
-        strategy: one of STRATEGIES, or 'auto', coefficients where the optimizer has them, else a scan.
         devices: over how many devices clients are spread.
-        client_chunk: clients side by side; 0 = the engine's choice.
-        cohort: clients a round; 0 = all.
     """
     import jax
     import jax.numpy as jnp
@@ -71,31 +67,24 @@ def prepare_ours(
     from cachefl_jax.methods.cachefl import Cache, cachefl
     from cachefl_jax.methods.method import loss_of_scores, training_loss
 
+    values, samples = flags.FLAGS, np.diff(arrays.offsets)
     linear = federation.Linear(lambda rows: rows.features, loss_of_scores(cachefl))
-    sizes = federation.plan_batches(workload.batch, int(np.diff(arrays.offsets).max()))
+    sizes = federation.plan_batches(workload.batch, int(samples.max()))
+    optimizer = federation.CLIENT_OPTIMIZERS[values.optimizer]
     local = federation.LocalTraining(
-        training_loss(cachefl),
-        federation.CLIENT_OPTIMIZERS[optimizer],
-        workload.epochs,
-        *sizes,
-        linear=linear,
-        shuffle=False,
+        training_loss(cachefl), optimizer, workload.epochs, *sizes, linear=linear, shuffle=False
     )
-    parts = federation.Federation(local, cohort=cohort)
-    if strategy == "dual" and not federation.fits_dual(parts):
-        raise UsageError("--strategy", f"dual with {optimizer}", "another strategy, or sgd", "change one of them")
+    parts = federation.Federation(local, cohort=values.cohort)
+    exact, strategy = federation.fits_dual(parts), values.strategy
+    if strategy == "dual" and not exact:
+        found = f"dual with {values.optimizer}"
+        raise UsageError("--strategy", found, "another strategy, or sgd", "change one of them")
     if strategy == "auto":
-        strategy = "dual" if federation.fits_dual(parts) else "scan"
-    shapes = federation.Shapes(
-        np.diff(arrays.offsets),
-        cohort or workload.clients,
-        workload.classes * workload.keys,
-        workload.width,
-        client_chunk,
-    )
-    devices = min(devices, shapes.cohort)
-    plan = federation.make_plan(strategy, local, shapes, devices, jax.default_backend())
-    problem = federation.place(make_problem(workload, arrays, optimizer), plan)
+        strategy = "dual" if exact else "scan"
+    cohort, keys = values.cohort or workload.clients, workload.classes * workload.keys
+    shapes = federation.Shapes(samples, cohort, keys, workload.width, values.client_chunk)
+    plan = federation.make_plan(strategy, local, shapes, min(devices, cohort), jax.default_backend())
+    problem = federation.place(make_problem(workload, arrays, values.optimizer), plan)
     problem = federation.add_gram(parts, plan, problem)
     state = federation.init_server(parts, Cache(jnp.asarray(arrays.keys)), problem)
     state = federation.place(state, plan)
@@ -125,14 +114,9 @@ def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
     clients = federation.Clients(arrays.offsets.astype(np.int32), arrays.indices.astype(np.int32))
     clients, data = federation.in_client_order(clients, data)
     decay = workloads.WEIGHT_DECAY if optimizer == "adamw" else 0.0
-    return federation.Problem(
-        clients,
-        data,
-        frozen,
-        federation.Hyper(*map(np.float32, (workload.learning_rate, decay, 0.0, workloads.EPSILON, 0.0, np.inf))),
-        federation.ServerHyper(np.float32(1.0), np.float32(0.0)),
-        jax.random.key(0),
-    )
+    hyper = federation.Hyper(*map(np.float32, (workload.learning_rate, decay, 0.0, workloads.EPSILON, 0.0, np.inf)))
+    server = federation.ServerHyper(np.float32(1.0), np.float32(0.0))
+    return federation.Problem(clients, data, frozen, hyper, server, jax.random.key(0))
 
 
 def deal(arrays: Arrays, clients: int) -> Arrays:
@@ -144,12 +128,6 @@ def deal(arrays: Arrays, clients: int) -> Arrays:
     config.update({"name": "dirichlet", "clients": clients, "concentration": CONCENTRATION})
     division = partition(arrays.labels, config, seed=0)
     return arrays._replace(offsets=division.offsets, indices=division.indices)
-
-
-def chosen_workload() -> Workload:
-    """The named workload with the flags' replacements."""
-    given = {name: flags.FLAGS[name].value for name in Workload._fields if name in flags.FLAGS}
-    return workloads.WORKLOADS[flags.FLAGS.workload]._replace(**{name: value for name, value in given.items() if value})
 
 
 def choose_devices(devices: int) -> int:
@@ -167,21 +145,17 @@ def choose_devices(devices: int) -> int:
     return devices or jax.local_device_count()
 
 
-def measure(
-    workload: Workload, split: str, optimizer: str, strategy: str, devices: int, client_chunk: int, cohort: int
-) -> dict:
+def measure(workload: Workload, devices: int) -> dict:
     """Prepares and times the workload; the JSON line's fields.
 
     `beyond_data_bytes` is the highest memory of the timed rounds less what was held before the first one, when data,
     Gram matrices and keys lay on the device: the working memory, and what the compiled program itself takes.
     """
-    arrays = workloads.make(workload)
-    if split == "dirichlet":
+    arrays, stops = workloads.make(workload), flags.FLAGS.key_sums
+    if flags.FLAGS.split == "dirichlet":
         arrays = deal(arrays, workload.clients)
-    sizes = np.diff(arrays.offsets)
-    stops = flags.FLAGS.key_sums
-    step, keys = prepare_ours(workload, arrays, optimizer, strategy, devices, client_chunk, cohort)
-    start = arrays.keys.copy()
+    step, keys = prepare_ours(workload, arrays, devices)
+    start, largest = arrays.keys.copy(), int(np.diff(arrays.offsets).max())
     del arrays
     held, sums, before = readings.memory("VmRSS"), {}, []
 
@@ -194,24 +168,24 @@ def measure(
 
     timing = readings.timed_rounds(step, workload.rounds, after, flags.FLAGS.rounds_a_call, stops)
     highest = readings.peak_bytes()
-    known = held is not None and before[1]
     return timing | {
-        "largest_client": int(sizes.max()),
+        "largest_client": largest,
         "peak_bytes": max(before[0], highest),
-        "beyond_data_bytes": highest - held if known else None,
+        "beyond_data_bytes": highest - held if held is not None and before[1] else None,
         "after": sums,
         **workloads.fingerprint(keys(), start),
     }
 
 
 def main() -> None:
-    workload, values = chosen_workload(), flags.FLAGS
+    values = flags.FLAGS
+    sizes = {name: values[name].value for name in Workload._fields if name in values}
+    workload = workloads.WORKLOADS[values.workload]
+    workload = workload._replace(**{name: value for name, value in sizes.items() if value})
     devices = choose_devices(values.devices)
-    result = measure(
-        workload, values.split, values.optimizer, values.strategy, devices, values.client_chunk, values.cohort
-    )
     told = {"tag": "cachefl_jax", "workload": values.workload, "optimizer": values.optimizer, "devices": devices}
-    print(json.dumps(told | {"strategy": values.strategy, "rounds": workload.rounds} | result))
+    told |= {"strategy": values.strategy, "rounds": workload.rounds}
+    print(json.dumps(told | measure(workload, devices)))
 
 
 if __name__ == "__main__":

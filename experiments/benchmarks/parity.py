@@ -1,20 +1,17 @@
 """Whether our towers give the features of the checkpoint's own implementation, at full size.
 
-    python -m experiments.benchmarks.parity --models=vit-b-32,siglip-base --timed=vit-b-32
+    python -m experiments.benchmarks.parity --models=vit-b-32,siglip-base
 
 Weights are random, of the published architectures: features can be compared without a checkpoint at hand, and a
 transposed matrix or a wrong activation shows in them as well. One after another is written to a temporary folder as a
 real checkpoint, read by both, and deleted. The table is also written to --output, with the command.
-
---timed names models whose image towers are raced too: the same batches, ours and theirs in turn.
 """
 
 import importlib.metadata
 import pathlib
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +24,7 @@ from cachefl_jax.storage.files import write_whole
 from experiments.benchmarks import tables
 
 LEAST_COSINE, LARGEST_DIFFERENCE = 0.99999, 1e-4
-INPUTS, BATCHES, REPEATS = 4, (16, 32, 64), 3
+INPUTS = 4
 GAINS = {"CLIP": 4, "Siglip": 1}  # CLIP's matrices start so small that all tokens get nearly the same attention
 OUTPUT = "experiments/benchmarks/parity.txt"
 
@@ -150,28 +147,13 @@ def close(parity: Parity) -> bool:
     return parity.cosine >= LEAST_COSINE and parity.difference <= LARGEST_DIFFERENCE
 
 
-def run_case(
-    case: Case, folder: pathlib.Path, timed: bool
-) -> tuple[int, Parity, Parity, list[tuple[int, float, float]]]:
-    """Parameters, parity of images and of texts, and for each batch size images a second, ours and theirs."""
+def run_case(case: Case, folder: pathlib.Path) -> tuple[int, Parity, Parity]:
+    """Parameters, parity of images and of texts."""
     case.write(folder)
     pixels, ids = make_inputs(case, INPUTS)
     images, texts = case.read(folder)
     our_images, our_texts, count = read_ours(folder)
-    parities = compare(our_images(pixels), images(pixels)), compare(our_texts(ids), texts(ids))
-    return count, *parities, [race(case, size, our_images, images) for size in BATCHES] if timed else []
-
-
-def race(case: Case, size: int, ours: Callable, theirs: Callable) -> tuple[int, float, float]:
-    """Images a second of both, in turn; the best of each after one that is not counted."""
-    pixels, best = make_inputs(case, size)[0], [np.inf, np.inf]
-    for repeat in range(REPEATS + 1):
-        for index, encode in enumerate((ours, theirs)):
-            began = time.perf_counter()
-            encode(pixels)
-            if repeat:
-                best[index] = min(best[index], time.perf_counter() - began)
-    return size, size / best[0], size / best[1]
+    return count, compare(our_images(pixels), images(pixels)), compare(our_texts(ids), texts(ids))
 
 
 def parity_table(rows: Sequence[tuple[str, int, Parity, Parity]]) -> str:
@@ -187,51 +169,36 @@ def parity_table(rows: Sequence[tuple[str, int, Parity, Parity]]) -> str:
     return tables.markdown(lines)
 
 
-def race_table(rows: Sequence[tuple[str, int, float, float]]) -> str:
-    lines = [["model", "batch", "images/s, ours", "images/s, theirs", "times theirs"]]
-    for name, size, ours, theirs in rows:
-        lines.append([name, str(size), f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}"])
-    return tables.markdown(lines)
-
-
-def check_names(flag: str, names: Sequence[str]) -> Sequence[str]:
+def check_names(flag: str, names: Sequence[str], known: Collection[str]) -> Sequence[str]:
     for name in names:
-        if name not in MODELS:
-            raise UsageError(f"--{flag}", name, " | ".join(MODELS), "correct the name")
+        if name not in known:
+            raise UsageError(f"--{flag}", name, " | ".join(known), "correct the name")
     return names
 
 
 def main() -> None:
-    values = flags.FLAGS
-    names, timed = check_names("models", values.models), check_names("timed", values.timed)
-    compared, raced = [], []
+    names, compared = check_names("models", flags.FLAGS.models, MODELS), []
     for name in names:
         print(name, file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            count, image, text, speeds = run_case(MODELS[name], pathlib.Path(folder), name in timed)
-        compared.append((name, count, image, text))
-        raced += [(name, *speed) for speed in speeds]
-    words = [f"--models={','.join(names)}", *([f"--timed={','.join(timed)}"] if timed else [])]
-    versions = [
-        f"{package} {importlib.metadata.version(package)}" for package in ("jax", "flax", "torch", "transformers")
-    ]
+            compared.append((name, *run_case(MODELS[name], pathlib.Path(folder))))
+    packages = ("jax", "flax", "torch", "transformers")
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     parts = [
-        f"$ python -m experiments.benchmarks.parity {' '.join(words)}",
-        f"{', '.join(versions)}; {cores()} cores; float32; {INPUTS} images and {INPUTS} texts a model",
+        f"$ python -m experiments.benchmarks.parity --models={','.join(names)}",
+        f"{versions}; {cores()} cores; float32; {INPUTS} images and {INPUTS} texts a model",
         parity_table(compared),
         f"Bounds: cosine at least {LEAST_COSINE}; difference, the largest in a feature over its length, at most "
         f"{LARGEST_DIFFERENCE:g}.\nSpread: the least cosine between two images' features, and two texts'.",
-        *([race_table(raced)] if raced else []),
     ]
     text = "\n\n".join(parts) + "\n"
     print(text, end="")
-    write_whole(pathlib.Path(values.output), lambda file: file.write(text.encode()))
+    write_whole(pathlib.Path(flags.FLAGS.output), lambda file: file.write(text.encode()))
     if not all(close(image) and close(text) for _, _, image, text in compared):
         sys.exit(1)
 
 
 if __name__ == "__main__":
     flags.DEFINE_list("models", list(MODELS), f"which are compared: {', '.join(MODELS)}")
-    flags.DEFINE_list("timed", [], "which of them are raced, too")
     flags.DEFINE_string("output", OUTPUT, "the file of the table")
     command.run(main)

@@ -13,46 +13,28 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from typing import NamedTuple
 
 import numpy as np
 
 MODELS = ("RN50", "RN101", "RN50x4")
 PICTURES = 8
 TEXTS = (
-    "a photo of a cat.",
-    "7",
-    "a centered satellite photo of annual crop land.",
-    "a photo of a person doing yo yo.",
-)
-LEAST_COSINE, MOST_DIFFERENCE = 0.99999, 1e-4
+    "a photo of a cat.", "7", "a centered satellite photo of annual crop land.", "a photo of a person doing yo yo.",
+)  # fmt: skip
 
 
-class Row(NamedTuple):
-    """How far one tower's features lie from the peer's, over all pictures or texts."""
-
-    model: str
-    tower: str  # image | text
-    cosine: float  # the least
-    difference: float  # the largest of a feature's numbers, as a share of the feature's length
-    spread: float  # the peer's cosine between its first feature and the least like it: 1 would prove nothing
-
-    @property
-    def holds(self) -> bool:
-        return self.cosine >= LEAST_COSINE and self.difference <= MOST_DIFFERENCE
-
-
-def compare(name: str, peer: str) -> list[Row]:
-    """Our features against open_clip's.
+def compare(name: str, peer: str) -> dict:
+    """The `parity.Parity` of each tower, "image" and "text", of one of `MODELS`.
 
     Args:
-        name: one of `MODELS`.
+        name: the model's.
         peer: the interpreter that has open_clip.
 
     Raises:
         UsageError: the peer could not be run.
     """
     from cachefl_jax.errors import UsageError
+    from experiments.benchmarks import parity
 
     with tempfile.TemporaryDirectory() as folder:
         line = [peer, __file__, name, folder]
@@ -66,30 +48,16 @@ def compare(name: str, peer: str) -> list[Row]:
             raise UsageError("--peer", f"{peer} ({last})", needs, "install them there") from error
         with np.load(pathlib.Path(folder, "peer.npz")) as theirs:
             image, text = our_features(pathlib.Path(folder), theirs["pictures"], theirs["ids"])
-            return [row(name, "image", image, theirs["image"]), row(name, "text", text, theirs["text"])]
+            return {"image": parity.compare(image, theirs["image"]), "text": parity.compare(text, theirs["text"])}
 
 
 def our_features(directory: pathlib.Path, pictures: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(features [B, D] of uint8 pictures [B, H, W, 3], features [B, D] of token ids [B, T])."""
-    from flax import nnx
+    from cachefl_jax.clip.images import prepare_all, read_preparation
+    from experiments.benchmarks import parity
 
-    from cachefl_jax.clip.images import prepare_all
-    from cachefl_jax.clip.open_clip import load_open_clip
-    from cachefl_jax.clip.open_clip_config import read_open_clip_preparation
-
-    model = load_open_clip(directory)
-    pixels = prepare_all(pictures, read_open_clip_preparation(directory))
-    image = nnx.jit(lambda model, pixels: model.image_features(pixels))(model, pixels)
-    text = nnx.jit(lambda model, ids: model.text_features(ids))(model, ids.astype(np.int32))
-    return np.asarray(image), np.asarray(text)
-
-
-def row(model: str, tower: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
-    lengths = [np.linalg.norm(features.astype(np.float64), axis=1) for features in (ours, theirs)]
-    cosines = (ours.astype(np.float64) * theirs).sum(axis=1) / (lengths[0] * lengths[1])
-    differences = np.abs(ours - theirs).max(axis=1) / lengths[1]
-    spread = (theirs.astype(np.float64) @ theirs[0]) / (lengths[1] * lengths[1][0])
-    return Row(model, tower, float(cosines.min()), float(differences.max()), float(spread.min()))
+    images, texts, _ = parity.read_ours(directory)
+    return images(prepare_all(pictures, read_preparation(directory))), texts(ids)
 
 
 def write_peer(name: str, directory: pathlib.Path) -> None:
@@ -141,17 +109,16 @@ def main() -> None:
 
     from cachefl_jax.commands import command
     from cachefl_jax.errors import UsageError
+    from experiments.benchmarks import parity
 
-    names = flags.FLAGS.models
-    if not set(names) <= set(MODELS):
-        raise UsageError("--models", ",".join(names), ",".join(MODELS), "correct the names")
-    rows = [row for name in names for row in compare(name, command.required("peer"))]
+    names, missed = parity.check_names("models", flags.FLAGS.models, MODELS), []
     print(f"{'model':8} {'tower':6} {'least cosine':>14} {'largest difference':>20} {'spread':>8}")
-    for found in rows:
-        print(f"{found.model:8} {found.tower:6} {found.cosine:14.9f} {found.difference:20.2e} {found.spread:8.2f}")
-    missed = [f"{found.model} {found.tower}" for found in rows if not found.holds]
+    for name in names:
+        for tower, found in compare(name, command.required("peer")).items():
+            print(f"{name:8} {tower:6} {found.cosine:14.9f} {found.difference:20.2e} {found.spread:8.2f}")
+            missed += [] if parity.close(found) else [f"{name} {tower}"]
     if missed:
-        allowed = f"cosine at least {LEAST_COSINE}, difference at most {MOST_DIFFERENCE:g}"
+        allowed = f"cosine at least {parity.LEAST_COSINE}, difference at most {parity.LARGEST_DIFFERENCE:g}"
         raise UsageError("parity", ", ".join(missed), allowed, "find out which layer differs first")
 
 

@@ -7,6 +7,7 @@ rounds by `time.perf_counter`. Each such call notes the CPU time too, so that a 
 two calls that made its seconds. With --children the processes that the script has started count as well.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -37,27 +38,24 @@ def descendants() -> list[pathlib.Path]:
     return found
 
 
-def children_cpu(folders: list[pathlib.Path]) -> float:
-    total = 0
+def read_all(folders: list[pathlib.Path], name: str) -> list[str]:
+    """This file of every process that is still there."""
+    texts = []
     for folder in folders:
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+        with contextlib.suppress(OSError):  # it has just ended
+            texts.append((folder / name).read_text())
+    return texts
+
+
+def children_cpu(folders: list[pathlib.Path]) -> float:
+    fields = [text.rpartition(")")[2].split() for text in read_all(folders, "stat")]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def children_memory(folders: list[pathlib.Path]) -> int:
     """Memory shared between processes counted once, in bytes."""
-    total = 0
-    for folder in folders:
-        try:
-            lines = (folder / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
-    return total
+    lines = [line for text in read_all(folders, "smaps_rollup") for line in text.splitlines()]
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 class Marks:
@@ -98,14 +96,9 @@ def main() -> None:
         cpu = [marks.cpu_between(value) for value in seconds]
         memory = readings.peak_bytes() + marks.memory
         start = workloads.make(workloads.WORKLOADS[name]).keys
-        print(
-            json.dumps(
-                {"tag": tag, "workload": name, "optimizer": "sgd", "rounds": len(steady), "peak_bytes": memory}
-                | readings.timing(seconds, cpu)
-                | workloads.fingerprint(np.asarray(keys), start)
-            ),
-            flush=True,
-        )
+        told = {"tag": tag, "workload": name, "optimizer": "sgd", "rounds": len(steady), "peak_bytes": memory}
+        found = readings.timing(seconds, cpu) | workloads.fingerprint(np.asarray(keys), start)
+        print(json.dumps(told | found), flush=True)
 
     common.report, time.perf_counter = report, marks
     sys.argv = [script, name]

@@ -51,22 +51,14 @@ def draw(jobs: list[dict]) -> Figure:
 
 def draw_job(axes: Axes, job: dict) -> None:
     rows = job["entrants"]
+    box = {"facecolor": palette.PAPER, "edgecolor": "none", "pad": 1}
     for place, (name, row) in enumerate(rows.items()):
         ours = name == "ours"
-        axes.barh(place, row["median_s"], height=0.72, color=palette.BLUE if ours else palette.MUTED)
+        bar = axes.barh(place, row["median_s"], height=0.72, color=palette.BLUE if ours else palette.MUTED)
         told = readable_seconds(row["median_s"])
         told += "" if ours else f"   {three_digits(row['times_ours_by_median'])}×"
-        axes.annotate(
-            told,
-            (row["median_s"], place),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            color=palette.INK,
-            weight="bold" if ours else "normal",
-            annotation_clip=False,
-            bbox={"facecolor": palette.PAPER, "edgecolor": "none", "pad": 1},
-        )
+        style = {"color": palette.INK, "weight": "bold" if ours else "normal", "bbox": box}
+        axes.bar_label(bar, [told], padding=5, annotation_clip=False, **style)
     axes.set_yticks(range(len(rows)), [LABELS[name] for name in rows], color=palette.INK)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(f"{job['workload']}, {OPTIMIZERS[job['optimizer']]}", loc="left", size=10, color=palette.MUTED)

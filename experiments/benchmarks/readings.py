@@ -23,13 +23,8 @@ def peak_bytes() -> int:
 
     Not `ru_maxrss` where /proc tells it: a child's starts at what its parent held when it was forked.
     """
-    peak = memory("VmHWM")
-    return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit()
-
-
-def bytes_per_unit() -> int:
-    """Of `ru_maxrss`."""
-    return 1 if sys.platform == "darwin" else 1024
+    peak, unit = memory("VmHWM"), 1 if sys.platform == "darwin" else 1024
+    return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def forget_peak() -> bool:

@@ -10,7 +10,6 @@ The table of clients is the small workload with more of them; 100,000 have 8 row
 fit. In the table of populations 1,000 clients of 2 rows take part in a round.
 """
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -19,8 +18,7 @@ from absl import flags
 
 from cachefl_jax.commands import command
 from cachefl_jax.storage.files import write_json
-from experiments.benchmarks import entrants, ours, tables, workloads
-from experiments.benchmarks.engine import checked_output
+from experiments.benchmarks import engine, entrants, ours, tables, workloads
 
 MOST_CLIENTS = {"clients": 100_000, "samples": 8, "batch": 8}
 POPULATION = {"width": 64, "samples": 2, "batch": 2}
@@ -30,12 +28,8 @@ CLASSES = {"clients": 10, "keys": 16, "width": 512, "samples": 32, "batch": 32}
 
 class Point(NamedTuple):
     name: str
-    clients: int
+    clients: int  # that take part in a round
     words: list[str]  # of the command line of `ours`
-
-    def of_cohort(self, cohort: int) -> "Point":
-        """With seconds a client counted by those that take part."""
-        return self._replace(clients=cohort)
 
 
 class Table(NamedTuple):
@@ -47,7 +41,8 @@ class Table(NamedTuple):
 def changed(name: str, base: str, changes: Mapping[str, int], split: str = "equal") -> Point:
     """A workload with some sizes replaced."""
     words = [f"--workload={base}", f"--split={split}", *(f"--{field}={value}" for field, value in changes.items())]
-    return Point(name, changes.get("clients", workloads.WORKLOADS[base].clients), words)
+    taking_part = changes.get("cohort") or changes.get("clients", workloads.WORKLOADS[base].clients)
+    return Point(name, taking_part, words)
 
 
 def plan(largest: int) -> list[Table]:
@@ -59,7 +54,7 @@ def plan(largest: int) -> list[Table]:
     clients = [changed(f"{count:,}", "small", {"clients": count}) for count in sizes(10, 100, 1000, 10_000)]
     clients += [changed(f"{count:,} of 8 rows", "small", MOST_CLIENTS) for count in sizes(100_000)]
     populations = [
-        changed(f"{count:,}", "small", POPULATION | {"clients": count, "cohort": COHORT}).of_cohort(COHORT)
+        changed(f"{count:,}", "small", POPULATION | {"clients": count, "cohort": COHORT})
         for count in sizes(10_000, 100_000, 1_000_000)
     ]
     classes = [changed(f"{count:,}", "small", CLASSES | {"classes": count}) for count in sizes(10, 100, 1000, 10_000)]
@@ -83,34 +78,25 @@ def plan(largest: int) -> list[Table]:
 def measure(table: Table, rounds: int, repeats: int, optimizer: str) -> list[dict]:
     """The points of a table, in turn."""
     runs: dict[str, list[dict]] = {point.name: [] for point in table.points}
-    engine = [*ours.engine_words(), f"--optimizer={optimizer}", f"--rounds={rounds}"]
+    settings = [*ours.engine_words(), f"--optimizer={optimizer}", f"--rounds={rounds}"]
     for point in table.points * repeats:
         print(f"{table.name}: {point.name}", file=sys.stderr, flush=True)
-        words = [sys.executable, "-m", "experiments.benchmarks.ours", *point.words, *engine]
+        words = [sys.executable, "-m", "experiments.benchmarks.ours", *point.words, *settings]
         runs[point.name].append(entrants.run(f"{table.name} {point.name}", words))
     return [summarise(point, runs[point.name]) for point in table.points]
 
 
 def summarise(point: Point, runs: Sequence[dict]) -> dict:
-    seconds = [value for run in runs for value in run["seconds"]]
     beyond = [run["beyond_data_bytes"] for run in runs if run["beyond_data_bytes"] is not None]
-    median = statistics.median(seconds)
-    return {
-        "name": point.name,
-        "clients": point.clients,
-        "largest_client": runs[0]["largest_client"],
-        "rounds": len(seconds),
-        "median_s": median,
-        "min_s": min(seconds),
-        "seconds_a_client": median / point.clients,
-        "beyond_data_bytes": max(beyond) if beyond else None,
-        "peak_bytes": max(run["peak_bytes"] for run in runs),
-    }
+    told = {"name": point.name, "clients": point.clients, "largest_client": runs[0]["largest_client"]}
+    told |= engine.summarise(runs, point.clients)
+    told["seconds_a_client"] = told["median_s"] / point.clients
+    return told | {"beyond_data_bytes": max(beyond) if beyond else None}
 
 
 def main() -> None:
     values = flags.FLAGS
-    output = checked_output(values.output)
+    output = engine.checked_output(values.output)
     tables_done = {}
     for table in plan(values.largest):
         points = measure(table, values.rounds, values.repeats, values.optimizer)

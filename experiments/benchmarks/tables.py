@@ -38,20 +38,13 @@ def unsteady(results: dict) -> list[str]:
 
 def job_table(job: dict) -> str:
     """Everybody on one workload and optimizer."""
-    heading = ["round", "median", "min", "first", "clients/s", "CPU/round", "memory", "x ours", "x ours by min"]
-    lines = [[f"{job['workload']}, {job['optimizer']}", *heading[1:]]]
+    heading = ["median", "min", "first", "clients/s", "CPU/round", "memory", "x ours", "x ours by min"]
+    lines = [[f"{job['workload']}, {job['optimizer']}", *heading]]
     for name, row in job["entrants"].items():
         times = [readable_seconds(row[field]) for field in ("median_s", "min_s", "first_round_s")]
-        lines.append(
-            [
-                LABELS[name],
-                *times,
-                integer(row["clients_per_s"]),
-                readable_seconds(row["cpu_s_per_round"]),
-                readable_bytes(row["peak_bytes"]),
-                *(three_digits(row[field]) for field in ("times_ours_by_median", "times_ours_by_min")),
-            ]
-        )
+        costs = [readable_seconds(row["cpu_s_per_round"]), readable_bytes(row["peak_bytes"])]
+        ratios = [three_digits(row[field]) for field in ("times_ours_by_median", "times_ours_by_min")]
+        lines.append([LABELS[name], *times, integer(row["clients_per_s"]), *costs, *ratios])
     return markdown(lines)
 
 
@@ -59,20 +52,12 @@ def limits_table(results: dict) -> str:
     """Ours against the machine, by the median round of a turn and the rates just before it."""
     lines = [["ours and the machine", "GFLOP/s", "of", "share", "GB/s", "of", "share", "binds"]]
     for job in results["jobs"]:
-        near, rates = job["limits"], job["limits"]["rates"]
-        moved = "bytes_share" in near
-        lines.append(
-            [
-                f"{job['workload']}, {job['optimizer']}",
-                three_digits(near["flops_per_s"] / 1e9),
-                three_digits(rates["flops_per_s"] / 1e9),
-                percent(near["flops_share"]),
-                three_digits(near["bytes_per_s"] / 1e9) if moved else EMPTY,
-                three_digits(rates["bytes_per_s"] / 1e9),
-                percent(near["bytes_share"]) if moved else EMPTY,
-                near["binds"],
-            ]
-        )
+        near, cells = job["limits"], [f"{job['workload']}, {job['optimizer']}"]
+        for rate in ("flops", "bytes"):
+            reached = near.get(f"{rate}_per_s")
+            cells.append(EMPTY if reached is None else three_digits(reached / 1e9))
+            cells += [three_digits(near["rates"][f"{rate}_per_s"] / 1e9), percent(near.get(f"{rate}_share"))]
+        lines.append([*cells, near["binds"]])
     return markdown(lines)
 
 
@@ -80,14 +65,7 @@ def scaling_table(title: str, points: Sequence[dict]) -> str:
     """One thing grown, a line a point."""
     lines = [[title, "round, median", "min", "a client", "memory beyond the data", "memory in all"]]
     for point in points:
-        lines.append(
-            [
-                point["name"],
-                readable_seconds(point["median_s"]),
-                readable_seconds(point["min_s"]),
-                f"{three_digits(1e6 * point['seconds_a_client'])} µs",
-                readable_bytes(point["beyond_data_bytes"]),
-                readable_bytes(point["peak_bytes"]),
-            ]
-        )
+        times = [readable_seconds(point[field]) for field in ("median_s", "min_s")]
+        memory = [readable_bytes(point[field]) for field in ("beyond_data_bytes", "peak_bytes")]
+        lines.append([point["name"], *times, f"{three_digits(1e6 * point['seconds_a_client'])} µs", *memory])
     return markdown(lines)

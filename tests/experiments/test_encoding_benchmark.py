@@ -22,7 +22,7 @@ def test_both_sides_give_the_same_features_from_files_and_from_pixels(folder):
     from cachefl_jax.clip.images import read_preparation, shaped
 
     preparation = read_preparation(folder / "clip")
-    pixels = np.stack([shaped(picture, preparation) for picture in encoding.Pictures(folder / "images")])
+    pixels = np.stack([shaped(picture, preparation) for picture in encoding.pictures_in(folder / "images")])
     sides = [make(folder, 4, pixels) for make in (encoding.ours, encoding.theirs)]
     for job in encoding.Side._fields:
         seconds = encoding.in_turns([getattr(side, job) for side in sides], rounds=2)

@@ -17,7 +17,7 @@ TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "nu
 def test_a_case_is_written_read_by_both_and_near(tmp_path, name):
     vision, text = TOWER | {"image_size": 32, "patch_size": 8}, TOWER | {"vocab_size": 60, "eos_token_id": 59}
     case = parity.transformers_case(name, vision, text | {"bos_token_id": 1, "pad_token_id": 1})._replace(vocabulary=60)
-    count, image, text, _ = parity.run_case(case, tmp_path, timed=False)
+    count, image, text = parity.run_case(case, tmp_path)
     assert count > 10_000
     assert parity.close(image)
     assert parity.close(text)
@@ -32,6 +32,22 @@ def test_features_that_differ_are_told_apart():
     one_row = theirs.copy()
     one_row[3] = -one_row[3]
     assert parity.compare(one_row, theirs).cosine == pytest.approx(-1)
+
+
+def test_a_parity_tells_the_worst_of_all_features():
+    theirs = np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)
+    same = parity.compare(theirs, theirs)
+    assert same.cosine == pytest.approx(1, abs=1e-12)
+    assert same.difference == 0
+    assert same.spread == pytest.approx(0.8)
+    assert parity.close(same)
+    turned = parity.compare(np.array([[3.0, 4.0], [2.0, 0.0]], np.float32), theirs)
+    assert turned.cosine == pytest.approx(0, abs=1e-12)
+    assert turned.difference == pytest.approx(1)
+    assert not parity.close(turned)
+    longer = parity.compare(1.001 * theirs, theirs)
+    assert longer.cosine == pytest.approx(1, abs=1e-6)
+    assert not parity.close(longer), "the length counts too"
 
 
 def test_an_unknown_model_is_refused_in_one_line():
