@@ -73,9 +73,7 @@ REFUSED = {
 def read_config(directory: pathlib.Path) -> CLIPConfig:
     """The towers that ``config.json`` describes.
 
-    Raises:
-        UsageError: no such file, no JSON, another kind of model, or a field that these towers cannot follow.
-    """
+    Raises UsageError: no such file, no JSON, another kind of model, or a field that these towers cannot follow."""
     path = directory / "config.json"
     if not path.is_file():
         raise UsageError(FIELD, str(directory), "a directory with a config.json", "name a CLIP checkpoint's directory")

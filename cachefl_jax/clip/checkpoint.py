@@ -30,9 +30,7 @@ def find_checkpoint(name: str) -> pathlib.Path:
 
     Of a hub's checkpoint only what is read is downloaded: settings, tokenizer, and safetensors of one format.
 
-    Raises:
-        UsageError: the name is none of these, or the hub cannot be reached.
-    """
+    Raises UsageError: the name is none of these, or the hub cannot be reached."""
     if name == "pocket":
         return POCKET
     if name and pathlib.Path(name).is_dir():  # no name at all would be the current folder
@@ -72,9 +70,7 @@ def is_open_clip(directory: pathlib.Path) -> bool:
 def read_fields(path: pathlib.Path) -> dict:
     """The JSON object that a checkpoint's file holds.
 
-    Raises:
-        UsageError: the file cannot be read, is cut short, or holds something else.
-    """
+    Raises UsageError: the file cannot be read, is cut short, or holds something else."""
     try:
         fields = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -88,9 +84,7 @@ def read_fields(path: pathlib.Path) -> dict:
 def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     """The safetensors files of a checkpoint: one, or the shards that its index names.
 
-    Raises:
-        UsageError: there are none, the index is broken, or shards are missing: all are named.
-    """
+    Raises UsageError: there are none, the index is broken, or shards are missing: all are named."""
     if is_open_clip(directory):
         return [present(directory / OPEN_CLIP_WEIGHTS, directory)]
     index = directory / INDEX
@@ -116,9 +110,7 @@ def is_file_name(name: object) -> bool:
 def present(path: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
     """`path`, where it is a file.
 
-    Raises:
-        UsageError: it is not; with what to do about the weights that lie there in its stead.
-    """
+    Raises UsageError: it is not; with what to do about the weights that lie there in its stead."""
     if path.is_file():
         return path
     found, mend = in_its_stead(path, directory)
@@ -167,8 +159,6 @@ def counted_files(directory: pathlib.Path) -> list[pathlib.Path]:
 
     A readme or weights in other formats beside them do not count.
 
-    Raises:
-        UsageError: as `weight_files`.
-    """
+    Raises UsageError: as `weight_files`."""
     settings = [directory / name for name in (*SETTINGS, INDEX) if (directory / name).is_file()]
     return sorted([*settings, *weight_files(directory)])

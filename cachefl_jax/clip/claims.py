@@ -71,9 +71,7 @@ def check_claims(claims: Claims, shapes: Mapping[str, tuple[int, ...]], where: s
         shapes: of the weights, by their names.
         where: what a refusal calls the config.
 
-    Raises:
-        UsageError: the weights have another number of layers, or no tensor with so large a side.
-    """
+    Raises UsageError: the weights have another number of layers, or no tensor with so large a side."""
     for field, (prefix, claimed) in claims.layers.items():
         count = layer_count(shapes, prefix)
         if count and claimed != count:

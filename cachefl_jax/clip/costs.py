@@ -40,9 +40,7 @@ def tower_costs(source: pathlib.Path | CLIP | SigLIP) -> ModelCosts:
 
     A text counts with the tower's full length, to which all are filled up.
 
-    Raises:
-        UsageError: as `read_config`.
-    """
+    Raises UsageError: as `read_config`."""
     if not isinstance(source, nnx.Module):
         if is_open_clip(pathlib.Path(source)):
             from cachefl_jax.clip.open_clip import open_clip_costs

@@ -22,9 +22,7 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
         directory: of the checkpoint.
         root: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
-    Raises:
-        UsageError: there are no weights, shards of them are missing, or a file cannot be read.
-    """
+    Raises UsageError: there are no weights, shards of them are missing, or a file cannot be read."""
     paths = counted_files(directory)
     place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
     memory = memory_of(place, root)

@@ -16,9 +16,7 @@ NAMED = 3  # pairs in a message
 def check_texts(ids: np.ndarray, class_names: Sequence[str]) -> None:
     """Refuses classes whose texts are the same to the tokenizer; `ids` are all tokens of a class's texts, [N, ...].
 
-    Raises:
-        UsageError: names the classes of the first such pairs, and how many there are.
-    """
+    Raises UsageError: names the classes of the first such pairs, and how many there are."""
     first = {}
     pairs = [(first.setdefault(row.tobytes(), number), number) for number, row in enumerate(ids)]
     refuse([pair for pair in pairs if pair[0] != pair[1]], class_names, "the same texts to the tokenizer")
@@ -27,9 +25,7 @@ def check_texts(ids: np.ndarray, class_names: Sequence[str]) -> None:
 def check_weights(weights: np.ndarray, class_names: Sequence[str]) -> None:
     """Refuses class weights, unit rows [N, D], of which two are equal up to rounding.
 
-    Raises:
-        UsageError: as `check_texts`.
-    """
+    Raises UsageError: as `check_texts`."""
     refuse(equal_pairs(weights), class_names, "equal text features")
 
 

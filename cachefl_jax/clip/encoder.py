@@ -56,9 +56,7 @@ def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
         checkpoint: what to load.
         dtype: 'float32' or 'bfloat16', what the towers keep their weights in and multiply in.
 
-    Raises:
-        UsageError: there is no such checkpoint, or it is incomplete.
-    """
+    Raises UsageError: there is no such checkpoint, or it is incomplete."""
     directory = find_checkpoint(checkpoint)
     model = load_clip(directory, dtype)
     tokenizer = load_tokenizer(directory, model.text_model.embeddings.position_embedding.num_embeddings)
@@ -93,10 +91,8 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
 
     Radford et al., arXiv 2103.00020, section 3.1.4.
 
-    Raises:
-        UsageError: a template does not have exactly one {}, a text is longer than the text tower's context or does not
-            end where the tower reads it, a text's feature is zero or not finite, or two classes have equal weights.
-    """
+    Raises UsageError: a template does not have exactly one {}, a text is longer than the text tower's context or does
+    not end where the tower reads it, a text's feature is zero or not finite, or two classes have equal weights."""
     check_templates("clip.templates", templates)
     prompts = [fill(template, name) for name in class_names for template in templates]
     ids = tokenized(encoder, class_names, templates)
@@ -129,9 +125,7 @@ def tokenized(encoder: Encoder, class_names: Sequence[str], templates: Sequence[
 def check_vocabulary(encoder: Encoder, ids: np.ndarray) -> None:
     """Whether the text tower has an embedding for every token.
 
-    Raises:
-        UsageError: it has not, so that the tokenizer is another model's.
-    """
+    Raises UsageError: it has not, so that the tokenizer is another model's."""
     count = encoder.model.text_model.embeddings.token_embedding.num_embeddings
     if ids.max() >= count:
         found = f"{encoder.name} (its tokenizer gives token {ids.max()})"
@@ -144,9 +138,7 @@ def check_ends(encoder: Encoder, ids: np.ndarray) -> None:
 
     Anywhere else it reads a state that does not know the whole text: of the first token, the same for all texts.
 
-    Raises:
-        UsageError: it does not; the config field that says where it reads is named.
-    """
+    Raises UsageError: it does not; the config field that says where it reads is named."""
     tower = encoder.model.text_model
     if not hasattr(tower, "end_positions"):
         return

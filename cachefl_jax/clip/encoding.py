@@ -52,9 +52,7 @@ def encode_images(encoder, images: Sequence, what: str = "images", options: Opti
         what: what the progress bar and a refusal call them.
         options: batch size, devices and data type.
 
-    Raises:
-        UsageError: as `image_blocks`.
-    """
+    Raises UsageError: as `image_blocks`."""
     return gathered(image_blocks(encoder, images, what, options=options), len(images))
 
 
@@ -74,10 +72,8 @@ def image_blocks(
 ) -> Iterator[np.ndarray]:
     """The features of images `start`, `start` + 1, ... in successive blocks [b, D] float32, L2-normalised.
 
-    Raises:
-        UsageError: an image has another size than the others, or than the vision tower takes, once prepared, is
-            too long for its width, or its feature is zero or not finite.
-    """
+    Raises UsageError: an image has another size than the others, or than the vision tower takes, once prepared, is too
+    long for its width, or its feature is zero or not finite."""
     pixels_of, size = preparing(encoder.preparation, images, what)
     return blocks_of(encoder, images, Prepared(pixels_of, 1, size), what, start, options)
 
@@ -102,9 +98,7 @@ def preparing(preparation: Preparation, images: Sequence, what: str) -> tuple[Ca
 def prepared_pixels(preparation: Preparation, images: Sequence, what: str) -> np.ndarray:
     """All images as the vision tower takes them but for `raw_image_features`'s normalisation: [n, H, W, 3] uint8.
 
-    Raises:
-        UsageError: as `image_blocks`, or there is no memory for them.
-    """
+    Raises UsageError: as `image_blocks`, or there is no memory for them."""
     pixels_of, size = preparing(preparation, images, what)
     shape = (len(images), *size, 3)
     check_room("method", f"one that reads images: {what}", math.prod(shape), "fewer rows, or a method of features")
@@ -121,9 +115,7 @@ def averaged_blocks(
 
     Each image is decoded once. Source: the public code of Tip-Adapter, arXiv 2111.03930.
 
-    Raises:
-        UsageError: a feature is zero or not finite.
-    """
+    Raises UsageError: a feature is zero or not finite."""
     size = encoder.preparation.size or prepared_size(encoder.preparation, images)
 
     def pixels_of(row: int) -> np.ndarray:
@@ -146,9 +138,7 @@ def prepared_size(preparation: Preparation, images: Sequence) -> tuple[int, int]
 def check_batch(count: int, views: int, size: tuple[int, int], options: Options) -> None:
     """Refuses batches of `count` images in `views`, each of `size`, that do not fit into the host's memory.
 
-    Raises:
-        UsageError: names the field that makes them so large.
-    """
+    Raises UsageError: names the field that makes them so large."""
     field, value, mend = "clip.key_views", views, "lower it"
     if options.batch_size:
         field, value, mend = "clip.batch_size", count, "lower it, or 0 to let the encoder choose"
@@ -207,11 +197,7 @@ def finished(chunk: range, raw: jax.Array, views: int, named: Callable[[int], st
 
 
 def unit_rows(features: np.ndarray, named: Callable[[int], str]) -> np.ndarray:
-    """Rows of length 1, float32.
-
-    Raises:
-        UsageError: a row has no direction; the row is called what `named` says.
-    """
+    """Rows of length 1, float32. Raises UsageError: a row has no direction; the row is called what `named` says."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     faulty = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(faulty):

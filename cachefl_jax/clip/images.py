@@ -61,9 +61,7 @@ def read_preparation(directory: pathlib.Path) -> Preparation:
     """The steps in ``preprocessor_config.json``, or under "image_processor" in ``processor_config.json``, as
     transformers 5 saves them with a tokenizer; those of open_clip for a checkpoint in its format.
 
-    Raises:
-        UsageError: the file cannot be read, or asks for what is not done here: the file and the key are named.
-    """
+    Raises UsageError: the file cannot be read, or asks for what is not done here: the file and the key are named."""
     if is_open_clip(directory):
         from cachefl_jax.clip.open_clip_config import read_open_clip_preparation
 
@@ -217,9 +215,7 @@ def check_resized(image: Image.Image | np.ndarray, preparation: Preparation, nam
         preparation: what is done to it.
         name: what a refusal calls it.
 
-    Raises:
-        UsageError: more than `MOST_RESIZED` pixels would come of it.
-    """
+    Raises UsageError: more than `MOST_RESIZED` pixels would come of it."""
     width, height = size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
     wider, higher = resized_size(size, preparation.resize)
     if wider * higher > max(MOST_RESIZED, width * height):

@@ -87,10 +87,8 @@ def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLI
         directory: of the checkpoint.
         dtype: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
 
-    Raises:
-        UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
-            named.
-    """
+    Raises UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
+    named."""
     config, stored = read_open_clip_config(directory), read_tensors(directory)
     claims = open_clip_claims(config.vision, config.text, config.features)
     shapes = {name: reader.shape for name, reader in stored.items()}
@@ -101,11 +99,7 @@ def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLI
 
 
 def abstract_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLIP | CLIP:
-    """The model of a checkpoint, with shapes in place of weights.
-
-    Raises:
-        UsageError: as `read_open_clip_config`.
-    """
+    """The model of a checkpoint, with shapes in place of weights. Raises UsageError: as `read_open_clip_config`."""
     config = read_open_clip_config(directory)
     kind, arguments = CLIP, [CLIPConfig("clip", config.vision, config.text, config.features)]
     if isinstance(config.vision, ResNetShape):
@@ -116,9 +110,7 @@ def abstract_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNe
 def open_clip_costs(directory: pathlib.Path) -> ModelCosts:
     """The costs of a checkpoint's towers in float32, of which only the config is read.
 
-    Raises:
-        UsageError: as `read_open_clip_config`.
-    """
+    Raises UsageError: as `read_open_clip_config`."""
     model, config = abstract_open_clip(directory), read_open_clip_config(directory)
     if isinstance(model, CLIP):
         return tower_costs(model)

@@ -77,9 +77,7 @@ class Section(NamedTuple):
 def read_open_clip_config(directory: pathlib.Path) -> OpenClipConfig:
     """The towers of a checkpoint.
 
-    Raises:
-        UsageError: the file is missing or broken, or asks for towers other than CLIP's own.
-    """
+    Raises UsageError: the file is missing or broken, or asks for towers other than CLIP's own."""
     model = read_section(directory).section("model_cfg")
     vision, text = model.section("vision_cfg"), model.section("text_cfg")
     for section in (model, vision, text):
@@ -179,9 +177,7 @@ def whole(name: str, value: object) -> int:
 def read_open_clip_preparation(directory: pathlib.Path) -> Preparation:
     """What open_clip's own evaluation does to an image, from ``preprocess_cfg`` and the image tower's size.
 
-    Raises:
-        UsageError: the file is missing or broken, or asks for another way of resizing.
-    """
+    Raises UsageError: the file is missing or broken, or asks for another way of resizing."""
     config = read_section(directory)
     size = image_size(config.section("model_cfg").section("vision_cfg"))
     wishes = config.section("preprocess_cfg", needed=False)

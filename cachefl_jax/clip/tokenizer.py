@@ -38,9 +38,7 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids [B, T].
 
-        Raises:
-            UsageError: a text has more than T tokens. What would be cut off may well be the class's name.
-        """
+        Raises UsageError: a text has more than T tokens. What would be cut off may well be the class's name."""
         texts = [text.lower() if self.lower else text for text in texts]
         # Filled up but not cut: rows beyond T keep their length, and are told by it.
         rows = self.tokenizer(texts, padding="max_length", max_length=self.length, truncation=False, verbose=False)
@@ -66,10 +64,8 @@ def load_tokenizer(directory: pathlib.Path, length: int) -> Tokenizer:
         directory: the checkpoint's.
         length: T, the text tower's.
 
-    Raises:
-        UsageError: tokenizer files are missing or broken, bring code of their own, or need a package that is not
-            installed.
-    """
+    Raises UsageError: tokenizer files are missing or broken, bring code of their own, or need a package that is not
+    installed."""
     path = directory / "tokenizer_config.json"
     settings = read_fields(path) if path.is_file() else {}
     refuse_code(path, settings)
@@ -112,9 +108,7 @@ def check_merges(directory: pathlib.Path) -> None:
 
     Every token of ``vocab.json`` of more than one character must come of a merge, but for special ones, in <>.
 
-    Raises:
-        UsageError: tokens have no merge; the first few are named.
-    """
+    Raises UsageError: tokens have no merge; the first few are named."""
     made = {line.replace(" ", "") for line in (directory / "merges.txt").read_text(encoding="utf-8").splitlines()}
     tokens = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
     longer = (token for token in tokens if len(token.removesuffix("</w>")) > 1)

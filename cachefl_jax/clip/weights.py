@@ -46,9 +46,7 @@ def load_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
         A model with ``image_features(pixels [B, H, W, 3])``, ``text_features(ids [B, T])``, both float32 [B, D] and not
         normalised, and ``logit_scale``, a logarithm.
 
-    Raises:
-        UsageError: no safetensors, or tensors missing, unexpected or of another shape: all are named.
-    """
+    Raises UsageError: no safetensors, or tensors missing, unexpected or of another shape: all are named."""
     directory = pathlib.Path(directory)
     if dtype not in DTYPES:
         raise UsageError("clip.dtype", dtype, " | ".join(DTYPES), "choose one of these")
@@ -64,9 +62,7 @@ def load_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
 def abstract_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
     """The model of a checkpoint in Hugging Face's format, with shapes in place of weights.
 
-    Raises:
-        UsageError: as `read_config`.
-    """
+    Raises UsageError: as `read_config`."""
     config = read_config(directory)
     return nnx.eval_shape(lambda: MODELS[config.model_type](config, rngs=nnx.Rngs(0), dtype=DTYPES[dtype]))
 
@@ -81,9 +77,7 @@ def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ign
         name_of: (path, number of axes) of a parameter to (the checkpoint's name, how its axes are turned or None).
         ignored: names that the checkpoint may have beside the parameters.
 
-    Raises:
-        UsageError: tensors are missing, unexpected, of another shape or of whole numbers: all are named.
-    """
+    Raises UsageError: tensors are missing, unexpected, of another shape or of whole numbers: all are named."""
     graph, state = nnx.split(abstract)
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
     faults, arrays = [], []
@@ -145,9 +139,7 @@ def read_tensors(directory: pathlib.Path) -> dict[str, Stored]:
     """What reads each tensor of a checkpoint's safetensors, as it is stored: one at a time, so that memory holds the
     weights once.
 
-    Raises:
-        UsageError: there are none, a shard is missing, or a file is broken or of a type that NumPy cannot hold.
-    """
+    Raises UsageError: there are none, a shard is missing, or a file is broken or of a type that NumPy cannot hold."""
     readers = {}
     for path in weight_files(directory):
         try:

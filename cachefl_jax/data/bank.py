@@ -69,9 +69,7 @@ def take_shots(split: Split, shots: int, seed: int) -> Split:
 def class_grid(split: Split, classes: int, per_class: int) -> np.ndarray:
     """The first `per_class` rows of every class, [N, K, D]: the cache's keys at round 0.
 
-    Raises:
-        UsageError: a class has fewer rows.
-    """
+    Raises UsageError: a class has fewer rows."""
     counts = np.bincount(split.labels, minlength=classes)
     poorest = int(counts.argmin())
     if not counts[poorest]:

@@ -27,9 +27,8 @@ def load_bank(path: pathlib.Path) -> FeatureBank:
     """Reads a bank (.npz): train_features [n, D], train_labels [n], the same for test_ and synthetic_, optionally
     val_, text_features [N, D], class_names [N] and metadata (a JSON string). Other arrays are not read.
 
-    Raises:
-        UsageError: an array is missing, misshapen, not finite, too large, or does not fit the others; it is named.
-    """
+    Raises UsageError: an array is missing, misshapen, not finite, too large, or does not fit the others; it is
+    named."""
     with Archive(FIELD, path) as archive:
         prefixes = {name: prefix for name, prefix in PREFIXES.items() if prefix != OPTIONAL or has(archive, prefix)}
         check_shapes(archive, [f"{prefix}_features" for prefix in prefixes.values()])

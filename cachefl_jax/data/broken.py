@@ -27,10 +27,8 @@ def check_images(splits: dict[str, LabelledImages], broken: str) -> dict[str, La
         splits: images; arrays cannot be broken.
         broken: "stop", or "skip" to leave broken images out and say so in the notes.
 
-    Raises:
-        UsageError: images are broken and `broken` is "stop", or all of a split are; those of all splits are counted,
-            and the first few of each are named.
-    """
+    Raises UsageError: images are broken and `broken` is "stop", or all of a split are; those of all splits are counted,
+    and the first few of each are named."""
     files = {what: split for what, split in splits.items() if not isinstance(split.images, np.ndarray)}
     faults = {what: found for what, split in files.items() if (found := find_broken(split, what))}
     texts = {

@@ -46,9 +46,7 @@ def name_classes(found: Sequence[str], given: Sequence[str]) -> Classes:
         found: the source's own names in its own order; folders come sorted.
         given: data.class_names.
 
-    Raises:
-        UsageError: as many names as there are classes are not given, or names are given twice or crosswise.
-    """
+    Raises UsageError: as many names as there are classes are not given, or names are given twice or crosswise."""
     if not given:
         check_names(found)
         return Classes(tuple(found), {name: number for number, name in enumerate(found)})
@@ -77,9 +75,7 @@ def match_classes(found: Sequence[str], names: Sequence[str], spelled: Sequence[
         spelled: what its usual download calls them, [N].
         field: the config field that named the source.
 
-    Raises:
-        UsageError: names the classes that are missing, and those that are none of the data set's.
-    """
+    Raises UsageError: names the classes that are missing, and those that are none of the data set's."""
     ordered, known = in_order(found), spellings(names) | spellings(spelled)
     numbers = {name: known[plain(name)] for name in ordered if plain(name) in known}
     unknown = [name for name in ordered if name not in numbers]
@@ -99,9 +95,7 @@ def match_classes(found: Sequence[str], names: Sequence[str], spelled: Sequence[
 def match_among(found: Sequence[str], names: Sequence[str], field: str) -> Classes:
     """As `match_classes`, where the source may have further classes, which are left out.
 
-    Raises:
-        UsageError: a class is missing, or is there in several spellings.
-    """
+    Raises UsageError: a class is missing, or is there in several spellings."""
     known = spellings(names)
     among = [name for name in found if plain(name) in known]
     if {known[plain(name)] for name in among} != set(range(len(names))):
@@ -122,9 +116,7 @@ def match_some(
         field: the config field that named the source.
         spelled: what the usual download of a named data set calls its classes, in the order of `names`.
 
-    Raises:
-        UsageError: a class is none of the run's.
-    """
+    Raises UsageError: a class is none of the run's."""
     known = spellings(names) | (spellings(spelled) if len(spelled) == len(names) else {})
     matched = {name: known[plain(name)] for name in found if plain(name) in known}
     if len(matched) < len(found) and len(given) == len(found):
@@ -147,9 +139,7 @@ def check_order(found: Sequence[str], names: Sequence[str], spelled: Sequence[st
         spelled: what its usual download calls them, [N].
         field: where `found` is from.
 
-    Raises:
-        UsageError: names the ones that are out of place.
-    """
+    Raises UsageError: names the ones that are out of place."""
     known = spellings(names) | spellings(spelled)
     crossed = [name for number, name in enumerate(found) if known.get(plain(name), number) != number]
     if crossed:
@@ -166,9 +156,7 @@ def spellings(names: Sequence[str]) -> dict[str, int]:
 def check_source(source: ImageSet, field: str) -> None:
     """Refuses a source that nothing can be learnt or measured on.
 
-    Raises:
-        UsageError: a split or a class is empty, or there are fewer than two classes.
-    """
+    Raises UsageError: a split or a class is empty, or there are fewer than two classes."""
     names = source.class_names
     if len(names) < 2:
         raise UsageError(field, f"the classes {listing(names) or 'none'}", "2 or more", "bring images of another class")

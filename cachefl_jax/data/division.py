@@ -24,10 +24,8 @@ def find_division(
         root: the root's path, for messages.
         decided: whether the user says that there are splits.
 
-    Raises:
-        UsageError: there are split folders without one of those wanted, several for one split, or folders that may as
-            well be classes.
-    """
+    Raises UsageError: there are split folders without one of those wanted, several for one split, or folders that may
+    as well be classes."""
     usual, folder = is_usual(wanted), tree
     while True:
         names = split_names(folder, wanted, root, decided)
@@ -79,9 +77,7 @@ def split_names(folder: Folder, wanted: Sequence[str], root: pathlib.Path, decid
 def choose_family(folder: Folder, families: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
     """The names, by role, that make one division: seg_train with seg_test. Empty where there is none.
 
-    Raises:
-        UsageError: there are several, and none has plain names.
-    """
+    Raises UsageError: there are several, and none has plain names."""
     pairs = {rest: family for rest, family in families.items() if "train" in family and len(family) > 1}
     if not pairs or "" in pairs:
         return pairs.get("") or families.get("", {})
@@ -95,11 +91,7 @@ def choose_family(folder: Folder, families: dict[str, dict[str, list[str]]]) -> 
 
 
 def stands(folder: Folder, family: dict[str, list[str]], root: pathlib.Path) -> bool:
-    """Whether these folders are a division, and not classes of such names.
-
-    Raises:
-        UsageError: they may be either.
-    """
+    """Whether these folders are a division, and not classes of such names. Raises UsageError: they may be either."""
     if "train" in family and len(family) > 1:
         return True
     named = {name for names in family.values() for name in names}

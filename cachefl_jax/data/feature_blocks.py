@@ -43,9 +43,7 @@ def write_blocks(
     Returns:
         D and the file's sha256.
 
-    Raises:
-        UsageError: the folder cannot be written. What whoever gives the blocks raises is raised as it is.
-    """
+    Raises UsageError: the folder cannot be written. What whoever gives the blocks raises is raised as it is."""
     rows, state = math.prod(leading), read_progress(folder, leading)
     if state.rows:
         print(f"{what}: going on at row {state.rows} of {rows}", file=sys.stderr, flush=True)

@@ -60,9 +60,7 @@ def obtain(
         about: what else the table is to tell, such as {"encoder": its name}.
         root: the folder whose ``features/`` holds the entries; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
-    Raises:
-        UsageError: the folder cannot be written, or what is stored is damaged.
-    """
+    Raises UsageError: the folder cannot be written, or what is stored is damaged."""
 
     def fill(aside: pathlib.Path) -> dict:
         width, checksum = write_blocks(aside, leading, blocks, what)
@@ -91,9 +89,7 @@ def obtain_record(
         about: what else the table is to tell.
         root: as of `obtain`.
 
-    Raises:
-        UsageError: as `obtain`.
-    """
+    Raises UsageError: as `obtain`."""
 
     def fill(aside: pathlib.Path) -> dict:
         record = compute()

@@ -49,9 +49,7 @@ def load(
         templates: prompts of the data set.
         known: names that the classes may have, where these are known beforehand: they tell classes from sites.
 
-    Raises:
-        UsageError: the folder is not there, or holds no images in a known layout.
-    """
+    Raises UsageError: the folder is not there, or holds no images in a known layout."""
     root, grouped = find_root(data.path), bool(data.group_column)
     check_column(data.group_column)
     name = name or functools.partial(name_classes, given=tuple(data.class_names))
@@ -86,9 +84,7 @@ def find_root(path: str) -> pathlib.Path:
 def of_parts(root: pathlib.Path, role: str, parts: Sequence[Part], classes: Classes, grouped: bool) -> LabelledImages:
     """The images of one split, class by class, in each sorted by path; with their sites where `grouped`.
 
-    Raises:
-        UsageError: it has a class that training lacks, or an image without a site.
-    """
+    Raises UsageError: it has a class that training lacks, or an image without a site."""
     names = in_order({readable(part.class_name) for part in parts})
     unknown = [name for name in names if name not in classes.numbers]
     if unknown:
@@ -109,9 +105,7 @@ def of_parts(root: pathlib.Path, role: str, parts: Sequence[Part], classes: Clas
 def listed(root: pathlib.Path, rows: Sequence[tuple[str, int]]) -> LabelledImages:
     """The images that a split file lists as (path, label).
 
-    Raises:
-        UsageError: files are not there, or are folders, pipes or devices; the first few are named.
-    """
+    Raises UsageError: files are not there, or are folders, pipes or devices; the first few are named."""
     files, missing = [], []
     for text, _ in rows:
         try:

@@ -16,9 +16,7 @@ NAMES = ("offsets", "indices")
 def read_given(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """(offsets [C + 1], indices [n]), int64, of an .npz of these arrays.
 
-    Raises:
-        UsageError: it cannot be read, or does not hold each of the `rows` training rows exactly once.
-    """
+    Raises UsageError: it cannot be read, or does not hold each of the `rows` training rows exactly once."""
     if not path:
         raise UsageError(FIELD, "''", "a partition.npz", "--config.partition.path=DIR/partition.npz")
     with Archive(FIELD, pathlib.Path(path)) as archive:

@@ -40,9 +40,7 @@ def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLA
         name: (the classes' names in order, whether labels are texts) -> classes; `name_classes` if not given.
         templates: prompts of the data set.
 
-    Raises:
-        UsageError: the package `datasets` is missing, or the data set, a split or a column is.
-    """
+    Raises UsageError: the package `datasets` is missing, or the data set, a split or a column is."""
     name = name or (lambda found, texts: name_classes(found, tuple(data.class_names)))
     there = open_all(data.hub, data.hub_config)
     splits = find_splits(data.splits, list(there), data.hub)

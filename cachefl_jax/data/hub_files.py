@@ -10,9 +10,7 @@ def check_place(path: str, hub: str) -> None:
     """Refuses an image file that a row names outside of the data set and of the package's own folders: who made the
     data set may know the names of the user's files.
 
-    Raises:
-        ValueError: it lies elsewhere.
-    """
+    Raises ValueError: it lies elsewhere."""
     import datasets
     from huggingface_hub import constants
 

@@ -40,9 +40,7 @@ def load(data, templates: tuple[str, ...] = TEMPLATES) -> ImageSet:
         data: the config's data group (path, splits, class_names).
         templates: prompts of the data set.
 
-    Raises:
-        UsageError: a file is missing, is no IDX file, is cut short, or does not fit the others; it is named.
-    """
+    Raises UsageError: a file is missing, is no IDX file, is cut short, or does not fit the others; it is named."""
     root = find_root(data.path)
     if not data.class_names:
         mend = "--config.data.class_names=('zero','one',...)"
@@ -92,9 +90,7 @@ def read_split(files: dict[str, pathlib.Path]) -> LabelledImages:
 def read_idx(path: pathlib.Path) -> np.ndarray:
     """The uint8 array in an IDX file.
 
-    Raises:
-        UsageError: the file is none, is not exactly as long as its header says, or there is no memory for it.
-    """
+    Raises UsageError: the file is none, is not exactly as long as its header says, or there is no memory for it."""
     zipped = path.suffix == ".gz"
     try:
         with gzip.open(path, "rb") if zipped else path.open("rb") as file:

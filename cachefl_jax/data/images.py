@@ -67,9 +67,7 @@ class Images(Sequence):
     def __getitem__(self, row):
         """The image of a row, or a list of them for a slice.
 
-        Raises:
-            UsageError: the image cannot be decoded; it is named.
-        """
+        Raises UsageError: the image cannot be decoded; it is named."""
         row = self.rows[row]
         if isinstance(row, range):
             return [self[each] for each in row]
@@ -97,9 +95,7 @@ def reason(error: Exception) -> str:
 def read_image(source: str | BinaryIO) -> Image.Image:
     """An image file, whole and upright: turned as its EXIF orientation says. 16 bits of grey become 8.
 
-    Raises:
-        ValueError: numbers without a known range, of which Pillow would make black and white.
-    """
+    Raises ValueError: numbers without a known range, of which Pillow would make black and white."""
     with Image.open(source, formats=formats()) as image:
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):

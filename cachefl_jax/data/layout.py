@@ -50,9 +50,7 @@ class Reading(NamedTuple):
 def read_layout(tree: Folder, question: Question) -> Reading:
     """The splits, classes and sites of a tree.
 
-    Raises:
-        UsageError: the folders can be read in several ways, all of which are told, or lack a level.
-    """
+    Raises UsageError: the folders can be read in several ways, all of which are told, or lack a level."""
     levels = () if question.layout == "auto" else tuple(question.layout.split("/"))
     outer = tree
     if not levels or levels[0] == "split":
@@ -104,9 +102,7 @@ def gather(
 ) -> Iterator[tuple[str, Part]]:  # fmt: skip
     """(role, part) for all folders that lie as the levels say.
 
-    Raises:
-        UsageError: an image lies in a class's folder and in none of a site, where sites are inside.
-    """
+    Raises UsageError: an image lies in a class's folder and in none of a site, where sites are inside."""
     if not levels:
         yield role, Part(class_name, site, folder)
         return
@@ -132,9 +128,7 @@ def gather(
 def levels_of(folder: Folder, question: Question, around: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The levels from this folder down, without splits around it.
 
-    Raises:
-        UsageError: there are no folders in it, or these can be read in several ways.
-    """
+    Raises UsageError: there are no folders in it, or these can be read in several ways."""
     tops = folder.filled or folder.folders
     if not tops:
         mend = "sort the images by class, or say by data.split_file which is which"

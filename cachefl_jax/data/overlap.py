@@ -19,9 +19,7 @@ def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
     Encoded images, such as files, are the same if their bytes are; only those of equal sizes are read. Where one of the
     two is arrays, decoded pixels are compared.
 
-    Raises:
-        UsageError: an image cannot be decoded.
-    """
+    Raises UsageError: an image cannot be decoded."""
     rows, among = np.arange(len(split.labels)), np.arange(len(others.labels))
     if not (is_encoded(split) and is_encoded(others)):
         return rows[np.isin(pixel_digests(split, rows), pixel_digests(others, among))]

@@ -67,10 +67,8 @@ def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None =
         seed: the run's; the same seed deals the same.
         groups: [n] the site that each row came from, for ``natural``.
 
-    Raises:
-        UsageError: a name that is none, more clients than rows, a scheme that cannot be met, or a file at odds with
-            the rows.
-    """
+    Raises UsageError: a name that is none, more clients than rows, a scheme that cannot be met, or a file at odds with
+    the rows."""
     for field, names in (("name", (*SCHEMES, *FOUND)), ("over", OVER), ("quantity", QUANTITIES)):
         if config[field] not in names:
             raise UsageError(f"partition.{field}", config[field], " | ".join(names), "choose one of these")
@@ -133,11 +131,7 @@ def repaired(owners: np.ndarray, clients: int, least: int) -> Partition:
 
 
 def by_site(groups: np.ndarray | None) -> Partition:
-    """Each site one client, by ascending number of the site.
-
-    Raises:
-        UsageError: the source tells no sites.
-    """
+    """Each site one client, by ascending number of the site. Raises UsageError: the source tells no sites."""
     if groups is None:
         allowed = "natural only for a source that says which site each row came from"
         raise UsageError("partition.name", "natural", allowed, "set data.group_column, or choose another scheme")

@@ -18,9 +18,7 @@ def number_of(part: Part, classes: Classes) -> int:
 def check_filled(root: pathlib.Path, tree: Folder, parts: Sequence[Part], classes: Classes) -> None:
     """Refuses training folders without any image where other files lie in them, which the refusal counts.
 
-    Raises:
-        UsageError: says what is there instead of images.
-    """
+    Raises UsageError: says what is there instead of images."""
     counts: dict[str, int] = {}
     others: dict[str, list[str]] = {}
     for part in parts:

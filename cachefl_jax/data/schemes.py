@@ -46,9 +46,7 @@ def pathological(rng: np.random.Generator, labels: np.ndarray, config) -> np.nda
     McMahan et al., arXiv 1602.05629, section 3, by classes instead of shards. Classes are dealt round and round from
     a shuffled deck.
 
-    Raises:
-        UsageError: there are fewer classes than a client should hold, or too few places to hold all classes.
-    """
+    Raises UsageError: there are fewer classes than a client should hold, or too few places to hold all classes."""
     clients, classes_per_client = config.clients, config.classes_per_client
     groups = rows_by_label(labels)
     present, places = labels[[group[0] for group in groups]], clients * classes_per_client

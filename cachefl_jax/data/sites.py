@@ -15,11 +15,7 @@ FIELD = "data.group_column"
 
 
 def check_column(column: str) -> None:
-    """Refuses what is no way to tell the sites of files.
-
-    Raises:
-        UsageError: `column` is neither "" nor "folder".
-    """
+    """Refuses what is no way to tell the sites of files. Raises UsageError: `column` is neither "" nor "folder"."""
     if column not in ("", "folder"):
         raise UsageError(FIELD, column, "folder, for images in folders", "--config.data.group_column=folder")
 
@@ -27,9 +23,7 @@ def check_column(column: str) -> None:
 def with_sites(split: LabelledImages, sites: Sequence[str | None]) -> LabelledImages:
     """The split with the site [n] of every image, numbered in the order of their names.
 
-    Raises:
-        UsageError: an image lies in no folder of a site.
-    """
+    Raises UsageError: an image lies in no folder of a site."""
     if None in sites:
         found = f"folder, but {split.images.name(sites.index(None))} lies in none of a site"
         allowed = "a folder of its site around every image"
@@ -40,9 +34,7 @@ def with_sites(split: LabelledImages, sites: Sequence[str | None]) -> LabelledIm
 def with_listed_sites(split: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
     """The split with the site of every listed image: the folder that it lies in.
 
-    Raises:
-        UsageError: these are the folders of the classes.
-    """
+    Raises UsageError: these are the folders of the classes."""
     names = [readable(pathlib.PurePath(split.images.name(row)).parts[-2]) for row in range(len(split.labels))]
     if all(plain(name) == plain(class_names[label]) for name, label in zip(names, split.labels, strict=True)):
         found = f"folder, but the listed images lie in the folders of their classes ({listing(sorted(set(names)))})"

@@ -119,9 +119,7 @@ def change_images(split: LabelledImages, division: Partition, config, seed: int)
         config: the fields of ``partition``.
         seed: the run's.
 
-    Raises:
-        UsageError: no such change, a strength outside 0 to 1, or a division of other rows.
-    """
+    Raises UsageError: no such change, a strength outside 0 to 1, or a division of other rows."""
     names = ("none", *CHANGES, "mixed")
     if config.change not in names:
         raise UsageError("partition.change", config.change, " | ".join(names), "choose one of these")

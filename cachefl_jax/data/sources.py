@@ -25,9 +25,7 @@ def digits(data) -> ImageSet:
 def load_images(config) -> ImageSet:
     """The images that config.data names: all three splits (validation may be None), few-shot, none of them broken.
 
-    Raises:
-        UsageError: the source is not to be had, or a split, a class or an image is not as it must be.
-    """
+    Raises UsageError: the source is not to be had, or a split, a class or an image is not as it must be."""
     return without_broken(choose_images(config), config)[0]
 
 
@@ -49,9 +47,8 @@ def choose_images(config, more: int = 0) -> ImageSet:
 def without_broken(source: ImageSet, config, **beside: LabelledImages) -> tuple[ImageSet, dict[str, LabelledImages]]:
     """The source without images that cannot be decoded, and so are the images that come from `beside` it, by name.
 
-    Raises:
-        UsageError: images are broken, and data.broken is "stop" or nothing is left of a class; all splits are told.
-    """
+    Raises UsageError: images are broken, and data.broken is "stop" or nothing is left of a class; all splits are
+    told."""
     names = splits_of(source)
     every = {what: heed_bytes(split, what) for what, split in (names | beside).items()}
     sound = check_images(every, config.data.broken)
@@ -72,9 +69,7 @@ def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
         config: of a run, with the data group of the images.
         class_names: the run's, in its order.
 
-    Raises:
-        UsageError: as `load_images`; or the images are of other classes.
-    """
+    Raises UsageError: as `load_images`; or the images are of other classes."""
     data = config.data.copy_and_resolve_references()
     data.group_column = ""  # sites are asked of training images alone
     limit_pixels(data.max_pixels)

@@ -33,9 +33,7 @@ def read_split_file(
         root: the images' folder.
         name: numbers the classes by their names, which come in the order of their labels, or else sorted.
 
-    Raises:
-        UsageError: the file is not to be had, or its rows contradict each other; the first such row is shown.
-    """
+    Raises UsageError: the file is not to be had, or its rows contradict each other; the first such row is shown."""
     path = on_disk(path)
     file = next((each for each in (pathlib.Path(path).expanduser(), root / path) if each.is_file()), None)
     if file is None:
@@ -79,9 +77,7 @@ def check_rows(file: pathlib.Path, rows: object) -> None:
 def below_root(file: pathlib.Path, rows: dict[str, list], root: pathlib.Path) -> dict[str, list]:
     """The rows with paths in one form: with / between folders, and without a way back up.
 
-    Raises:
-        UsageError: a path is absolute or leads out of data.path; the first few are named.
-    """
+    Raises UsageError: a path is absolute or leads out of data.path; the first few are named."""
     clean = {role: [[one_form(row[0], root), *row[1:]] for row in part] for role, part in rows.items()}
     pairs = [(row[0], old[0]) for role, part in clean.items() for row, old in zip(part, rows[role], strict=True)]
     leaving = [old for path, old in pairs if path == ".." or path.startswith(("/", "../"))]

@@ -58,9 +58,7 @@ def role_of(wanted: str) -> str | None:
 def find_split(wanted: str, there: Sequence[str]) -> str | None:
     """The one among the names `there` that is `wanted`, or its only synonym, whatever the case; None if none is.
 
-    Raises:
-        UsageError: several are synonyms and none is exactly `wanted`.
-    """
+    Raises UsageError: several are synonyms and none is exactly `wanted`."""
     if wanted in there:
         return wanted
     alike = next((names for names in SYNONYMS if wanted.casefold() in names), (wanted.casefold(),))
@@ -83,9 +81,7 @@ def find_splits(wanted: Sequence[str], there: Sequence[str], where: str) -> dict
         there: the names that the source has.
         where: the source, for the message.
 
-    Raises:
-        UsageError: the training split, or one with a name of the user's own, is not there.
-    """
+    Raises UsageError: the training split, or one with a name of the user's own, is not there."""
     found = {role: find_split(name, there) if name else None for role, name in zip(ROLES, wanted, strict=True)}
     check_found(found, wanted, there, where)
     return found

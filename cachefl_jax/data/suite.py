@@ -66,9 +66,7 @@ def load(name: str, data, directory: pathlib.Path = SUITE, class_names: tuple[st
     in classes from the hub. Fields of the data group that are not at their default override what is known. Where a
     run's own `class_names` are given, the images need not be of them all.
 
-    Raises:
-        UsageError: as `folder.load`, `idx.load` and `hub.load`; or the classes are not the data set's.
-    """
+    Raises UsageError: as `folder.load`, `idx.load` and `hub.load`; or the classes are not the data set's."""
     known = named(name, directory)
     data = with_known(data, known)
     if not data.path and not data.hub:
@@ -147,9 +145,7 @@ def hub_classes(found: Sequence[str], texts: bool, known: NamedSet, data) -> Cla
         known: what is known of the data set.
         data: the config's data group.
 
-    Raises:
-        UsageError: the hub's copy has other classes.
-    """
+    Raises UsageError: the hub's copy has other classes."""
     names = tuple(data.class_names)
     found, without = apart(found, known.left_out)
     if len(found) != len(names):

@@ -45,9 +45,7 @@ class Folder(NamedTuple):
 def read_tree(root: pathlib.Path) -> Folder:
     """Everything in `root`; links are followed, but not back into a folder that they lie in.
 
-    Raises:
-        UsageError: a folder cannot be read, or folders lie in each other without end.
-    """
+    Raises UsageError: a folder cannot be read, or folders lie in each other without end."""
     try:
         return read_folder(os.fspath(root), "", ())
     except RecursionError as error:

@@ -53,9 +53,7 @@ class Archive:
         path: the file.
         mend: what to do about a file that is missing or damaged.
 
-    Raises:
-        UsageError: the file is missing or is no .npz.
-    """
+    Raises UsageError: the file is missing or is no .npz."""
 
     def __init__(self, field: str, path: pathlib.Path, mend: str = ""):
         self.field, self.path, self.mend = field, path, mend
@@ -76,11 +74,7 @@ class Archive:
         self.file.close()
 
     def need(self, name: str) -> None:
-        """Refuses a file without the array.
-
-        Raises:
-            UsageError: names the arrays that it has.
-        """
+        """Refuses a file without the array. Raises UsageError: names the arrays that it has."""
         if name not in self.names:
             allowed = f"an array of that name (the file has {listing(sorted(self.names), 12) or 'nothing'})"
             mend = "add it with numpy.savez"
@@ -89,28 +83,18 @@ class Archive:
     def header(self, name: str) -> Header:
         """What the array is, by its header, once that is found to agree with the file.
 
-        Raises:
-            UsageError: it does not, is none, or tells of pickled objects.
-        """
+        Raises UsageError: it does not, is none, or tells of pickled objects."""
         with self.faults(name), self.opened(name) as (_, header):
             return header
 
     def read(self, name: str) -> np.ndarray:
-        """The whole array.
-
-        Raises:
-            UsageError: as `header`; or its values are damaged or cut short.
-        """
+        """The whole array. Raises UsageError: as `header`; or its values are damaged or cut short."""
         with self.faults(name), self.opened(name) as (stream, header):
             values = read_values(stream, header.dtype, math.prod(header.shape))
             return values.reshape(header.shape[::-1]).T if header.fortran else values.reshape(header.shape)
 
     def rows(self, name: str) -> Iterator[np.ndarray]:
-        """The matrix [n, D] in successive blocks of rows [b, D], of some MB each.
-
-        Raises:
-            UsageError: as `read`.
-        """
+        """The matrix [n, D] in successive blocks of rows [b, D], of some MB each. Raises UsageError: as `read`."""
         with self.faults(name), self.opened(name) as (_, header):
             rows, width = header.shape
         count = max(BLOCK_BYTES // max(width * header.dtype.itemsize, 1), 1)
@@ -208,10 +192,8 @@ def read_arrays(field: str, path: pathlib.Path, names: Collection[str], mend: st
         names: what is wanted of it.
         mend: as for an `Archive`.
 
-    Raises:
-        UsageError: the file is missing, is damaged, is no .npz, holds pickled objects for one of the arrays, or
-            unpacks to more than there is memory.
-    """
+    Raises UsageError: the file is missing, is damaged, is no .npz, holds pickled objects for one of the arrays, or
+    unpacks to more than there is memory."""
     with Archive(field, path, mend) as archive:
         there = [name for name in names if name in archive.names]
         check_room(field, path, sum(archive.header(name).size for name in there))

@@ -70,11 +70,7 @@ class Fields(NamedTuple):
 
 
 def read(path: pathlib.Path, mend: str = AGAIN) -> Any:
-    """The JSON of a whole file.
-
-    Raises:
-        UsageError: it is missing, cannot be read or is no JSON.
-    """
+    """The JSON of a whole file. Raises UsageError: it is missing, cannot be read or is no JSON."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -93,9 +89,7 @@ def parse(content: bytes, place: str, mend: str = AGAIN) -> Any:
         place: what the message calls it.
         mend: what to do about it.
 
-    Raises:
-        UsageError: it is no JSON, holds NaN or an infinity, or is nested deeper than `DEEPEST`.
-    """
+    Raises UsageError: it is no JSON, holds NaN or an infinity, or is nested deeper than `DEEPEST`."""
     try:
         return plain(json.loads(content.decode(), parse_constant=no_constant), DEEPEST)
     except (ValueError, RecursionError) as error:
@@ -132,9 +126,7 @@ def check(fields: Any, table: Fields, place: str, prefix: str = "", mend: str = 
         prefix: of the fields' names in the message, such as "dataset.".
         mend: what to do about it.
 
-    Raises:
-        UsageError: names the first field that is missing or of another kind.
-    """
+    Raises UsageError: names the first field that is missing or of another kind."""
     if not isinstance(fields, dict):
         name = f"{prefix.rstrip('.')} = " if prefix else ""
         raise UsageError(f"workdir: {place}", f"{name}{reprlib.repr(fields)}", "a JSON object", mend)

@@ -57,9 +57,7 @@ def state_bytes(state) -> int:
 def make_sure_of_room(directory: pathlib.Path, size: int) -> None:
     """Takes `size` bytes and gives them back, as Orbax's threads tell of a full disk in pages.
 
-    Raises:
-        OSError: they are not to be had.
-    """
+    Raises OSError: they are not to be had."""
     directory.mkdir(parents=True, exist_ok=True)
     path = temporary_name(directory / "room")
     try:
@@ -75,9 +73,7 @@ def open_checkpoints(directory: pathlib.Path) -> Iterator[Checkpoints]:
     """The checkpoints of a run, for writing; leaves only after all writes have landed. Half-written ones are cleared
     away.
 
-    Raises:
-        OSError: the file system refuses one; what was saved before is as it was.
-    """
+    Raises OSError: the file system refuses one; what was saved before is as it was."""
     try:
         with opened(directory, cleanup_tmp_directories=True) as checkpointer:
             yield Checkpoints(directory, checkpointer)
@@ -109,10 +105,8 @@ def restore(directory: pathlib.Path, like, number: int):
 
     Writes nothing: a run may be at work in the folder.
 
-    Raises:
-        DamagedCheckpoint: its files are not as they were written, or cannot be read.
-        UsageError: there is no checkpoint of that round, or its arrays have other shapes than `like`.
-    """
+    Raises DamagedCheckpoint: its files are not as they were written, or cannot be read. UsageError: there is no
+    checkpoint of that round, or its arrays have other shapes than `like`."""
     saved = rounds_saved(directory)
     if number not in saved:
         allowed = ", ".join(map(str, saved)) or "none saved yet"

@@ -87,11 +87,7 @@ def write_json(path: pathlib.Path, value: object) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict:
-    """Reads a JSON file that this project wrote.
-
-    Raises:
-        UsageError: the file is missing or not JSON.
-    """
+    """Reads a JSON file that this project wrote. Raises UsageError: the file is missing or not JSON."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:  # the last: brackets without end
@@ -130,9 +126,7 @@ def check_room(field: str, what: str | pathlib.Path, size: int, mend: str = "fre
         size: bytes, unpacked.
         mend: what to do where there is no room.
 
-    Raises:
-        UsageError: less memory is free.
-    """
+    Raises UsageError: less memory is free."""
     free = machine.free_memory()
     if free is not None and size > free:
         allowed = f"what fits into the {free:,} bytes of memory that are free"

@@ -20,11 +20,7 @@ PARTIAL = ".partial"  # ends the name of an entry's folder that is not whole yet
 
 
 def home() -> pathlib.Path:
-    """$CACHEFL_HOME or ~/.cache/cachefl_jax.
-
-    Raises:
-        UsageError: no folder can have this name, or a file has it.
-    """
+    """$CACHEFL_HOME or ~/.cache/cachefl_jax. Raises UsageError: no folder can have this name, or a file has it."""
     path = pathlib.Path(expand("CACHEFL_HOME", os.environ.get("CACHEFL_HOME") or "~/.cache/cachefl_jax"))
     if os.path.exists(path) and not os.path.isdir(path):  # unlike pathlib's, these raise nothing
         raise UsageError("CACHEFL_HOME", f"{path} (not a folder)", "a folder that can be written", "name another")

@@ -20,9 +20,7 @@ TRIES = 5  # at a folder that another process removes while this one enters it
 def take(path: pathlib.Path) -> FileLock | None:
     """Takes the lock at `path`, or gives None where another process (or this one) holds it.
 
-    Raises:
-        OSError: there can be no file at `path`.
-    """
+    Raises OSError: there can be no file at `path`."""
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
@@ -81,9 +79,7 @@ def folder_lock(folder: pathlib.Path, field: str = "--workdir") -> Iterator[None
         folder: a run's or a sweep's.
         field: the flag that named it, for messages.
 
-    Raises:
-        UsageError: another process is at work there (it is named), or the folder cannot be written.
-    """
+    Raises UsageError: another process is at work there (it is named), or the folder cannot be written."""
     made: list[pathlib.Path] = []
     lock = None
     try:

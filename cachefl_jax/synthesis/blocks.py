@@ -22,11 +22,7 @@ def blocks_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def write_block(folder: pathlib.Path, number: int, block: Block) -> None:
-    """Writes a block, whole or not at all.
-
-    Raises:
-        UsageError: the folder cannot be written.
-    """
+    """Writes a block, whole or not at all. Raises UsageError: the folder cannot be written."""
     with writing(folder.parent):
         arrays = {"images": block.images, "seeds": np.array(block.seeds, np.int64)}
         write_arrays(folder / NAME.format(f"{number:06d}"), arrays)

@@ -60,10 +60,8 @@ def draw_blocks(
         start: the first image that is drawn.
         batch_size: images drawn at once, B.
 
-    Raises:
-        UsageError: no such pipeline, one that does not draw from text, a prompt that it would cut off or that it draws
-            nothing for, or less than one step.
-    """
+    Raises UsageError: no such pipeline, one that does not draw from text, a prompt that it would cut off or that it
+    draws nothing for, or less than one step."""
     if how.steps < 1:
         raise UsageError("synthesis.steps", how.steps, "1 or more", "20 to 50 are usual")
     if len(prompts) != len(seeds):
@@ -117,9 +115,7 @@ def read_output(output) -> tuple[np.ndarray, np.ndarray]:
 def accepted(draw: Draw, prompts: Sequence[str], seeds: Sequence[int]) -> Block:
     """A block in which every image is one: what came to nothing is drawn again from the next seed, and the next.
 
-    Raises:
-        UsageError: an image came to nothing from every seed; its prompt is named.
-    """
+    Raises UsageError: an image came to nothing from every seed; its prompt is named."""
     images, refused = draw(prompts, seeds)
     seeds = list(seeds)
     for _ in range(REDRAWS):

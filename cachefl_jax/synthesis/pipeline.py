@@ -26,9 +26,7 @@ ARGUMENTS = {"prompt", "num_inference_steps", "guidance_scale", "generator", "ou
 def find_pipeline(name: str) -> pathlib.Path:
     """The directory of a pipeline; a hub name is downloaded (safetensors only) or found in the hub's local cache.
 
-    Raises:
-        UsageError: the name is no pipeline's directory, or the hub cannot be reached.
-    """
+    Raises UsageError: the name is no pipeline's directory, or the hub cannot be reached."""
     directory = POCKET if name == "pocket" else pathlib.Path(name)
     if directory.is_dir():
         if not (directory / "model_index.json").is_file():
@@ -50,9 +48,7 @@ def find_pipeline(name: str) -> pathlib.Path:
 def load_pipeline(directory: pathlib.Path):
     """The pipeline in float32, on the accelerator if torch has one.
 
-    Raises:
-        UsageError: files missing or broken, no safetensors, code of its own, or no text-to-image pipeline.
-    """
+    Raises UsageError: files missing or broken, no safetensors, code of its own, or no text-to-image pipeline."""
     import torch
     from diffusers import DiffusionPipeline
 
@@ -76,9 +72,7 @@ def load_pipeline(directory: pathlib.Path):
 def refuse_variants(directory: pathlib.Path) -> None:
     """Refuses parts whose weights have a variant's name alone, such as ``....fp16.safetensors``: none would be found.
 
-    Raises:
-        UsageError: names the first of them.
-    """
+    Raises UsageError: names the first of them."""
     for part in sorted(path for path in directory.iterdir() if path.is_dir()):
         names = sorted(path.name for path in part.glob("*.safetensors"))
         if names and all(name.count(".") > 1 for name in names):

@@ -15,9 +15,7 @@ def class_prompts(
 ) -> tuple[tuple[str, ...], ...]:
     """The prompts of every class, [N][K]; image k takes template k modulo their number.
 
-    Raises:
-        UsageError: no templates, one without exactly one "{}", or less than one image a class.
-    """
+    Raises UsageError: no templates, one without exactly one "{}", or less than one image a class."""
     if isinstance(templates, str) or not templates:
         raise UsageError(
             "synthesis.prompts", templates, "one or more templates in a tuple", "write ('a photo of a {}.',)"

@@ -62,11 +62,7 @@ def request_of(
     how: generator.Drawing,
     seed: int,
 ) -> Request:
-    """The request that a config's synthesis fields and seed stand for.
-
-    Raises:
-        UsageError: as `class_prompts`.
-    """
+    """The request that a config's synthesis fields and seed stand for. Raises UsageError: as `class_prompts`."""
     prompts = class_prompts(class_names, templates, images_per_class)
     seeds = image_seeds(class_names, images_per_class, seed)
     return Request(pipeline, tuple(class_names), prompts, seeds, int(how.steps), float(how.guidance))
@@ -81,10 +77,8 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
         request: what to draw.
         root: the folder whose ``synthetic/`` holds the sets; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
-    Raises:
-        UsageError: the pipeline cannot be had, the folder cannot be written, the pipeline draws nothing for a class, or
-            what is stored is damaged.
-    """
+    Raises UsageError: the pipeline cannot be had, the folder cannot be written, the pipeline draws nothing for a class,
+    or what is stored is damaged."""
     weights = weights_digest(find_pipeline(request.pipeline))
     digest = request_digest(request, weights)
     folder = (root or home()) / SYNTHETIC / digest[:16]

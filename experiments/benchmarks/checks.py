@@ -33,9 +33,7 @@ def tolerance(entrant: str, optimizer: str) -> Tolerance:
 def check_ours(result: Mapping, workload: str, optimizer: str) -> None:
     """Ours against the figure known for this workload, where it ran its own number of rounds.
 
-    Raises:
-        UsageError: it is another.
-    """
+    Raises UsageError: it is another."""
     own = result["rounds"] == workloads.WORKLOADS[workload].rounds
     if optimizer == "sgd" and workload in EXPECTED and own:
         compare("ours", workload, optimizer, "key sum", result["key_sum"], EXPECTED[workload], SGD.key_sum)
@@ -51,9 +49,7 @@ def check_peer(entrant: str, result: Mapping, reference: Mapping, workload: str,
         workload: what was trained.
         optimizer: by which.
 
-    Raises:
-        UsageError: the keys differ by more than rounding.
-    """
+    Raises UsageError: the keys differ by more than rounding."""
     allowed = tolerance(entrant, optimizer)
     total, change = reference["key_sum"], reference["key_change"]
     most = max(allowed.key_sum, allowed.relative_sum * abs(total))

@@ -117,9 +117,7 @@ MAKERS = {"ours": ours, "theirs": theirs}
 def in_turns(sides: Sequence[Callable[[], np.ndarray]], rounds: int) -> list[list[float]]:
     """Seconds of every round of every side, after one that compiles and warms up and whose features must agree.
 
-    Raises:
-        UsageError: they do not.
-    """
+    Raises UsageError: they do not."""
     first, *others = [side() for side in sides]
     for features in others:
         apart = float(np.abs(features - first).max())

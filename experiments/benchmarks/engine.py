@@ -126,11 +126,7 @@ def compare(workload: str, optimizer: str, everybody: Sequence[Entrant], repeats
 
 
 def checked_output(path: str) -> pathlib.Path:
-    """The folder for results.
-
-    Raises:
-        UsageError: a file stands there.
-    """
+    """The folder for results. Raises UsageError: a file stands there."""
     folder = pathlib.Path(path).absolute()
     if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
         raise UsageError("--output", path, "a folder, new or not", "name another one")

@@ -37,9 +37,7 @@ class Entrant(NamedTuple):
 def parse_interpreters(pairs: Sequence[str]) -> dict[str, str]:
     """["torch=/x/python", ...] -> {"torch": "/x/python"}.
 
-    Raises:
-        UsageError: no pair, an unknown peer, or a file that cannot be run.
-    """
+    Raises UsageError: no pair, an unknown peer, or a file that cannot be run."""
     found = {}
     for pair in pairs:
         name, _, path = pair.partition("=")
@@ -54,9 +52,7 @@ def parse_interpreters(pairs: Sequence[str]) -> dict[str, str]:
 def check_peers(peers: Sequence[str], scripts: str | None, interpreters: Mapping[str, str]) -> pathlib.Path | None:
     """The folder of the scripts, made absolute, once all that the named peers need is there.
 
-    Raises:
-        UsageError: an unknown peer, one without interpreter, or a folder without its script.
-    """
+    Raises UsageError: an unknown peer, one without interpreter, or a folder without its script."""
     folder = None if scripts is None else pathlib.Path(scripts).absolute()
     for peer in peers:
         check_peer("--peers", peer)
@@ -102,11 +98,7 @@ def peer(
 
 
 def run(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict:
-    """The last JSON line that the process prints.
-
-    Raises:
-        UsageError: it failed, took too long, or printed none.
-    """
+    """The last JSON line that the process prints. Raises UsageError: it failed, took too long, or printed none."""
     alone = f"run it alone: {' '.join(command)}"
     try:
         options = {"capture_output": True, "text": True, "timeout": TIME_LIMIT, "check": False}

@@ -133,9 +133,7 @@ def deal(arrays: Arrays, clients: int) -> Arrays:
 def choose_devices(devices: int) -> int:
     """How many devices, made ready; on a CPU every core can be one, if it is said before JAX starts.
 
-    Raises:
-        UsageError: there are not so many.
-    """
+    Raises UsageError: there are not so many."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices or cores())

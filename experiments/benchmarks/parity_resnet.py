@@ -30,9 +30,7 @@ def compare(name: str, peer: str) -> dict:
         name: the model's.
         peer: the interpreter that has open_clip.
 
-    Raises:
-        UsageError: the peer could not be run.
-    """
+    Raises UsageError: the peer could not be run."""
     from cachefl_jax.errors import UsageError
     from experiments.benchmarks import parity
 
