@@ -16,7 +16,7 @@ from cachefl_jax.federation.checks import ClientCheck, all_finite
 from cachefl_jax.federation.folded import Folded, Members, changes_are_updates, drift_of
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
-from cachefl_jax.federation.place import client_mesh, dealt, whole
+from cachefl_jax.federation.place import client_mesh, dealt, place, whole
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import init_client
 from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
@@ -85,8 +85,13 @@ def on_devices(body: Callable, plan: Plan) -> Callable:
     # the first, from compiling anew.
     state, rest = shardings(plan), whole(plan.devices)
     compiled = jax.jit(body, donate_argnums=0, in_shardings=(state, rest, rest), out_shardings=(state, rest))
-    place = lambda given: ServerState(*map(jax.device_put, given, state))  # noqa: E731
-    return lambda given, *others: compiled(place(given), *others)
+
+    def run(given: ServerState, *others):
+        uneven = any(len(leaf) % plan.devices for leaf in jax.tree.leaves(given.clients))
+        given = place(given, plan) if uneven else ServerState(*map(jax.device_put, given, state))
+        return compiled(given, *others)
+
+    return run
 
 
 def train_round(

@@ -199,3 +199,13 @@ def test_traffic_is_what_the_parts_say(setting):
     assert of(Federation(local, transforms=(tenth, halved))) == (plain // 20, plain)
     doubled = engine.Aggregation(size=lambda size: 2 * size + 32)
     assert of(Federation(local, aggregation=doubled)) == (2 * plain + 32, plain)
+
+
+def test_a_first_state_of_clients_that_no_device_count_divides_is_dealt_by_the_round(setting):
+    """6 clients on 4 devices, as `init_server` leaves them."""
+    federation = Federation(setting[1], transforms=(counting,))
+    one_round = engine.make_round(federation, Plan("scan", 1, 4))
+    state = init_server(federation, setting[0].params, setting[0].problem)
+    for number in (1, 2):
+        state, _ = one_round(state, engine.everybody(len(SIZES)), setting[0].problem)
+        assert state.clients[1][0]["rounds"][: len(SIZES)].tolist() == [number] * len(SIZES)

@@ -82,17 +82,24 @@ def gradient_square(
 
 
 def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, learnt: jax.Array) -> jax.Array:
-    """|W_c - W_0|^2 of each lane, [L]."""
-    away = (now.decay - 1)[:, None, None]
+    """|W_c - W_0|^2 of each lane, [L], of whose rows the first `learnt` have coefficients."""
+    grams, away = task.start.problem.gram, now.decay - 1
 
-    def tile(number, total):
-        places = number * TILE + jnp.arange(TILE)[None]
-        rows = lanes.starts[:, None] + places
-        scale = jnp.where(places < lanes.counts[:, None], now.scale.at[rows].get(mode="clip"), 0)
+    def of_width(width: int) -> jax.Array:
+        rows = lanes.starts[:, None] + jnp.arange(width)[None]
+        inside = jnp.arange(width)[None] < lanes.counts[:, None]
+        scale = jnp.where(inside, now.scale.at[rows].get(mode="clip"), 0)
         theirs = scale[..., None] * now.rows.at[rows].get(mode="clip")
-        own = gram_product(task, block, lanes, now, rows, learnt)
-        twice = 2 * away * block.scores.at[rows].get(mode="clip") + own
-        return total + (theirs * twice).sum(axis=(1, 2))
+        gram = grams[:, :width].at[block.position.at[rows].get(mode="clip")].get(mode="clip")
+        square = jnp.einsum("lxt,ltj,lxj->l", gram, theirs, theirs)
 
-    tiles = -(-learnt // TILE)
-    return jax.lax.fori_loop(0, tiles, tile, away[:, 0, 0] ** 2 * block.square)
+        def with_server() -> jax.Array:
+            base = block.scores.at[rows].get(mode="clip")
+            return 2 * away * (theirs * base).sum(axis=(1, 2)) + away**2 * block.square
+
+        # Without weight decay and a proximal term the server's scores are not read.
+        return square + jax.lax.cond((away != 0).any(), with_server, lambda: jnp.zeros_like(away))
+
+    widths = range(TILE, grams.shape[1] + 1, TILE)
+    narrowest = (jnp.asarray(widths) < learnt).sum()
+    return jax.lax.switch(narrowest, [functools.partial(of_width, width) for width in widths])
