@@ -1,7 +1,8 @@
-"""Accuracy over the rounds: the runs' curves and the methods to compare with as labelled horizontal lines."""
+"""Accuracy over the rounds: the curves of a run's methods, or of several runs, and what else is compared as labelled
+horizontal lines."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -52,17 +53,29 @@ def accuracy_chart(runs: Sequence[Run]) -> Markup | None:
 
 
 def all_curves(runs: Sequence[Run]) -> list[Series]:
-    """The curves of at most `MOST_CURVES` runs, the first ones; of more runs than colours the test curves alone."""
-    several, crowded = len(runs) > 1, len(runs) > len(palette.SERIES)
-    curves = [series for index, run in enumerate(runs[:MOST_CURVES]) for series in run_curves(run, index, several)]
+    """At most `MOST_CURVES` curves, the first ones; of more than there are colours the test curves alone."""
+    traced = traces(runs)
+    several, crowded = len(traced) > 1, len(traced) > len(palette.SERIES)
+    found = enumerate(traced[:MOST_CURVES])
+    curves = [series for index, trace in found for series in curves_of(*trace, index, several)]
     return [series for series in curves if not (crowded and series.thin)]
+
+
+def traces(runs: Sequence[Run]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(label, lines of metrics) of every federated method of one run, or of each run's own."""
+    if len(runs) > 1:
+        return [(run.name, run.rounds) for run in runs]
+    (run,) = runs
+    methods = run.summary["methods"]
+    others = [(table.label(name, methods[name]), rounds) for name, rounds in run.compared.items()]
+    return [(table.main_row(run).label, run.rounds), *others]
 
 
 def caption(runs: Sequence[Run]) -> str:
     """What the lines are; or, without any, why there are none."""
     curves = all_curves(runs)
     if not curves:
-        trained = [run for run in runs if any(row["round"] > 0 for row in run.rounds)]
+        trained = any(row["round"] > 0 for _, rounds in traces(runs) for row in rounds)
         return "No round was evaluated." if trained else "No federated round was run."
     sentences = [
         "Thick: test accuracy." if any(not series.thin for series in curves) else "",
@@ -74,17 +87,16 @@ def caption(runs: Sequence[Run]) -> str:
     return " ".join(filter(None, sentences))
 
 
-def run_curves(run: Run, index: int, several: bool) -> list[Series]:
-    """The test curve of a run and, where there is one, its validation curve."""
+def curves_of(label: str, rounds: list[dict[str, Any]], index: int, several: bool) -> list[Series]:
+    """The test curve and, where there is one, the validation curve."""
     colour = palette.SERIES[index % len(palette.SERIES)]
     turn = index // len(palette.SERIES)
     dash, marker = DASHES[turn % len(DASHES)], MARKERS[turn // len(DASHES)]
-    label = run.name if several else table.main_row(run).label
     kinds = (
         ("test_accuracy", label, False),
         ("validation_accuracy", f"{label}, validation" if several else "validation", True),
     )
-    points = {kind: [(row["round"], row[kind]) for row in run.rounds if row[kind] is not None] for kind, *_ in kinds}
+    points = {kind: [(row["round"], row[kind]) for row in rounds if row[kind] is not None] for kind, *_ in kinds}
     return [
         Series(text, colour, *map(list, zip(*points[kind], strict=True)), dash, thin, marker)
         for kind, text, thin in kinds
@@ -101,7 +113,8 @@ def baselines(runs: Sequence[Run], room: int) -> list[Series]:
     shared, own = {}, []
     for index, run in enumerate(runs):
         for row in table.method_rows(run.summary):
-            if row.name == run.method or row.test_accuracy is None:
+            curved = row.name == run.method or (len(runs) == 1 and row.name in run.compared)
+            if curved or row.test_accuracy is None:
                 continue
             figures = [units.percent(same_method(other, row.name)) for other in runs]
             if len(set(figures)) == 1:

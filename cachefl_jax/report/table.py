@@ -115,7 +115,7 @@ def method_row(name: str, method: Mapping[str, Any], zero_shot: float | None) ->
 
 def explanation(name: str, method: Mapping[str, Any]) -> str:
     """Half a sentence on what was done."""
-    if method.get("rounds") == 0 and name not in UNTRAINED and not name.endswith("@round_0"):
+    if method.get("rounds") == 0 and name not in UNTRAINED and method.get("regime") not in ("round_0", "zero_shot"):
         return NO_ROUND
     return method.get("explanation") or EXPLANATIONS.get(name, "")
 

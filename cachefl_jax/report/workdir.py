@@ -1,7 +1,7 @@
 """Reading what a run left in its workdir, with every doubt raised before anything is drawn."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage import archive
 from cachefl_jax.storage.checked_json import AGAIN
-from cachefl_jax.storage.run_files import TRAINED, parse_round, read_card, read_config, read_summary
+from cachefl_jax.storage.run_files import TRAINED, compared_folder, parse_round, read_card, read_config, read_summary
 
 
 class Run(NamedTuple):
@@ -25,6 +25,7 @@ class Run(NamedTuple):
     card: dict[str, Any] | None  # partition.json; None for a run that wrote none
     synthetic: np.ndarray | None  # [N, k, H, W, 3] uint8
     real: np.ndarray | None  # [N, k, H, W, 3] uint8, of another size than the synthetic ones
+    compared: Mapping[str, list[dict[str, Any]]] = {}  # rounds of other methods that were federated, by their rows
 
     @property
     def class_names(self) -> list[str]:
@@ -68,16 +69,18 @@ def read_run(workdir: pathlib.Path) -> Run:
     arrays, cells = read_partition(workdir / "partition.npz", classes)
     card = card_of(workdir / "partition.json", arrays)
     # A run that compares only methods without rounds leaves no metrics.
-    has_rounds = trained(config, summary) in summary["methods"]
+    main, methods = trained(config, summary), summary["methods"]
+    others = (name for name, entry in methods.items() if entry.get("regime") == "federated" and name != main)
     return Run(
         name=workdir.resolve().name,
         config=config,
-        rounds=read_rounds(workdir / "metrics.jsonl") if has_rounds else [],
+        rounds=read_rounds(workdir / "metrics.jsonl") if main in methods else [],
         summary=summary,
         cells=cells,
         card=card,
         synthetic=synthetic,
         real=real,
+        compared={name: read_rounds(compared_folder(workdir, name) / "metrics.jsonl") for name in others},
     )
 
 

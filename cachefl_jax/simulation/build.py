@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
+from cachefl_jax.config import lookup
 from cachefl_jax.config.method import METHODS
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
@@ -25,7 +26,14 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.precision import full_precision
-from cachefl_jax.simulation.examples import bank_clients, ordered_rows, source_of, tested_rows, training_rows
+from cachefl_jax.simulation import examples
+from cachefl_jax.simulation.examples import (
+    bank_clients,
+    in_order,
+    reads_features,
+    rows_without_logits,
+    tested_rows,
+)
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.scores import OwnRows, own_rows, scores_of
@@ -58,10 +66,11 @@ class Scorer(NamedTuple):
 class Learner(NamedTuple):
     """All that the rounds need: functions, then the arrays they take."""
 
+    name: str  # as a config names the method
     method: Method
     federation: Federation
     score: Scorer
-    zero_shot: Scorer
+    zero_shot: Scorer | None  # None where there are no texts
     params: object  # the server's at round 0
     problem: Problem
     client_rows: np.ndarray  # [C]
@@ -89,29 +98,34 @@ class Learner(NamedTuple):
         return init_server(self.federation, self.params, self.problem)
 
 
-def build(config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False) -> Learner:
+def build(
+    config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False, name: str = ""
+) -> Learner:
     """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still, those to be
     tested on apart.
 
     Args:
         config: a run's, or that of a sweep's point.
         inputs: of `prepare`.
-        shared: where what was made for an earlier config of a sweep is found.
+        shared: where what was made for another method, or for an earlier config of a sweep, is found.
         ordered: lays the training rows out client after client; else they are as in the bank, which points share.
+        name: of the method; "": config.method.
 
     Raises:
         UsageError: there is no memory on the host for the rows, or the method asks for what is not there or contradicts
             itself.
     """
-    method, shared = find_method(config.method), shared or Shared()
+    name, shared = name or config.method, shared or Shared()
+    method, texts = find_method(name), inputs.bank.text_features is not None
     score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
-    if method.linear and not method.loss and config.method not in METHODS:
-        check_linear(config.method, method, params, score)
+    if method.linear and not method.loss and name not in METHODS:
+        check_linear(name, method, params, score)
     return Learner(
+        name=name,
         method=method,
         federation=federation_of(config, method, int(inputs.division.sizes.max())),
         score=score,
-        zero_shot=scorer(config, find_method("zero_shot"), inputs, shared),
+        zero_shot=scorer(config, find_method("zero_shot"), inputs, shared) if texts else None,
         params=params,
         problem=problem(config, score.frozen, training_data(method, inputs, shared, ordered)),
         client_rows=inputs.division.sizes,
@@ -166,12 +180,23 @@ def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.n
 
 
 def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool) -> tuple[Clients, Rows]:
-    """Who holds what, and the rows."""
-    clients = bank_clients(inputs.bank, inputs.division)
-    source = source_of(inputs, pixels_of(method, inputs, "train", shared))
+    """Who holds what, and the rows.
+
+    Raises:
+        UsageError: there is no memory for them.
+    """
+    bank, server, places = inputs.bank, inputs.server, None
+    clients = shared.once(bank_clients, inputs.division, len(bank.train_views) if bank.train_views is not None else 1)
+    images, wanted = pixels_of(method, inputs, "train", shared), reads_features(method.inputs)
+    rows = shared.once(rows_without_logits, bank.train, bank.train_views, images, wanted)
+    data = rows
     if ordered:
-        return ordered_rows(source, method.inputs, clients)
-    return clients, shared.once(training_rows, source, method.inputs)
+        places = shared.once(np.argsort, clients.indices)
+        clients, data = shared.once(in_order, clients, rows)
+    if "text_logits" in method.inputs:
+        logits = shared.once(examples.text_logits_of, rows.features, server.text, server.logit_scale, places)
+        data = data._replace(text_logits=logits)
+    return clients, data
 
 
 def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
@@ -180,10 +205,23 @@ def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
     return Problem(*held, frozen, clients, server, jax.random.key(config.seed), part_hyper=parts)
 
 
-def diverged(config: ConfigDict, what: str) -> UsageError:
+def scores_at_round_0(config: ConfigDict, learner: Learner) -> dict:
+    """The figures of the method as the server sends it.
+
+    Raises:
+        UsageError: its logits are too large for float32.
+    """
+    name, value, mend = "method", learner.name, "correct its init"
+    if fields := number_fields(learner.method):
+        name, value, mend = fields[0], lookup(config, fields[0]), " and ".join(["bring it nearer to 0", *fields[1:]])
+    refusal = UsageError(name, value, "one at which round 0's logits are finite", mend)
+    return finite(learner.score(learner.params), refusal)
+
+
+def diverged(config: ConfigDict, learner: Learner, what: str) -> UsageError:
     """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
     allowed = f"a rate at which training stays finite ({what} did not)"
-    mend = " or ".join(["lower it", *number_fields(find_method(config.method))])
+    mend = " or ".join(["lower it", *number_fields(learner.method)])
     return UsageError("local.learning_rate", config.local.learning_rate, allowed, f"{mend}, in a new folder")
 
 

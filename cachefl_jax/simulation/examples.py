@@ -4,76 +4,51 @@ Axis letters: n rows (of all views), N classes, D features.
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from cachefl_jax.aligned import empty
-from cachefl_jax.data import FeatureBank, Partition, Split
+from cachefl_jax.data import Partition, Split
 from cachefl_jax.federation import Clients, in_client_order, repeat_views, tree_bytes
 from cachefl_jax.methods import Rows, text_logits
 from cachefl_jax.methods.method import Text
-from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.storage.files import check_room
 
 TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, are kept rather than made in every step
 BLOCK_BYTES = 2**23  # of features whose text logits are computed at once
 
 
-def bank_clients(bank: FeatureBank, division: Partition) -> Clients:
+def bank_clients(division: Partition, views: int) -> Clients:
     """Who holds which of the bank's training rows; of several views of them, one view after the other."""
-    clients = Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32))
-    return clients if bank.train_views is None else repeat_views(clients, len(bank.train_views))
+    return repeat_views(Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32)), views)
 
 
-class Source(NamedTuple):
-    """What training rows are made of."""
-
-    train: Split
-    views: np.ndarray | None  # [V, n, D]
-    text: np.ndarray  # [N, D]
-    logit_scale: float
-    images: np.ndarray | None  # [V n, H, W, 3] uint8, where they are read
+def reads_features(inputs: tuple[str, ...]) -> bool:
+    """Whether a method of these `inputs` reads features."""
+    return bool({"features", "text_logits"} & set(inputs))
 
 
-def source_of(inputs: Inputs, images: np.ndarray | None) -> Source:
-    bank, server = inputs.bank, inputs.server
-    return Source(bank.train, bank.train_views, server.text, server.logit_scale, images)
+def rows_without_logits(
+    train: Split, views: np.ndarray | None, images: np.ndarray | None, reads_features: bool
+) -> Rows:
+    """The rows of all clients in the bank's own order, of all views [V, n, D] one after the other, without text logits;
+    `images` [V n, H, W, 3], where they are read."""
+    features, labels = train
+    if views is not None:
+        features, labels = views.reshape(-1, features.shape[1]), np.tile(labels, len(views))
+    return Rows(labels, features if reads_features else None, images=images)
 
 
-def training_rows(source: Source, wanted: tuple[str, ...]) -> Rows:
-    """The rows in the bank's own order, which all points of a sweep share; `wanted` is a method's `inputs`."""
-    rows = rows_without_logits(source, wanted)
-    if "text_logits" in wanted:
-        rows = rows._replace(text_logits=text_logits_of(rows.features, source.text, source.logit_scale))
-    return rows
-
-
-def ordered_rows(source: Source, wanted: tuple[str, ...], clients: Clients) -> tuple[Clients, Rows]:
-    """(clients, rows) of a run: as `bank_clients` and `training_rows`, laid out client after client.
-
-    They are laid out before their text logits are made, so that these are in memory once.
+def in_order(clients: Clients, rows: Rows) -> tuple[Clients, Rows]:
+    """(clients, rows) of a run, laid out client after client; before text logits are made, so that these are in memory
+    once.
 
     Raises:
         UsageError: there is no memory for them.
     """
-    rows = rows_without_logits(source, wanted)
     check_room("data", "training rows in the order of the clients", tree_bytes(rows))
-    places = np.argsort(clients.indices)
-    clients, data = in_client_order(clients, rows)
-    if "text_logits" in wanted:
-        logits = text_logits_of(rows.features, source.text, source.logit_scale, places)
-        data = data._replace(text_logits=logits)
-    return clients, data
-
-
-def rows_without_logits(source: Source, wanted: tuple[str, ...]) -> Rows:
-    """The rows of all clients, of all views one after the other, without text logits."""
-    features, labels = source.train
-    if source.views is not None:
-        features, labels = source.views.reshape(-1, features.shape[1]), np.tile(labels, len(source.views))
-    return Rows(labels, features if {"features", "text_logits"} & set(wanted) else None, images=source.images)
+    return in_client_order(clients, rows)
 
 
 def tested_rows(split: Split | None, images: np.ndarray | None, wanted: tuple[str, ...]) -> Rows | None:
@@ -83,7 +58,7 @@ def tested_rows(split: Split | None, images: np.ndarray | None, wanted: tuple[st
     """
     if split is None:
         return None
-    features = split.features if {"features", "text_logits"} & set(wanted) else None
+    features = split.features if reads_features(wanted) else None
     return jax.device_put(Rows(split.labels, features, images=images))
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,25 +12,45 @@ from tqdm import tqdm
 
 from cachefl_jax import interrupts
 from cachefl_jax.federation import Drift, ServerState, place, unplaced
-from cachefl_jax.simulation.baselines import untuned_scores
-from cachefl_jax.simulation.build import Learner, diverged, finite
+from cachefl_jax.simulation.build import Learner, diverged, finite, scores_at_round_0
 from cachefl_jax.simulation.devices import as_process_0_has_it, in_any_process, leave_together
+from cachefl_jax.simulation.engine import start_engine
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.pace import rounds_a_call
 from cachefl_jax.simulation.plans import stored
+from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.scores import scalars
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.run_files import UNSCORED
 
 
+class Progress(NamedTuple):
+    """Where a federation goes on."""
+
+    state: ServerState
+    rounds: int  # that are done
+    engine: Engine | None  # filled; None: nothing is left to train
+
+
+def begin(config: ConfigDict, learner: Learner, workdir: Workdir) -> Progress:
+    """The federation as its folder has it.
+
+    Raises:
+        UsageError: no plan that the config allows fits into memory.
+    """
+    state, done = resume(learner, workdir)
+    return Progress(state, done, start_engine(config, learner, workdir.engine) if done < config.rounds else None)
+
+
 def run_rounds(
-    config: ConfigDict, learner: Learner, engine: Engine | None, workdir: Workdir, state: ServerState, start: int
+    config: ConfigDict, learner: Learner, workdir: Workdir, progress: Progress
 ) -> tuple[ServerState, list[dict]]:
-    """The federation after its first `start` rounds; a line of metrics a round. No engine: nothing is left to train.
+    """(the server after the last round, a line of metrics a round).
 
     Raises:
         Interrupted: a signal came; the last round that was done is saved.
     """
+    state, start, engine = progress
     if start:
         print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
         records = workdir.keep_metrics(start, config)
@@ -70,7 +91,7 @@ def next_act(config: ConfigDict, number: int) -> int:
 
 def first_record(config: ConfigDict, learner: Learner) -> dict:
     """The line of round 0: the untuned cache, nothing sent."""
-    told = scalars(untuned_scores(config, learner))
+    told = scalars(scores_at_round_0(config, learner))
     return {"round": 0, **told, "train_loss": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0}
 
 
@@ -81,7 +102,7 @@ def some_rounds(
 
     `seconds` is the training alone, not the evaluation: the mean of the rounds that one call has done.
     """
-    up, down = learner.traffic()
+    (up, down), whose = learner.traffic(), "" if learner.name == config.method else f" of {learner.name}"
     began = time.perf_counter()
     state, metrics = engine.run(state, np.int32(stop - number), engine.problem)
     told_of_each = jax.device_get(metrics._replace(finite=()))
@@ -90,10 +111,10 @@ def some_rounds(
     # A round's loss tells of what came before it, the params at the end of the last round.
     sound = np.append(np.isfinite(losses), bool(metrics.finite))
     if not sound.all():
-        raise diverged(config, f"round {min(number + 1 + int(np.argmin(sound)), stop)}")
+        raise diverged(config, learner, f"round {min(number + 1 + int(np.argmin(sound)), stop)}{whose}")
     told = {}
     if stop % config.eval_every == 0 or stop == config.rounds:
-        told = scalars(finite(learner.score(state.params), diverged(config, f"round {stop}")))
+        told = scalars(finite(learner.score(state.params), diverged(config, learner, f"round {stop}{whose}")))
     records = [
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,

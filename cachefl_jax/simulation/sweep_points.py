@@ -10,14 +10,16 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cachefl_jax.config import Row
+from cachefl_jax.config.rows import row_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.simulation.baselines import cache_init, result, told_of, zero_shot
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
+from cachefl_jax.simulation.regimes import result, told_of, untrained
 from cachefl_jax.simulation.scores import rounds_to, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_folder import (
@@ -124,6 +126,7 @@ def inputs_of(config: ConfigDict, prepared: dict[str, Inputs], shared: Shared) -
 def line(point: Prepared, outcome, seconds: float) -> dict:
     """A point's line of results.jsonl."""
     config, learner, inputs = point.config, point.learner, point.inputs
+    own, *others = (row_of(config.method, word) for word in (config.method, "zero_shot", "cache_init"))
     every = min(config.eval_every, max(config.rounds, 1))
     count = math.ceil(config.rounds / every)
     evaluated = jax.tree.map(lambda leaf: leaf[:count], outcome.scores)
@@ -134,21 +137,20 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
         test, validation = [None] * count, [None] * count
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
-    start = untuned(point)
-    methods = {"zero_shot": zero_shot(config, inputs, learner), "cache_init": start}
+    methods = {row.name: entry_at_round_0(point, row) for row in others}
+    start = methods["cache_init"]
     scores, rounds = UNSCORED if diverged else start, [min((at + 1) * every, config.rounds) for at in range(count)]
     if not diverged:
         if count:
             scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
         scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
-    own = own_row(config)
-    methods[own] = result(
-        scores | told_of(learner.method), rounds=config.rounds, up=up, down=down, total=sent,
+    methods[own.name] = result(
+        scores | told_of(own, learner.method), rounds=config.rounds, up=up, down=down, total=sent,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {
         "point": point.number,
-        "method": own,
+        "method": own.name,
         "diverged": diverged,
         # A thousand classes at a thousand points would be most of the file; a point's own command tells of them.
         "methods": {name: {**entry, "test_class_accuracy": None} for name, entry in methods.items()},
@@ -158,10 +160,10 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     }  # fmt: skip
 
 
-def untuned(point: Prepared) -> dict:
-    """The entry of the cache at round 0, without an accuracy where a run would be refused for it."""
+def entry_at_round_0(point: Prepared, row: Row) -> dict:
+    """The entry of a row without rounds, without an accuracy where a run would be refused for it."""
     try:
-        return cache_init(point.config, point.inputs, point.learner)
+        return untrained(point.config, point.learner, row)
     except UsageError:
         return result(UNSCORED)
 

@@ -1,7 +1,6 @@
 """One experiment from config to report: the whole run, top to bottom."""
 
 import pathlib
-import statistics
 from typing import Any, NamedTuple
 
 import jax
@@ -10,22 +9,20 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import resolve, rows_of
 from cachefl_jax.data.bank import SPLITS
-from cachefl_jax.federation import ServerState
 from cachefl_jax.methods.cachefl import cachefl
-from cachefl_jax.methods.method import MODEL
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
-from cachefl_jax.simulation.baselines import Surroundings, compare, result, told_of
 from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
-from cachefl_jax.simulation.engine import start_engine
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.plans import plans_of
 from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
-from cachefl_jax.simulation.resume import resume
-from cachefl_jax.simulation.rounds import run_rounds
-from cachefl_jax.simulation.scores import notes_on_clients, rounds_to
+from cachefl_jax.simulation.regimes import Run, by_method, compare
+from cachefl_jax.simulation.rounds import begin
+from cachefl_jax.simulation.scores import notes_on_clients
+from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
@@ -109,12 +106,10 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     inputs = prepare(config)
     asked, config = config, counted(config, inputs)
     workdir.refuse_other_data(inputs.parts)
-    learner = build(config, inputs, ordered=True)
-    engine, state, trained = None, learner.start(), 0
-    if own := own_row(config):
-        state, trained = resume(learner, workdir)
-        if trained < config.rounds:
-            engine = start_engine(config, learner, workdir.engine)  # before anything is written: it may not fit
+    learners, own = build_all(config, inputs), own_row(config)
+    learner = learners[config.method]
+    # Before anything is written: it may not fit.
+    begun = {config.method: begin(config, learner, workdir)} if own else {}
     made_of = {"parts": inputs.parts, "files": files}
     idle = unused(config)
     tell((*inputs.told, *idle) if workdir.writes else ())
@@ -123,12 +118,7 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     inputs = inputs._replace(images=None)  # what was drawn may be large
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
 
-    results, model = compare(config, inputs, learner, Surroundings(workdir, engine)), ([], None, {}, {})
-    if own:
-        state, records = run_rounds(config, learner, engine, workdir, state, trained)
-        model = records, *model_of(config, learner, inputs, state.params)
-        workdir.write_artefact(workdir.path / learner.method.file, *model[2:])
-        results[own] = federated_result(config, learner, state, records)
+    results, trained = compare(Run(config, inputs, workdir), learners, begun)
     summary = {
         "dataset": describe(config, inputs),
         "method": own,
@@ -140,7 +130,21 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
         write_report([workdir.path])
-    return Results(summary, *model)
+    return Results(summary, *trained)
+
+
+def build_all(config: ConfigDict, inputs: Inputs) -> dict[str, Learner]:
+    """A learner for each method that is compared, config.method's first; they have equal arrays in common.
+
+    Raises:
+        UsageError: a method reads what the data have not, or no plan that the config allows trains it.
+    """
+    shared, learners = Shared(), {}
+    for name, rows in by_method(config).items():
+        learners[name] = build(config, inputs, shared, ordered=True, name=name)
+        if any(row.regime == "federated" for row in rows):
+            plans_of(config, learners[name])
+    return learners
 
 
 def rehearse(config: ConfigDict) -> None:
@@ -155,38 +159,16 @@ def rehearse(config: ConfigDict) -> None:
     use_devices(config.engine.devices)
     inputs = prepare(config)
     config = counted(config, inputs)
-    learner = build(config, inputs, ordered=True)
+    learners = build_all(config, inputs)
     tell((*inputs.told, *unused(config)))
-    print(needs_table(config, learner))
+    for learner in learners.values():
+        print(*([f"{learner.method.label}:"] if len(learners) > 1 else []), needs_table(config, learner), sep="\n")
 
 
 def untuned_cache(config: ConfigDict, inputs: Inputs) -> tuple[dict, dict]:
     """The artefact of the cache at round 0: what the server has drawn, whatever the method makes of it."""
     arrays, told = cachefl.artefact(cachefl.init(inputs.server, config), cachefl.freeze(inputs.server, config))
     return arrays, told | {"class_names": list(inputs.bank.class_names)}
-
-
-def model_of(config: ConfigDict, learner: Learner, inputs: Inputs, params) -> tuple[Any, dict, dict]:
-    """(params, artefact, metadata) of `Results`. An artefact whose file is not called after the method names it."""
-    method, params = learner.method, jax.device_get(params)
-    arrays, told = method.artefact(params, learner.score.frozen)
-    named = {"method": config.method} if method.file == MODEL else {}
-    arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    return params, arrays, named | told | {"class_names": list(inputs.bank.class_names)}
-
-
-def federated_result(config: ConfigDict, learner: Learner, state: ServerState, records: list[dict]) -> dict:
-    """The figures of the last round's model; seconds are the median over rounds without the first, which compiles."""
-    up, down = learner.traffic()
-    seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
-    evaluated = [line for line in records if line["test_accuracy"] is not None]
-    curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
-    return result(
-        learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(learner.method),
-        rounds=config.rounds, up=up, down=down,
-        total=sum(line[way] for line in records for way in ("bytes_up", "bytes_down")),
-        flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
-    )  # fmt: skip
 
 
 def describe(config: ConfigDict, inputs: Inputs) -> dict:

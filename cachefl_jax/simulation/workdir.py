@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import ROUNDS_BEFORE, differences, from_json, rows_of
+from cachefl_jax.config import ROUNDS_BEFORE, Row, differences, from_json, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.made_of import changes, files_of
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
-from cachefl_jax.storage.run_files import read_card, read_config, read_inputs
+from cachefl_jax.storage.run_files import compared_folder, file_name, read_card, read_config, read_inputs
 
 NOWHERE = pathlib.Path(os.devnull)  # below a file nothing is ever found
 
@@ -41,11 +41,20 @@ class Workdir:
         self.engine = path / "engine.json"
         self.baselines = path / "baselines.json"
         self.inputs = path / "inputs.json"
-        self.local_only = path / "local_only.npz"  # finished clients, until all are
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.checkpoints = path / "checkpoints"
         self.cache_init = path / "cache_init.safetensors"
+
+    def of(self, config: ConfigDict, row: Row) -> "Workdir":
+        """Where a federated row has its rounds: config.method's here, any other in a folder of its own."""
+        if row.method == config.method or self.path == NOWHERE:
+            return self
+        return Workdir(compared_folder(self.path, row.name), self.writes)
+
+    def finished_clients(self, row: Row) -> pathlib.Path:
+        """The clients that are finished of a row whose clients never aggregate, until all are."""
+        return self.path / f"{file_name(row.name)}.npz"
 
     def refuse_others(self, config: ConfigDict) -> None:
         """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds.
@@ -87,8 +96,8 @@ class Workdir:
     def finished(self, config: ConfigDict) -> bool:
         """Whether all that a run of this config leaves is there; the folder is known to be that run's."""
         left = [self.config, self.partition, self.partition_card, self.cache_init, self.summary, self.report]
-        if own_row(config):
-            left += [self.path / find_method(config.method).file, self.metrics]
+        for row in (row for row in rows_of(config) if row.regime == "federated"):
+            left += [self.of(config, row).path / find_method(row.method).file, self.of(config, row).metrics]
         return all(path.is_file() for path in left) and self.stored_config().rounds == config.rounds
 
     def refuse_other_data(self, parts: dict[str, str]) -> None:
@@ -131,8 +140,9 @@ class Workdir:
     def remove_leftovers(self) -> None:
         """Removes what a killed run left half-written; under the folder's lock."""
         names = [path.name for path in vars(self).values() if isinstance(path, pathlib.Path) and path != self.path]
-        remove_leftovers(self.path, names)
-        remove_leftovers(self.checkpoints)
+        for folder in (self.path, *self.path.glob("compared/*")):
+            remove_leftovers(folder, names)
+            remove_leftovers(folder / self.checkpoints.name)
 
     def append_metrics(self, records: list[dict]) -> None:
         """Adds a line for each; a line cut short by a kill is dropped by `keep_metrics`."""

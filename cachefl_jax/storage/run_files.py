@@ -4,7 +4,9 @@
 `UsageError` that names file and field.
 """
 
+import hashlib
 import pathlib
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -66,7 +68,7 @@ METHOD = Fields(
         "client_flops_per_round": maybe(AMOUNT),
         "seconds_per_round": maybe(AMOUNT),
         "diverged": maybe(FLAG),
-        **dict.fromkeys(("label", "explanation", "untrained", "privacy"), maybe(TEXT)),
+        **dict.fromkeys(("label", "explanation", "untrained", "privacy", "regime"), maybe(TEXT)),
     },
 )
 TRAINED = "cachefl"  # what older versions trained
@@ -105,6 +107,18 @@ PLAN = Fields(
      "devices": Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or more"), "block_rows": COUNT},
     {},
 )  # fmt: skip
+
+
+def file_name(name: str) -> str:
+    """A row's name as that of a file or folder; one with other letters, or with capitals, which some file systems do
+    not tell from small ones, is told apart by a digest."""
+    plain = re.sub(r"[^a-z0-9_.@-]", "_", name)
+    return name if plain == name else f"{plain[-80:].lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def compared_folder(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Where a run's folder has the rounds of a federated row that is not config.method's own."""
+    return folder / "compared" / file_name(name)
 
 
 def fits_float32(value: Any) -> bool:

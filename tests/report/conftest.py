@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 
+from cachefl_jax.config.rows import row_of
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.report import curve, holdings, page
 from cachefl_jax.report.workdir import Run, read_runs
-from cachefl_jax.simulation.baselines import told_of
+from cachefl_jax.simulation.regimes import told_of
 
 CLASSES = ("zero", "<b>one</b> & $co$", "two")
 COUNTS = np.array([[5, 0, 1], [0, 7, 0], [0, 0, 0], [2, 2, 2]])
@@ -25,7 +26,7 @@ METHODS = {
     "cachefl": {
         "test_accuracy": 0.941, "validation_accuracy": 0.932, "rounds": 3, "uplink_bytes_per_client_round": 4096,
         "downlink_bytes_per_client_round": 4096, "total_bytes": 98304, "client_flops_per_round": 2.5e9,
-        "seconds_per_round": 0.0421, **told_of(cachefl),
+        "seconds_per_round": 0.0421, **told_of(row_of("cachefl", "cachefl"), cachefl),
     },
 }  # fmt: skip
 

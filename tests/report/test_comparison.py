@@ -39,7 +39,7 @@ def test_no_two_runs_look_alike(make_run):
     looks = [
         (series.colour, series.dash, series.marker)
         for index in range(curve.MOST_CURVES)
-        for series in curve.run_curves(run, index, True)
+        for series in curve.curves_of(run.name, run.rounds, index, True)
         if not series.thin
     ]
     assert len(set(looks)) == curve.MOST_CURVES == len(looks)

@@ -8,13 +8,14 @@ import pytest
 from plain_local_only import plain_training
 
 from cachefl_jax.config import default
+from cachefl_jax.config.rows import row_of
 from cachefl_jax.federation import Clients, repeat_views
-from cachefl_jax.simulation import separate
-from cachefl_jax.simulation.baselines import Surroundings, centralized, local_only
+from cachefl_jax.simulation import local_only
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.engine import start_engine
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import partition_arrays, prepare
+from cachefl_jax.simulation.regimes import Run, reference
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.archive import read_arrays
@@ -55,14 +56,15 @@ def expected(tmp_path_factory, make_bank_in):
 def test_they_are_the_plain_loops_wherever_the_data_lie(
     expected, tmp_path, monkeypatch, lanes, devices, beside_an_engine
 ):
-    monkeypatch.setattr(separate, "LANES", {"cpu": lanes})
+    monkeypatch.setattr(local_only, "LANES", {"cpu": lanes})
     bank, each, whole = expected
     config = config_for(bank, **{"engine.devices": devices})
     inputs = prepare(config)
     learner, workdir = build(config, inputs, ordered=True), Workdir(tmp_path)  # `expected` has the bank's own order
     engine = start_engine(config, learner, workdir.engine) if beside_an_engine else None
-    run = Surroundings(workdir, engine)
-    alone, together = local_only(config, inputs, learner, run), centralized(config, inputs, learner, run)
+    alone, together = (
+        reference(Run(config, inputs, workdir), learner, row_of("cachefl", name), engine) for name in config.methods
+    )
     test, validation = np.transpose([accuracies_of(one) for one in each])
     assert accuracies_of(alone) == [test.mean(), validation.mean()]
     assert [alone["test_accuracy_min"], alone["test_accuracy_max"]] == [test.min(), test.max()]
@@ -82,15 +84,17 @@ def test_views_take_turns_in_both(expected, tmp_path):
     features = inputs.bank.train.features
     bank = inputs.bank._replace(train_views=np.stack([features, np.roll(features, 1, axis=1)]))
     inputs, rows = inputs._replace(bank=bank), len(features)
-    plain, run = build(config, inputs), Surroundings(Workdir(tmp_path), None)
+    plain, run = build(config, inputs), Run(config, inputs, Workdir(tmp_path))
     train = plain_training(plain.local, plain.problem)
     each = [plain.score(train(plain.params, client, 3))["test_accuracy"] for client in range(5)]
     whole = Clients(np.asarray([0, rows], np.int32), np.arange(rows, dtype=np.int32))
     problem = plain.problem._replace(clients=repeat_views(whole, 2))
     train = plain_training(local_training(config, plain.method, rows), problem)
     ordered = build(config, inputs, ordered=True)
-    assert local_only(config, inputs, ordered, run)["test_accuracy"] == np.mean(each)
-    together = centralized(config, inputs, ordered, run)["test_accuracy"]
+    alone, together = (
+        reference(run, ordered, row_of("cachefl", name), None)["test_accuracy"] for name in config.methods
+    )
+    assert alone == np.mean(each)
     assert together == plain.score(train(plain.params, 0, 3))["test_accuracy"]
     assert together != expected[2]["test_accuracy"]
 
@@ -103,7 +107,7 @@ def calls(monkeypatch, tmp_path):
     class Calls(list):
         stop_at = file = None
 
-    calls, real = Calls(), separate.make_local_only
+    calls, real = Calls(), local_only.make_local_only
 
     def make(*arguments):
         train, warm = real(*arguments), []
@@ -120,7 +124,7 @@ def calls(monkeypatch, tmp_path):
 
         return counted
 
-    monkeypatch.setattr(separate, "make_local_only", make)
+    monkeypatch.setattr(local_only, "make_local_only", make)
     return calls
 
 
@@ -136,12 +140,12 @@ def test_hundreds_of_clients_and_rounds_are_a_handful_of_calls(make_bank, tmp_pa
 
 def test_a_part_holds_no_more_params_or_work_than_it_may(make_bank, tmp_path, calls, monkeypatch):
     payload = 4 * 2 * 8 * 4
-    monkeypatch.setattr(separate, "PARAMS_BYTES", 3 * payload)
+    monkeypatch.setattr(local_only, "PARAMS_BYTES", 3 * payload)
     config = config_for(make_bank(), methods=("local_only",))
     train_and_evaluate(config, tmp_path / "bytes")
     assert {clients for clients, _ in calls} == {3}
     calls.clear()
-    monkeypatch.setattr(separate, "PART_FLOPS", 1)
+    monkeypatch.setattr(local_only, "PART_FLOPS", 1)
     train_and_evaluate(config, tmp_path / "work")
     assert {clients for clients, _ in calls} == {1}
 
@@ -150,8 +154,8 @@ def test_a_part_holds_no_more_params_or_work_than_it_may(make_bank, tmp_path, ca
 def test_a_run_that_was_left_goes_on_with_the_other_clients(
     make_bank, tmp_path, calls, monkeypatch, left, seconds_a_save
 ):
-    monkeypatch.setattr(separate, "PART_FLOPS", 1)  # a client a part
-    monkeypatch.setattr(separate, "SECONDS_A_SAVE", seconds_a_save)
+    monkeypatch.setattr(local_only, "PART_FLOPS", 1)  # a client a part
+    monkeypatch.setattr(local_only, "SECONDS_A_SAVE", seconds_a_save)
     config = config_for(make_bank(), rounds=1, methods=("local_only",))
     at_once = train_and_evaluate(config, tmp_path / "at_once")
     calls.clear()
@@ -198,9 +202,9 @@ def test_the_time_to_come_is_said_once_where_it_is_long_with_what_leaves_it_out(
     config = config_for(make_bank(), rounds=2, methods=("zero_shot", "local_only"))
     train_and_evaluate(config, tmp_path / "short")
     assert "local_only" not in capsys.readouterr().err
-    monkeypatch.setattr(separate, "LONG", 0.0)
-    monkeypatch.setattr(separate, "ENOUGH", 0.0)
-    monkeypatch.setattr(separate, "PART_FLOPS", 1)
+    monkeypatch.setattr(local_only, "LONG", 0.0)
+    monkeypatch.setattr(local_only, "ENOUGH", 0.0)
+    monkeypatch.setattr(local_only, "PART_FLOPS", 1)
     train_and_evaluate(config, tmp_path / "long")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "local_only" in line]
     assert line.startswith("local_only: about ")

@@ -1,0 +1,225 @@
+"""What a run compares: methods, each under a regime.
+
+    federated    rounds of clients and server
+    alone        as many rounds, in which no client ever hears from another: participation without aggregation
+    centralized  the same with one client that holds everybody's rows
+    round_0      no rounds
+    zero_shot    no rounds of CLIP by its texts
+
+Each function gives a row's entry in summary.json. All rows share training, precision, checks and scoring.
+"""
+
+import statistics
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cachefl_jax import costs
+from cachefl_jax.config import Row, rows_of
+from cachefl_jax.federation import Clients, Problem, fedavg, place_locally, repeat_views, seen_locally, tree_bytes
+from cachefl_jax.methods import Method
+from cachefl_jax.methods.method import MODEL
+from cachefl_jax.methods.zero_shot import zero_shot
+from cachefl_jax.report.table import EXPLANATIONS, LABELS
+from cachefl_jax.simulation.build import Learner, scores_at_round_0
+from cachefl_jax.simulation.examples import bank_clients
+from cachefl_jax.simulation.filling import Engine
+from cachefl_jax.simulation.local_only import LocalOnly, Population
+from cachefl_jax.simulation.parts import local_training
+from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
+from cachefl_jax.simulation.scores import rounds_to
+from cachefl_jax.simulation.workdir import Workdir, own_row
+from cachefl_jax.storage.run_files import UNSCORED, read_baselines
+
+
+class Run(NamedTuple):
+    """What all rows share."""
+
+    config: ConfigDict
+    inputs: Inputs
+    workdir: Workdir
+
+
+class Trained(NamedTuple):
+    """What a method's rounds leave: fields of `train.Results`."""
+
+    records: list[dict]
+    params: Any
+    artefact: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+def by_method(config: ConfigDict) -> dict[str, list[Row]]:
+    """The rows of each method, config.method first; zero_shot, which needs no training, is among its."""
+    found = {config.method: []}
+    for row in rows_of(config):
+        found.setdefault(config.method if row.regime == "zero_shot" else row.method, []).append(row)
+    return found
+
+
+def compare(run: Run, learners: dict[str, Learner], begun: dict[str, Progress]) -> tuple[dict[str, dict], Trained]:
+    """(the entry of every row by its name, what the rounds of config.method leave).
+
+    One method comes after another, so that one engine's arrays are on the devices at a time. Entries that need no
+    rounds on the server are kept in baselines.json, so that no resume redoes them; federated rows go on from their
+    checkpoints.
+
+    Args:
+        run: config, inputs and folder.
+        learners: of the methods of `by_method`.
+        begun: where the rounds of methods go on, of those that are ready; they are taken out.
+    """
+    config, workdir = run.config, run.workdir
+    references, federated_rows, trained = finished_references(run), {}, Trained([], None, {}, {})
+    for method, rows in by_method(config).items():
+        learner = learners[method]
+        federated = next((row for row in rows if row.regime == "federated"), None)
+        progress = begun.pop(method, None)
+        if federated and progress is None:
+            progress = begin(config, learner, workdir.of(config, federated))
+        for row in rows:
+            if row is not federated and row.name not in references:
+                references[row.name] = reference(run, learner, row, progress and progress.engine)
+                workdir.write_json(workdir.baselines, references)
+        if federated:
+            entry, left = train_federation(run, learner, federated, progress)
+            federated_rows[federated.name] = entry
+            trained = left if federated.name == own_row(config) else trained
+        progress = None  # its arrays go before the next ones come
+    if workdir.writes:
+        for row in rows_of(config):
+            workdir.finished_clients(row).unlink(missing_ok=True)  # what it was to save is in baselines.json
+    return references | federated_rows, trained
+
+
+def finished_references(run: Run) -> dict[str, dict]:
+    """The entries of baselines.json, without those of fewer rounds, if only of none."""
+    if not run.workdir.baselines.is_file():
+        return {}
+    rows = {row.name: row.regime for row in rows_of(run.config)}
+    rounds = {name: run.config.rounds if regime in ("alone", "centralized") else 0 for name, regime in rows.items()}
+    found = read_baselines(run.workdir.baselines)
+    return {name: entry for name, entry in found.items() if entry.get("rounds") == rounds.get(name, -1)}
+
+
+def reference(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
+    """The entry of a row without a server's rounds. `engine`: the method's, filled, where there is one."""
+    if row.regime in ("alone", "centralized"):
+        return (local_only if row.regime == "alone" else centralized)(run, learner, row, engine)
+    return untrained(run.config, learner, row)
+
+
+def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
+    """A method as the server sends it at round 0; zero-shot CLIP, which sends nothing and has no answer without texts.
+
+    Raises:
+        UsageError: the method's logits are too large for float32.
+    """
+    if row.regime == "zero_shot":
+        scores = UNSCORED if learner.zero_shot is None else learner.zero_shot(())
+        return result(scores | told_of(row, zero_shot))
+    down = tree_bytes(learner.params)
+    scores = scores_at_round_0(config, learner) | told_of(row, learner.method)
+    return result(scores, down=down, total=down * learner.clients)
+
+
+def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
+    """Each client by itself for as many rounds, on the same test rows; the mean over clients, unweighted."""
+    config, count = run.config, learner.clients
+    devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), count)
+    problem, _ = local_problem(run.inputs, learner, engine, devices)
+    local = learner.local._replace(work=fedavg)
+    population = Population(local, problem, learner.client_rows, devices)
+    scores, seconds = LocalOnly(run, learner, row, population).train()
+    down = tree_bytes(learner.params)
+    return result(
+        scores | told_of(row, learner.method), rounds=config.rounds, down=down, total=down * count,
+        flops=costs.round_flops(local, learner.params, learner.problem, learner.client_rows), seconds=seconds,
+    )  # fmt: skip
+
+
+def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
+    """The same training on everybody's rows: one client that holds them all."""
+    rows = np.asarray([len(run.inputs.bank.train.labels)])
+    problem, places = local_problem(run.inputs, learner, engine, 1)
+    everybody = Clients(np.asarray([0, *rows], np.int32), np.arange(rows[0], dtype=np.int32))
+    everybody = repeat_views(everybody, learner.local.views)
+    everybody = everybody._replace(indices=everybody.indices if places is None else places[everybody.indices])
+    local = local_training(run.config, learner.method, rows[0])._replace(work=fedavg)
+    problem = problem._replace(clients=place_locally(everybody, 1))
+    scores, seconds = LocalOnly(run, learner, row, Population(local, problem, rows, 1)).train()
+    return result(
+        scores | told_of(row, learner.method), rounds=run.config.rounds, up=None, down=None, total=None,
+        flops=costs.round_flops(local, learner.params, problem, rows), seconds=seconds,
+    )  # fmt: skip
+
+
+def local_problem(
+    inputs: Inputs, learner: Learner, engine: Engine | None, devices: int
+) -> tuple[Problem, np.ndarray | None]:
+    """(the federation's arrays on this process's first devices, where each row of the bank's lies in them; None: where
+    it was). What the engine has put there is used, not copied."""
+    ours, key = learner.problem._replace(key=None, gram=None), learner.problem.key
+    seen = engine and seen_locally(engine.problem._replace(key=None, gram=None), devices)
+    problem = seen or place_locally(ours, devices)
+    now, before = np.asarray(problem.clients.indices), bank_clients(inputs.division, learner.local.views).indices
+    if np.array_equal(now, before):
+        return problem._replace(key=key), None
+    places = np.empty(len(before), np.int32)
+    places[before] = now
+    return problem._replace(key=key), places
+
+
+def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -> tuple[dict, Trained]:
+    """(the entry of the last round's model, what the rounds leave). Seconds are the median over rounds without the
+    first, which compiles."""
+    config, workdir = run.config, run.workdir.of(run.config, row)
+    state, records = run_rounds(config, learner, workdir, progress)
+    trained = Trained(records, *model_of(learner, run.inputs, state.params))
+    workdir.write_artefact(workdir.path / learner.method.file, trained.artefact, trained.metadata)
+    up, down = learner.traffic()
+    seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
+    evaluated = [line for line in records if line["test_accuracy"] is not None]
+    curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
+    return result(
+        learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(row, learner.method),
+        rounds=config.rounds, up=up, down=down,
+        total=sum(line[way] for line in records for way in ("bytes_up", "bytes_down")),
+        flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
+    ), trained  # fmt: skip
+
+
+def model_of(learner: Learner, inputs: Inputs, params) -> tuple[Any, dict, dict]:
+    """(params, artefact, metadata) of `Trained`. An artefact whose file is not called after the method names it."""
+    method, params = learner.method, jax.device_get(params)
+    arrays, told = method.artefact(params, learner.score.frozen)
+    named = {"method": learner.name} if method.file == MODEL else {}
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    return params, arrays, named | told | {"class_names": list(inputs.bank.class_names)}
+
+
+def told_of(row: Row, method: Method) -> dict[str, str]:
+    """What an entry says of its row, so that a report needs no method's file."""
+    told = {name: getattr(method, name) for name in ("label", "explanation", "untrained", "privacy")}
+    reference = {"alone": "local_only", "centralized": "centralized", "round_0": "cache_init"}.get(row.regime)
+    if reference:
+        label = method.untrained or f"{method.label} at round 0"
+        if row.regime != "round_0":  # by its old name it is config.method's
+            label = LABELS[reference] if row.name == reference else f"{method.label}, {LABELS[reference]}"
+        told = {"label": label, "explanation": EXPLANATIONS[reference]}
+    return {name: text for name, text in told.items() if text} | {"regime": row.regime}
+
+
+def result(
+    scores: dict, *, rounds: int = 0, up: int | None = 0, down: int | None = 0,
+    total: int | None = 0, flops: float = 0.0, seconds: float | None = None,
+) -> dict:  # fmt: skip
+    """A row's entry in summary.json. Bytes are null where nothing federated happened that could be counted."""
+    return {
+        **scores, "rounds": rounds,
+        "uplink_bytes_per_client_round": up, "downlink_bytes_per_client_round": down, "total_bytes": total,
+        "client_flops_per_round": flops, "seconds_per_round": seconds,
+    }  # fmt: skip
