@@ -53,7 +53,7 @@ def act(action: str | None) -> None:
     """
     if action not in ACTIONS:
         raise UsageError("command line", action or "nothing to do", " | ".join(ACTIONS), "add one of them")
-    from cachefl_jax.storage.home_entries import all_entries
+    from cachefl_jax.storage.entries import all_entries
 
     found = all_entries()
     if action == "list":
@@ -146,13 +146,10 @@ def verify(found: Sequence) -> None:
 def faults_of(entry) -> list[str]:
     """What is wrong with a whole entry of any kind."""
     from cachefl_jax.storage.entries import faults
-    from cachefl_jax.storage.home_entries import file_fault
     from cachefl_jax.synthesis.store import read
 
-    if entry.kind == FEATURES:
-        return faults(entry)
     if entry.kind != SYNTHETIC:
-        return [fault] if (fault := file_fault(entry)) else []
+        return faults(entry)
     try:
         read(entry.folder, entry.manifest.get("digest"))
     except UsageError as error:
@@ -162,8 +159,7 @@ def faults_of(entry) -> list[str]:
 
 def prune(found: Sequence) -> None:
     """Deletes what the flags name and what killed processes left, and says what that freed."""
-    from cachefl_jax.storage.entries import to_prune
-    from cachefl_jax.storage.home_entries import remove_remains, throw_away
+    from cachefl_jax.storage.entries import delete, remove_remains, to_prune
 
     days, gib, everything = (flags.FLAGS[name].value for name in ("older_than_days", "keep_gib", "all"))
     if days is None and gib is None and not everything:
@@ -174,7 +170,7 @@ def prune(found: Sequence) -> None:
             raise UsageError(name, value, "a number, 0 or more", "correct it")
     freed, files = 0, {kind: [0, 0] for kind in CALLED}
     for entry in found if everything else to_prune(found, days, gib):
-        gone = throw_away(entry)
+        gone = delete(entry)
         freed += entry.byte_count * gone
         if entry.kind in FOLDERS or not gone:
             name = f"{title(entry)}, {entry.byte_count / MIB:.1f} MiB, {entry.folder}"

@@ -33,8 +33,8 @@ from cachefl_jax.simulation.sweep_folder import (
 )
 from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
 from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
+from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.files import write_json
-from cachefl_jax.storage.home_entries import tidy_stores
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import UNSCORED

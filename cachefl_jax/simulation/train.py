@@ -24,7 +24,7 @@ from cachefl_jax.simulation.rounds import begin
 from cachefl_jax.simulation.scores import notes_on_clients
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.workdir import Workdir, own_row
-from cachefl_jax.storage.home_entries import tidy_stores
+from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
 from cachefl_jax.unused import unused

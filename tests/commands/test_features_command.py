@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
-from cachefl_jax.storage.entries import delete, entries, faults, to_prune
+from cachefl_jax.storage.entries import KINDS, delete, entries, faults, to_prune
 from cachefl_jax.storage.home import locked
-from cachefl_jax.storage.home_entries import KINDS
 from cachefl_jax.storage.leftovers import HOST
 from cachefl_jax.synthesis import Drawing, generator, request_of
 from cachefl_jax.synthesis import obtain as draw_set
