@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -21,8 +20,8 @@ import numpy as np
 
 from cachefl_jax.data.feature_blocks import ARRAY, PROGRESS, write_blocks
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import file_digest, sync, sync_folder, write_json
-from cachefl_jax.storage.home import FEATURES, MANIFEST, PARTIAL, home, locked, writing
+from cachefl_jax.storage.files import file_digest, sync, write_json
+from cachefl_jax.storage.home import FEATURES, MANIFEST, home, making, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 
 VERSION = 1  # of the code that computes features: raise it when the same inputs come to give other numbers
@@ -109,43 +108,25 @@ def obtain_record(
 
 
 def entry(
-    made_of: Mapping,
-    fill: Callable[[pathlib.Path], dict],
-    what: str,
-    about: Mapping | None,
-    root: pathlib.Path | None,
+    made_of: Mapping, fill: Callable[[pathlib.Path], dict], what: str, about: Mapping | None, root: pathlib.Path | None
 ) -> tuple[pathlib.Path, dict]:
     """The folder of an entry and its manifest; `fill` is asked to write what is missing."""
     digest = digest_of(made_of)
     folder = (root or home()) / FEATURES / digest[:16]
-    if not folder.is_dir():  # it appears by being renamed, so it is whole
-        make(folder, {"digest": digest, "what": what, "made_of": made_of, "about": about or {}}, fill)
+    manifest = {"digest": digest, "what": what, "made_of": made_of, "about": about or {}}
+    with making(folder, f"{what}: another run computes these features; waiting for it", begun) as aside:
+        if aside:
+            with writing(folder.parent):
+                remove_leftovers(aside, (MANIFEST,))  # or they would become part of the entry
+                write_json(aside / MANIFEST, manifest)  # a leftover tells what it was to become
+            started = time.monotonic()
+            manifest |= fill(aside)
+            manifest["made_at"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            manifest["seconds"] = round(time.monotonic() - started, 2)
+            with writing(folder.parent):
+                write_json(aside / MANIFEST, manifest)
+                (aside / PROGRESS).unlink(missing_ok=True)
     return folder, read_manifest(folder, digest)
-
-
-def make(folder: pathlib.Path, manifest: dict, fill: Callable[[pathlib.Path], dict]) -> None:
-    """Lets `fill` write into a folder beside, adds the manifest, and renames it to `folder`; one process at a time."""
-    aside = folder.with_name(f".{folder.name}{PARTIAL}")
-    with locked(folder, f"{manifest['what']}: another run computes these features; waiting for it"):
-        if folder.is_dir():  # another run made it while this one waited
-            return
-        with writing(folder.parent):
-            aside.mkdir(exist_ok=True)
-            remove_leftovers(aside, (MANIFEST,))  # or they would become part of the entry
-            write_json(aside / MANIFEST, manifest)  # a leftover tells what it was to become
-        started = time.monotonic()
-        try:
-            made = fill(aside)
-        except BaseException:
-            if not begun(aside):  # nothing to go on from
-                shutil.rmtree(aside, ignore_errors=True)
-            raise
-        stamp = {"made_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.monotonic() - started, 2)}
-        with writing(folder.parent):
-            write_json(aside / MANIFEST, {**manifest, **made, **stamp})
-            (aside / PROGRESS).unlink(missing_ok=True)
-            os.replace(aside, folder)
-            sync_folder(folder.parent)
 
 
 def begun(aside: pathlib.Path) -> bool:

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage.files import sync_folder
 from cachefl_jax.storage.locks import give_back, take, wait_for
 
 LOCK = ".lock"
@@ -63,3 +65,34 @@ def locked(folder: pathlib.Path, waiting: str | None) -> Iterator[bool]:
         yield True
     finally:
         give_back(lock)
+
+
+@contextlib.contextmanager
+def making(
+    folder: pathlib.Path, waiting: str, begun: Callable[[pathlib.Path], object]
+) -> Iterator[pathlib.Path | None]:
+    """Gives a folder beside an entry's, to be filled, and then renames it to `folder`; one process at a time.
+
+    Args:
+        folder: the entry's. It appears by being renamed, so it is whole if it is there: None is given then.
+        waiting: said on stderr while another run has the lock.
+        begun: whether a later run can go on from what lies in the folder beside; if not, an error removes it."""
+    if folder.is_dir():
+        yield None
+        return
+    aside = folder.with_name(f".{folder.name}{PARTIAL}")
+    with locked(folder, waiting):
+        if folder.is_dir():  # another run made it while this one waited
+            yield None
+            return
+        with writing(folder.parent):
+            aside.mkdir(exist_ok=True)
+        try:
+            yield aside
+        except BaseException:
+            if not begun(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
+        with writing(folder.parent):
+            os.replace(aside, folder)
+            sync_folder(folder.parent)

@@ -23,8 +23,8 @@ from cachefl_jax.data.blank import one_colour
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.storage.archive import read_arrays
-from cachefl_jax.storage.files import json_if_whole, sync_folder, write_arrays, write_json
-from cachefl_jax.storage.home import MANIFEST, PARTIAL, SYNTHETIC, home, locked, writing
+from cachefl_jax.storage.files import json_if_whole, write_arrays, write_json
+from cachefl_jax.storage.home import MANIFEST, SYNTHETIC, home, making, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
 from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
@@ -82,34 +82,18 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     weights = weights_digest(find_pipeline(request.pipeline))
     digest = request_digest(request, weights)
     folder = (root or home()) / SYNTHETIC / digest[:16]
-    if not folder.is_dir():  # it appears by being renamed, so it is whole
-        make(request, weights, digest, folder)
+    with making(folder, "another run draws these images; waiting for it", blocks_in) as aside:
+        if aside:
+            remove_older(folder)
+            manifest = {"digest": digest, **request._asdict(), "weights_sha256": weights, "versions": versions()}
+            with writing(folder.parent):
+                begin(aside, manifest)
+            draw(request, manifest, aside)
     return read(folder, digest)
 
 
-def make(request: Request, weights: str, digest: str, folder: pathlib.Path) -> None:
-    """Draws the set into a folder beside, and renames that to `folder`; one process at a time."""
-    with locked(folder, "another run draws these images; waiting for it"):
-        if folder.is_dir():  # another run made it while this one waited
-            return
-        aside = folder.with_name(f".{folder.name}{PARTIAL}")
-        remove_older(folder)
-        manifest = {"digest": digest, **request._asdict(), "weights_sha256": weights, "versions": versions()}
-        with writing(folder.parent):
-            begin(aside, manifest)
-        try:
-            draw(request, manifest, aside)
-        except BaseException:
-            if not blocks_in(aside):
-                shutil.rmtree(aside, ignore_errors=True)
-            raise
-        with writing(folder.parent):
-            os.replace(aside, folder)
-            sync_folder(folder.parent)
-
-
 def begin(aside: pathlib.Path, manifest: dict) -> None:
-    """Makes the folder that a set is drawn into. Blocks that other versions of the packages drew are drawn again."""
+    """Makes the folder ready for a set to be drawn into. Blocks of other versions of the packages are drawn again."""
     started = json.loads(json.dumps(manifest))  # as it is read back
     if json_if_whole(aside / MANIFEST) != started:
         shutil.rmtree(aside, ignore_errors=True)
