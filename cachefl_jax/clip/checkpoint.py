@@ -12,15 +12,9 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 OPEN_CLIP_PICKLED = "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "tokenizer.model",
-)
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "spiece.model", "tokenizer.model",
+)  # fmt: skip
 SETTINGS = ("config.json", OPEN_CLIP_CONFIG, "preprocessor_config.json", "processor_config.json", *TOKENIZER_FILES)
 CONVERTERS = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 
@@ -59,8 +53,7 @@ def is_open_clip(directory: pathlib.Path) -> bool:
     """Whether a checkpoint is to be read in open_clip's format.
 
     LAION's carry both formats, and there transformers' counts. The ``config.json`` beside OpenAI's ResNets is timm's,
-    which names no model_type.
-    """
+    which names no model_type."""
     if not (directory / OPEN_CLIP_CONFIG).is_file():
         return False
     path = directory / "config.json"
@@ -96,9 +89,8 @@ def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     paths = [directory / name for name in sorted(set(shards.values()))]
     absent = [path.name for path in paths if not path.is_file()]
     if absent:
-        raise UsageError(
-            str(directory), f"no {', '.join(absent)}", f"all that {INDEX} names", "download what is missing"
-        )
+        allowed = f"all that {INDEX} names"
+        raise UsageError(str(directory), f"no {', '.join(absent)}", allowed, "download what is missing")
     return paths
 
 

@@ -62,14 +62,9 @@ def open_clip_claims(vision: ResNetShape | VisionConfig, text: TextConfig, featu
 
 
 def check_claims(claims: Claims, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Refuses a config that the weights cannot belong to.
+    """Refuses a config (a message calls it `where`) that weights of these shapes, by their names, cannot belong to.
 
     Smaller differences are left to whoever fills the towers, and names every tensor.
-
-    Args:
-        claims: the config's numbers.
-        shapes: of the weights, by their names.
-        where: what a refusal calls the config.
 
     Raises UsageError: the weights have another number of layers, or no tensor with so large a side."""
     for field, (prefix, claimed) in claims.layers.items():

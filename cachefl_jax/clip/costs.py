@@ -1,21 +1,23 @@
 """What the whole model costs, against which a cache is set: its parameters, its bytes, and the arithmetic of a step.
 
-Only products of matrices are counted: layer norms, softmax, activations and sums are of lower order in the width and
-left out. A product of [m, k] and [k, n] is 2 m k n multiplications and additions.
-
-Axis letters: T tokens, D features.
+FLOPs are what XLA counts in the lowered program of one image or one text, as for a client's step (`cachefl_jax.costs`).
 """
 
+import math
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from cachefl_jax.clip.checkpoint import is_open_clip
-from cachefl_jax.clip.model import CLIP, Encoder, VisionEmbeddings
-from cachefl_jax.clip.siglip import PoolingHead, SigLIP
+from cachefl_jax.clip.resnet import STRIDE
 from cachefl_jax.clip.weights import abstract_clip
+
+IMAGE = ("vision_model", "visual_projection", "visual")  # parts of a model that an image passes
+TEXT = ("text_model", "text_projection")
 
 
 class TowerCosts(NamedTuple):
@@ -35,103 +37,57 @@ class ModelCosts(NamedTuple):
     whole: TowerCosts
 
 
-def tower_costs(source: pathlib.Path | CLIP | SigLIP) -> ModelCosts:
+def tower_costs(source: pathlib.Path | nnx.Module) -> ModelCosts:
     """The costs of a model, or of a checkpoint's directory in float32, of which only the config is read.
 
     A text counts with the tower's full length, to which all are filled up.
 
-    Raises UsageError: as `read_config`."""
+    Raises UsageError: as `read_config` and `read_open_clip_config`."""
     if not isinstance(source, nnx.Module):
-        if is_open_clip(pathlib.Path(source)):
-            from cachefl_jax.clip.open_clip import open_clip_costs
-
-            return open_clip_costs(pathlib.Path(source))
-        source = abstract_clip(pathlib.Path(source))
-    if isinstance(source, SigLIP):
-        pooling = pooling_flops(source.vision_model.head, token_count(source.vision_model))
-        image = image_costs((source.vision_model,), pooling)
-        text = text_costs((source.text_model,), product_flops(source.text_model.head))
-    else:
-        image = image_costs((source.vision_model, source.visual_projection), product_flops(source.visual_projection))
-        text = text_costs((source.text_model, source.text_projection), product_flops(source.text_projection))
-    return ModelCosts(image, text, whole_costs(source, image, text))
-
-
-def image_costs(parts: tuple[nnx.Module, ...], last_flops: float) -> TowerCosts:
-    """A transformer's image tower: `parts` are the tower and what follows it, of which one image takes `last_flops`."""
-    tower = parts[0]
-    patches = patch_flops(tower.embeddings)
-    forward = patches + encoder_flops(tower.encoder, token_count(tower)) + last_flops
-    return TowerCosts(*size_of(parts), forward, backward_flops(forward, patches))
-
-
-def text_costs(parts: tuple[nnx.Module, ...], last_flops: float) -> TowerCosts:
-    """A text tower, as `image_costs`; to look an embedding up is no arithmetic."""
-    tower = parts[0]
-    forward = encoder_flops(tower.encoder, token_count(tower)) + last_flops
-    return TowerCosts(*size_of(parts), forward, backward_flops(forward))
-
-
-def whole_costs(model: nnx.Module, image: TowerCosts, text: TowerCosts) -> TowerCosts:
-    """Everything in the model, the logit scale too; one image and one text."""
+        source = abstract_of(pathlib.Path(source))
+    length, side = source.text_model.embeddings.position_embedding.num_embeddings, image_side(source)
+    image = costs_of(source, "image_features", IMAGE, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    text = costs_of(source, "text_features", TEXT, jax.ShapeDtypeStruct((1, length), jnp.int32))
     forward, backward = image.forward_flops + text.forward_flops, image.backward_flops + text.backward_flops
-    return TowerCosts(*size_of((model,)), forward, backward)
+    return ModelCosts(image, text, TowerCosts(*size_of(nnx.state(source, nnx.Param)), forward, backward))
 
 
-def size_of(parts: tuple[nnx.Module, ...]) -> tuple[int, int]:
-    """Parameters, and their bytes."""
-    leaves = jax.tree.leaves([nnx.state(part, nnx.Param) for part in parts])
-    return sum(leaf.size for leaf in leaves), sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+def abstract_of(directory: pathlib.Path) -> nnx.Module:
+    """A checkpoint's model, with shapes in place of weights."""
+    if not is_open_clip(directory):
+        return abstract_clip(directory)
+    from cachefl_jax.clip.open_clip import abstract_open_clip
+
+    return abstract_open_clip(directory)
 
 
-def backward_flops(forward: float, first: float = 0) -> float:
-    """Two products for each of the forward pass: by the inputs and by the weights (of attention: by both factors).
-
-    Args:
-        forward: FLOPs of the forward pass.
-        first: those of its first product, whose inputs are the pixels: no gradient is due for them.
-    """
-    return 2 * forward - first
-
-
-def encoder_flops(encoder: Encoder, tokens: int) -> float:
-    """One forward pass of all blocks over T tokens of width D, with an MLP of width M.
-
-    A block projects four times, 2 T D D each, mixes by T x T scores, 2 T T D to make and 2 T T D to use, and has two
-    layers of 2 T D M. A causal mask saves nothing: the scores that it hides are computed.
-    """
-    layer = encoder.layers[0]
-    products = 4 * product_flops(layer.self_attn.q_proj) + product_flops(layer.mlp.fc1) + product_flops(layer.mlp.fc2)
-    return len(encoder.layers) * (tokens * products + attention_flops(tokens, tokens, layer.mlp.fc1.in_features))
-
-
-def attention_flops(queries: int, keys: int, width: int) -> float:
-    """Scores of queries by keys, and the values mixed by them, all heads together."""
-    return 2 * (2 * queries * keys * width)
-
-
-def product_flops(layer: nnx.Linear) -> float:
-    """A linear layer on one token."""
-    return 2 * layer.in_features * layer.out_features
-
-
-def patch_flops(embeddings: VisionEmbeddings) -> float:
-    """Every patch of an image times the kernel [side, side, 3, D]."""
-    convolution = embeddings.patch_embedding
+def image_side(model: nnx.Module) -> int:
+    """Pixels a side of an image that fills the image tower's positions."""
+    if hasattr(model, "visual"):
+        return STRIDE * math.isqrt(model.visual.attnpool.positional_embedding.shape[0] - 1)
+    embeddings = model.vision_model.embeddings
     patches = embeddings.position_embedding.num_embeddings - hasattr(embeddings, "class_embedding")
-    return 2 * patches * convolution.kernel.size
+    return embeddings.patch_embedding.kernel_size[0] * math.isqrt(patches)
 
 
-def pooling_flops(head: PoolingHead, tokens: int) -> float:
-    """SigLIP's head on T tokens: keys and values, one query's attention, its projection and an MLP.
+def costs_of(model: nnx.Module, method: str, parts: Sequence[str], given: jax.ShapeDtypeStruct) -> TowerCosts:
+    """Costs of the model's `parts`, of which `method` makes a feature of `given`."""
+    graph, state = nnx.split(model)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    frozen, trained = nnx.split_state(state, lambda path, _: path[0] not in parts, ...)
+    trained, statistics = nnx.split_state(trained, nnx.Param, ...)
 
-    The query itself is projected once a batch and left out.
-    """
-    width = head.mlp.fc1.in_features
-    state = product_flops(head.attention.out_proj) + product_flops(head.mlp.fc1) + product_flops(head.mlp.fc2)
-    return tokens * 2 * (2 * width * width) + attention_flops(1, tokens, width) + state
+    def feature(trained, frozen, statistics, given) -> jax.Array:
+        return getattr(nnx.merge(graph, trained, frozen, statistics), method)(given).sum()
+
+    forward, both = (
+        float(jax.jit(function).lower(trained, frozen, statistics, given).cost_analysis()["flops"])
+        for function in (feature, jax.value_and_grad(feature))
+    )
+    return TowerCosts(*size_of(trained), forward, both - forward)
 
 
-def token_count(tower: nnx.Module) -> int:
-    """T: of an image, patches and class token; of a text, the longest."""
-    return tower.embeddings.position_embedding.num_embeddings
+def size_of(state: nnx.State) -> tuple[int, int]:
+    """Parameters, and their bytes."""
+    leaves = jax.tree.leaves(state)
+    return sum(leaf.size for leaf in leaves), sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

@@ -12,14 +12,13 @@ from tqdm import tqdm
 from cachefl_jax.clip.checkpoint import counted_files
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import file_digest
-from cachefl_jax.storage.remembered import is_settled, memory_of, recall, remember
+from cachefl_jax.storage.home import is_settled, memory_of, recall, remember
 
 
 def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) -> str:
     """The sha256 of the checkpoint's files that count; neither its place nor other files beside them change it.
 
     Args:
-        directory: of the checkpoint.
         root: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises UsageError: there are no weights, shards of them are missing, or a file cannot be read."""

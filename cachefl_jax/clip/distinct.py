@@ -41,8 +41,7 @@ def refuse(pairs: Sequence[tuple[int, int]], class_names: Sequence[str], what: s
 def equal_pairs(weights: np.ndarray) -> list[tuple[int, int]]:
     """The rows of [N, D] that equal another, as pairs (earlier, later).
 
-    Equal rows are neighbours along any direction: rows are sorted along one, so that not all N x N are compared.
-    """
+    Equal rows are neighbours along any direction: rows are sorted along one, so that not all N x N are compared."""
     direction = np.random.default_rng(0).normal(size=weights.shape[1])
     places = weights.astype(np.float64) @ direction
     order, reach = np.argsort(places, kind="stable"), EQUAL * np.abs(direction).sum()

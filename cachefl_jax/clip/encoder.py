@@ -53,7 +53,6 @@ def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
     """Loads 'pocket', a directory in Hugging Face's or open_clip's format, or a hub name.
 
     Args:
-        checkpoint: what to load.
         dtype: 'float32' or 'bfloat16', what the towers keep their weights in and multiply in.
 
     Raises UsageError: there is no such checkpoint, or it is incomplete."""
@@ -112,8 +111,7 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
 def tokenized(encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
     """Token ids [N * templates, T] of every class's texts, class by class, each checked.
 
-    Template by template: texts that are too long are then told as the classes that one template has.
-    """
+    Template by template: texts that are too long are then told as the classes that one template has."""
     ids = [encoder.tokenizer([fill(template, name) for name in class_names]) for template in templates]
     every = np.stack(ids, axis=1).reshape(-1, ids[0].shape[-1])
     check_vocabulary(encoder, every)

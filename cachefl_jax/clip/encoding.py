@@ -47,10 +47,8 @@ def encode_images(encoder, images: Sequence, what: str = "images", options: Opti
     """Features [n, D] float32, L2-normalised, of `images`: PIL images or uint8 arrays [H, W] or [H, W, 3].
 
     Args:
-        encoder: a `cachefl_jax.clip.Encoder`.
         images: decoded by ``images[i]``, from several threads.
         what: what the progress bar and a refusal call them.
-        options: batch size, devices and data type.
 
     Raises UsageError: as `image_blocks`."""
     return gathered(image_blocks(encoder, images, what, options=options), len(images))
@@ -158,8 +156,7 @@ def blocks_of(
 ) -> Iterator[np.ndarray]:
     """The features of `images` from `start` on, [b, D].
 
-    One batch is computed while the one before it is handed on.
-    """
+    One batch is computed while the one before it is handed on."""
     pixels_of, views, size = prepared
     check_size(encoder, size)
     rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)

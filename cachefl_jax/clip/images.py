@@ -210,11 +210,6 @@ def check_resized(image: Image.Image | np.ndarray, preparation: Preparation, nam
     """Refuses an image that would fill the memory once resized: of one by a million pixels a tower's shorter side of
     336 makes 336 by 336 million.
 
-    Args:
-        image: PIL, or [H, W] or [H, W, 3].
-        preparation: what is done to it.
-        name: what a refusal calls it.
-
     Raises UsageError: more than `MOST_RESIZED` pixels would come of it."""
     width, height = size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
     wider, higher = resized_size(size, preparation.resize)

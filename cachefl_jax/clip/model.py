@@ -47,8 +47,7 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, *, causal: boo
     """Scaled dot-product attention of queries [B, T, heads, d] over keys and values [B, S, heads, d].
 
     The heads come to the front before the products: XLA's CPU backend is half as fast again that way as with
-    `jax.nn.dot_product_attention`, which contracts them where they lie.
-    """
+    `jax.nn.dot_product_attention`, which contracts them where they lie."""
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5
     scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32) * scale
@@ -117,8 +116,7 @@ class Encoder(nnx.Module):
 class VisionEmbeddings(nnx.Module):
     """Pixels [B, H, W, 3] to patch tokens with their positions, [B, T, width].
 
-    CLIP puts a class token in front and its patches have no bias; SigLIP has the bias and no class token.
-    """
+    CLIP puts a class token in front and its patches have no bias; SigLIP has the bias and no class token."""
 
     def __init__(self, config: VisionConfig, *, class_token: bool, rngs: nnx.Rngs, dtype=jnp.float32):
         width, patch = config.hidden_size, (config.patch_size, config.patch_size)
@@ -142,8 +140,7 @@ class VisionEmbeddings(nnx.Module):
 def embed_patches(convolution: nnx.Conv, pixels: jax.Array) -> jax.Array:
     """The patches' tokens [B, patches, width], row by row; what is left at the right and below is dropped.
 
-    A convolution whose strides are its kernel's sides is one product of matrices, and twice as fast as one on a CPU.
-    """
+    A convolution whose strides are its kernel's sides is one product of matrices, and twice as fast as one on a CPU."""
     kernel, side = convolution.kernel[...], convolution.kernel_size[0]
     batch, rows, columns = pixels.shape[0], pixels.shape[1] // side, pixels.shape[2] // side
     whole = pixels[:, : rows * side, : columns * side].reshape(batch, rows, side, columns, side, -1)
@@ -183,8 +180,6 @@ class TextTower(nnx.Module):
 
     Args:
         config: sizes of the tower, and the id that ends a caption; 2 stands for "the largest id", see `end_positions`.
-        rngs: where the initial weights come from.
-        dtype: what weights are kept and multiplied in.
     """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
@@ -205,14 +200,25 @@ class TextTower(nnx.Module):
         return jnp.argmax(ids == self.eos_token_id, axis=1)
 
 
-class CLIP(nnx.Module):
+class TwoTowers(nnx.Module):
+    """What all models here give: features of `embed_images` and `embed_texts`, in float32."""
+
+    def image_features(self, pixels: jax.Array) -> jax.Array:
+        """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
+        with full_precision():
+            return self.embed_images(pixels).astype(jnp.float32)
+
+    def text_features(self, ids: jax.Array) -> jax.Array:
+        """Text features [B, D] float32 of token ids [B, T]; not normalised."""
+        with full_precision():
+            return self.embed_texts(ids).astype(jnp.float32)
+
+
+class CLIP(TwoTowers):
     """Both towers, their projections into the shared space, and the logit scale.
 
     Args:
-        config: the sizes, as `read_config` reads them or a `transformers.CLIPConfig`.
-        rngs: where the initial weights come from; a loaded checkpoint replaces them all.
-        dtype: what weights are kept and multiplied in: float32 or bfloat16.
-    """
+        config: the sizes, as `read_config` reads them or a `transformers.CLIPConfig`."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         vision, text, features = config.vision_config, config.text_config, config.projection_dim
@@ -222,22 +228,17 @@ class CLIP(nnx.Module):
         self.text_projection = linear(text.hidden_size, features, rngs, dtype, use_bias=False)
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init_value, jnp.float32))
 
-    def image_features(self, pixels: jax.Array) -> jax.Array:
-        """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with full_precision():
-            return self.visual_projection(self.vision_model(pixels)).astype(jnp.float32)
+    def embed_images(self, pixels: jax.Array) -> jax.Array:
+        return self.visual_projection(self.vision_model(pixels))
 
-    def text_features(self, ids: jax.Array) -> jax.Array:
-        """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with full_precision():
-            return self.text_projection(self.text_model(ids)).astype(jnp.float32)
+    def embed_texts(self, ids: jax.Array) -> jax.Array:
+        return self.text_projection(self.text_model(ids))
 
 
 def compiled_features(model: nnx.Module) -> tuple[Callable, Callable]:
     """The model's `image_features` and `text_features`, compiled once for every shape and architecture.
 
-    Not by `nnx.jit`, which hands the whole model back from every call: a copy of all weights that nobody changed.
-    """
+    Not by `nnx.jit`, which hands the whole model back from every call: a copy of all weights that nobody changed."""
     graph, state = nnx.split(model)
     return tuple(functools.partial(features, graph, name, state) for name in ("image_features", "text_features"))
 

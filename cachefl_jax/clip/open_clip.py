@@ -19,12 +19,10 @@ from flax import nnx
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig
 from cachefl_jax.clip.checkpoint import OPEN_CLIP_CONFIG
 from cachefl_jax.clip.claims import check_claims, open_clip_claims
-from cachefl_jax.clip.costs import ModelCosts, TowerCosts, product_flops, text_costs, tower_costs, whole_costs
-from cachefl_jax.clip.model import CLIP, TextTower, linear
+from cachefl_jax.clip.model import CLIP, TextTower, TwoTowers, linear
 from cachefl_jax.clip.open_clip_config import read_open_clip_config
-from cachefl_jax.clip.resnet import ResNetShape, ResNetTower, resnet_costs
+from cachefl_jax.clip.resnet import ResNetShape, ResNetTower
 from cachefl_jax.clip.weights import DTYPES, fill, read_tensors, tensor_name
-from cachefl_jax.precision import full_precision
 
 THIRDS = ("query", "key", "value")  # of an attention's input projection, which is one tensor there
 # From our paths, which are Hugging Face's names, to theirs; the residual tower's are theirs but for the statistics.
@@ -53,15 +51,8 @@ NAMES = (
 UNTURNED = ("text_projection", "visual.proj")  # [in, out] there too, unlike all other matrices
 
 
-class ResNetCLIP(nnx.Module):
-    """A residual image tower beside CLIP's text tower; stands in for `cachefl_jax.clip.model.CLIP`.
-
-    Args:
-        shape: the image tower's.
-        text: the text tower's sizes.
-        rngs: where the initial weights come from; a loaded checkpoint replaces them all.
-        dtype: what weights are kept and multiplied in: float32 or bfloat16.
-    """
+class ResNetCLIP(TwoTowers):
+    """A residual image tower beside CLIP's text tower; stands in for `cachefl_jax.clip.model.CLIP`."""
 
     def __init__(self, shape: ResNetShape, text: TextConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.visual = ResNetTower(shape, rngs=rngs, dtype=dtype)
@@ -69,22 +60,17 @@ class ResNetCLIP(nnx.Module):
         self.text_projection = linear(text.hidden_size, shape.features, rngs, dtype, use_bias=False)
         self.logit_scale = nnx.Param(jnp.asarray(math.log(1 / 0.07), jnp.float32))
 
-    def image_features(self, pixels: jax.Array) -> jax.Array:
-        """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with full_precision():
-            return self.visual(pixels).astype(jnp.float32)
+    def embed_images(self, pixels: jax.Array) -> jax.Array:
+        return self.visual(pixels)
 
-    def text_features(self, ids: jax.Array) -> jax.Array:
-        """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with full_precision():
-            return self.text_projection(self.text_model(ids)).astype(jnp.float32)
+    def embed_texts(self, ids: jax.Array) -> jax.Array:
+        return self.text_projection(self.text_model(ids))
 
 
 def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLIP | CLIP:
     """Builds the model that the directory's config describes and fills it with its weights.
 
     Args:
-        directory: of the checkpoint.
         dtype: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
 
     Raises UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
@@ -105,18 +91,6 @@ def abstract_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNe
     if isinstance(config.vision, ResNetShape):
         kind, arguments = ResNetCLIP, [config.vision, config.text]
     return nnx.eval_shape(lambda: kind(*arguments, rngs=nnx.Rngs(0), dtype=DTYPES[dtype]))
-
-
-def open_clip_costs(directory: pathlib.Path) -> ModelCosts:
-    """The costs of a checkpoint's towers in float32, of which only the config is read.
-
-    Raises UsageError: as `read_open_clip_config`."""
-    model, config = abstract_open_clip(directory), read_open_clip_config(directory)
-    if isinstance(model, CLIP):
-        return tower_costs(model)
-    image = TowerCosts(*resnet_costs(config.vision))
-    text = text_costs((model.text_model, model.text_projection), product_flops(model.text_projection))
-    return ModelCosts(image, text, whole_costs(model, image, text))
 
 
 def split_attention(readers: dict[str, Callable]) -> dict[str, Callable]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cachefl_jax.clip.architecture import LARGEST, TextConfig, VisionConfig
 from cachefl_jax.clip.checkpoint import FIELD, OPEN_CLIP_CONFIG, read_fields
-from cachefl_jax.clip.images import Preparation
+from cachefl_jax.clip.images import DEFAULTS, Preparation, is_number
 from cachefl_jax.clip.resnet import STRIDE, ResNetShape
 from cachefl_jax.errors import UsageError
 
@@ -22,23 +22,14 @@ TAKE_OWN = "take the checkpoint's own config"
 READ = {
     "model_cfg": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"},
     "vision_cfg": {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"},
-    "text_cfg": {
-        "layers",
-        "width",
-        "heads",
-        "mlp_ratio",
-        "context_length",
-        "vocab_size",
-        "hf_tokenizer_name",
-        "pad_id",
-    },
+    "text_cfg": {"layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size"}
+    | {"hf_tokenizer_name", "pad_id"},
 }
 PLAIN = {"vision_cfg.pool_type": "tok", "vision_cfg.pos_embed_type": "learnable"}
 PLAIN |= {"text_cfg.pool_type": "argmax", "text_cfg.proj_type": "linear", "text_cfg.eos_id": 2}
 RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 WIDEST = 100  # a block's inner layer, in times its width
-# OpenAI's, which open_clip takes where a config is silent.
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SILENT = DEFAULTS["CLIPImageProcessor"]  # OpenAI's numbers, which open_clip takes where a config is silent
 
 
 class OpenClipConfig(NamedTuple):
@@ -186,8 +177,8 @@ def read_open_clip_preparation(directory: pathlib.Path) -> Preparation:
         resize=(size, size) if squash else size,
         crop=None if squash else (size, size),
         resample=RESAMPLE[choice(wishes, "interpolation", tuple(RESAMPLE))],
-        mean=channels(wishes, "mean", MEAN),
-        std=channels(wishes, "std", STD),
+        mean=channels(wishes, "mean"),
+        std=channels(wishes, "std"),
         white=False,
         half_to_even=True,  # torchvision's
     )
@@ -201,15 +192,11 @@ def choice(section: Section, name: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def channels(section: Section, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
+def channels(section: Section, name: str) -> tuple[float, float, float]:
     """A finite number for each colour; a deviation is above 0."""
-    value = section.fields.get(name) or default
+    value = section.fields.get(name) or SILENT[f"image_{name}"]
     least = 0 if name == "std" else -math.inf
-    numbers = [number for number in value if is_number(number)] if isinstance(value, list | tuple) else []
-    if len(numbers) != 3 or len(value) != 3 or not all(least < number < math.inf for number in numbers):
+    three = isinstance(value, list | tuple) and len(value) == 3
+    if not three or not all(is_number(number) and number > least for number in value):
         raise UsageError(section.called(name), value, "three numbers, a deviation above 0", TAKE_OWN)
-    return tuple(float(number) for number in numbers)
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return tuple(map(float, value))

@@ -21,8 +21,7 @@ def prepared_batches(
     """(rows of a batch, their pixels [count, *shape] uint8) in order; the last batch is filled up with zeros.
 
     A pool of threads writes every image straight into its batch: Pillow lets go of Python's lock while it decodes and
-    resizes. What a thread raises is raised here, as it is.
-    """
+    resizes. What a thread raises is raised here, as it is."""
     chunks = iter([rows[first : first + count] for first in range(0, len(rows), count)])
     under_way: collections.deque[tuple[range, np.ndarray, list[Future]]] = collections.deque()
     pool = ThreadPoolExecutor(cores(), "images")

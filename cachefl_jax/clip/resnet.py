@@ -1,4 +1,4 @@
-"""CLIP's residual image towers (RN50, RN101, RN50x4, ...) in Flax NNX, and what one image costs them.
+"""CLIP's residual image towers (RN50, RN101, RN50x4, ...) in Flax NNX.
 
 Radford et al., arXiv 2103.00020, section 2.4: a ResNet-D (He et al., arXiv 1812.01187) whose strides are average pools
 (Zhang, arXiv 1904.11486) and whose last pool is a layer of attention. The modules carry open_clip's names, so that
@@ -8,7 +8,6 @@ running statistics: these towers are frozen.
 Axis letters: B batch, T tokens (positions of the last map, their mean in front), D features, H W image.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -19,7 +18,6 @@ from cachefl_jax.clip.model import attention, linear
 
 EXPANSION = 4  # a bottleneck's output channels over its inner ones
 STRIDE = 32  # pixels a side of the image for one of the last map
-FLOAT = 4  # bytes
 
 
 class ResNetShape(NamedTuple):
@@ -45,8 +43,7 @@ class ResNetShape(NamedTuple):
 def convolution(inputs: int, outputs: int, side: int, rngs: nnx.Rngs, dtype, stride: int = 1):
     """(a convolution that keeps the map's size but for its stride, kept and computed in `dtype`; its batch norm).
 
-    At a stride of 2 "SAME" would pad elsewhere.
-    """
+    At a stride of 2 "SAME" would pad elsewhere."""
     edge = (side // 2, side // 2)
     options = {"padding": (edge, edge), "use_bias": False, "dtype": dtype, "param_dtype": dtype, "rngs": rngs}
     layer = nnx.Conv(inputs, outputs, (side, side), stride, **options)
@@ -106,10 +103,7 @@ class ResNetTower(nnx.Module):
     """Pixels [B, H, W, 3], normalised, to features [B, D].
 
     Args:
-        shape: the tower's.
-        rngs: where the initial weights come from.
-        dtype: what weights are kept and multiplied in; batch norms and sums of blocks stay float32.
-    """
+        dtype: what weights are kept and multiplied in; batch norms and sums of blocks stay float32."""
 
     def __init__(self, shape: ResNetShape, *, rngs: nnx.Rngs, dtype=jnp.float32):
         width, half = shape.width, shape.width // 2
@@ -133,56 +127,3 @@ class ResNetTower(nnx.Module):
         for block in (*self.layer1, *self.layer2, *self.layer3, *self.layer4):
             x = block(x)
         return self.attnpool(x)
-
-
-class Convolution(NamedTuple):
-    """One convolution with its batch norm, as far as its costs go."""
-
-    inputs: int
-    outputs: int
-    kernel: int  # pixels a side
-    side: int  # of the map that it makes
-    stride: int = 1
-
-    @property
-    def flops(self) -> int:
-        """Of one image; the padding's zeros are not multiplied, which spares 1 % at 56 pixels a side and 18 % at 7."""
-        outside = 0 if self.kernel == 1 else 2 // self.stride  # taps of a row of outputs that fall into the padding
-        taps = self.kernel * self.side - outside
-        return 2 * self.inputs * self.outputs * taps**2
-
-
-def convolutions(shape: ResNetShape) -> Iterator[Convolution]:
-    """Every convolution of the tower, the one that sees the pixels first."""
-    half, side = shape.width // 2, shape.image_size // 2
-    yield Convolution(3, half, 3, side, stride=2)
-    yield Convolution(half, half, 3, side)
-    yield Convolution(half, shape.width, 3, side)
-    inputs, side = shape.width, side // 2
-    for blocks, (inner, first_stride) in zip(shape.blocks, shape.stages, strict=True):
-        for block in range(blocks):
-            stride, outputs = first_stride if block == 0 else 1, inner * EXPANSION
-            yield Convolution(inputs, inner, 1, side)
-            yield Convolution(inner, inner, 3, side)
-            side //= stride
-            yield Convolution(inner, outputs, 1, side)
-            if block == 0:
-                yield Convolution(inputs, outputs, 1, side)
-            inputs = outputs
-
-
-def resnet_costs(shape: ResNetShape) -> tuple[int, int, int, int]:
-    """(parameters, bytes, forward FLOPs, backward FLOPs) of the image tower, the FLOPs for one image.
-
-    Bytes are those of the parameters in float32; the batch norms' running statistics are none. FLOPs are those of the
-    products; norms, activations and pools are of lower order in the channels and left out. Backward means the
-    gradient of all parameters: each product comes back twice, the first convolution's once, as pixels need none.
-    """
-    channels, tokens = shape.channels, 1 + (shape.image_size // STRIDE) ** 2
-    layers = list(convolutions(shape))
-    normed = sum(layer.outputs for layer in layers)
-    parameters = sum(layer.inputs * layer.outputs * layer.kernel**2 for layer in layers) + 2 * normed
-    parameters += tokens * channels + 3 * (channels**2 + channels) + (channels + 1) * shape.features
-    attention = 2 * channels * (channels + 2 * tokens * channels + 2 * tokens + shape.features)
-    forward = sum(layer.flops for layer in layers) + attention
-    return parameters, FLOAT * parameters, forward, 2 * forward - layers[0].flops

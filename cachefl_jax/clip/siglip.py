@@ -16,20 +16,19 @@ from cachefl_jax.clip.model import (
     MLP,
     Encoder,
     TextEmbeddings,
+    TwoTowers,
     VisionEmbeddings,
     attention,
     layer_norm,
     linear,
     small_normal,
 )
-from cachefl_jax.precision import full_precision
 
 
 class PoolingAttention(nnx.Module):
     """Attention of one query a batch, [1, 1, width], over tokens [B, T, width]: [B, 1, width].
 
-    Its three projections are one tensor, turned and stacked as torch's ``nn.MultiheadAttention`` keeps them.
-    """
+    Its three projections are one tensor, turned and stacked as torch's ``nn.MultiheadAttention`` keeps them."""
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         width = config.hidden_size
@@ -78,8 +77,7 @@ class SigLIPVisionTower(nnx.Module):
 class SigLIPTextTower(nnx.Module):
     """Token ids [B, T] to the feature [B, D] of the last token, padding or not: the whole length T is always given.
 
-    Padding is attended to like any token, as it was in training.
-    """
+    Padding is attended to like any token, as it was in training."""
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.embeddings = TextEmbeddings(config, rngs=rngs, dtype=dtype)
@@ -92,16 +90,10 @@ class SigLIPTextTower(nnx.Module):
         return self.head(self.final_layer_norm(hidden[:, -1]))
 
 
-class SigLIP(nnx.Module):
+class SigLIP(TwoTowers):
     """Both towers, and the scale and bias of its logits.
 
-    The bias moves every class's logit alike, so class probabilities need the scale alone.
-
-    Args:
-        config: the sizes, as `read_config` reads them.
-        rngs: where the initial weights come from; a loaded checkpoint replaces them all.
-        dtype: what weights are kept and multiplied in: float32 or bfloat16.
-    """
+    The bias moves every class's logit alike, so class probabilities need the scale alone."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.vision_model = SigLIPVisionTower(config.vision_config, rngs=rngs, dtype=dtype)
@@ -109,12 +101,8 @@ class SigLIP(nnx.Module):
         self.logit_scale = nnx.Param(jnp.zeros(1))
         self.logit_bias = nnx.Param(jnp.zeros(1))
 
-    def image_features(self, pixels: jax.Array) -> jax.Array:
-        """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with full_precision():
-            return self.vision_model(pixels).astype(jnp.float32)
+    def embed_images(self, pixels: jax.Array) -> jax.Array:
+        return self.vision_model(pixels)
 
-    def text_features(self, ids: jax.Array) -> jax.Array:
-        """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with full_precision():
-            return self.text_model(ids).astype(jnp.float32)
+    def embed_texts(self, ids: jax.Array) -> jax.Array:
+        return self.text_model(ids)

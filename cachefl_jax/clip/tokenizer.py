@@ -23,13 +23,7 @@ OTHER = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",))
 
 
 class Tokenizer:
-    """B texts to their token ids, int32 [B, T]: shorter ones are filled up, longer ones refused.
-
-    Args:
-        tokenizer: transformers' own.
-        length: T, the text tower's.
-        lower: whether texts are lowered first.
-    """
+    """B texts to their token ids, int32 [B, T], T = `length`: shorter ones are filled up, longer ones refused."""
 
     def __init__(self, tokenizer, length: int, lower: bool = False):
         self.tokenizer, self.length, self.lower = tokenizer, length, lower
@@ -58,11 +52,7 @@ def shortened(text: str, most: int = 100) -> str:
 
 
 def load_tokenizer(directory: pathlib.Path, length: int) -> Tokenizer:
-    """The checkpoint's tokenizer.
-
-    Args:
-        directory: the checkpoint's.
-        length: T, the text tower's.
+    """The checkpoint's tokenizer, for texts of `length` tokens, T.
 
     Raises UsageError: tokenizer files are missing or broken, bring code of their own, or need a package that is not
     installed."""
@@ -124,12 +114,8 @@ def read_tokenizer(name: str, directory: pathlib.Path):
 
     if name in CLASSES:
         return getattr(transformers, name).from_pretrained(str(directory), local_files_only=True)
-    if not is_tokenizer(getattr(transformers, name, None)):  # AutoTokenizer would ask for its code, or take another
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)):
+        # AutoTokenizer would ask for its code, or take another.
         raise ValueError(f"transformers has no {name}")
     return transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-
-
-def is_tokenizer(value: object) -> bool:
-    from transformers import PreTrainedTokenizerBase
-
-    return isinstance(value, type) and issubclass(value, PreTrainedTokenizerBase)

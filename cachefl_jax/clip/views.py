@@ -28,12 +28,8 @@ class ViewedImages(Sequence):
     """One view of every image, as pictures of `size` (height, width), which need no resizing or cropping any more.
 
     Args:
-        images: PIL images or uint8 arrays, n of them.
-        size: of the views, (height, width).
         resample: one of PIL.Image.Resampling.
-        seed: of all views.
-        view: the number of this one.
-    """
+        view: the number of this one."""
 
     def __init__(self, images: Sequence, size: tuple[int, int], resample: int, seed: int, view: int):
         self.images, self.size, self.resample, self.seed, self.view = images, size, resample, seed, view
@@ -84,8 +80,7 @@ def crop_box(rng: np.random.Generator, width: int, height: int) -> tuple[int, in
     """(left, top, right, bottom) of a random part of a picture; its share of the area is drawn evenly from SCALE, the
     logarithm of its width by height from RATIO's.
 
-    A picture too long for any such part, as ten draws show, gives its middle, as near to RATIO as it can come.
-    """
+    A picture too long for any such part, as ten draws show, gives its middle, as near to RATIO as it can come."""
     for _ in range(TRIES):
         area = width * height * rng.uniform(*SCALE)
         ratio = math.exp(rng.uniform(*map(math.log, RATIO)))

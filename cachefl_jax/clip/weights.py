@@ -71,9 +71,7 @@ def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ign
     """The module that `abstract` has the shape of, filled with what `readers` give, each in the module's own dtype.
 
     Args:
-        abstract: from `nnx.eval_shape`.
         readers: functions that give an array, by the checkpoint's names; emptied on the way.
-        where: what a refusal calls the checkpoint.
         name_of: (path, number of axes) of a parameter to (the checkpoint's name, how its axes are turned or None).
         ignored: names that the checkpoint may have beside the parameters.
 
@@ -123,8 +121,7 @@ def save_clip(model: CLIP, config: "transformers.CLIPConfig", directory: pathlib
 class Stored(NamedTuple):
     """A tensor of a file; calling it reads it.
 
-    The file is opened for it alone: what is mapped of a file stays in memory until it is closed.
-    """
+    The file is opened for it alone: what is mapped of a file stays in memory until it is closed."""
 
     path: pathlib.Path
     name: str

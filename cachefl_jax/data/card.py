@@ -45,19 +45,15 @@ def partition_card(division: Partition, labels: np.ndarray, class_names: Sequenc
     """What a run writes as partition.json.
 
     Args:
-        division: who holds what.
         labels: [n] class of each training row.
-        class_names: N of them.
         config: the fields of ``partition`` that the division was made from.
-        seed: the run's.
 
     Returns:
         JSON-able: scheme, settings (the fields that the scheme heeds), seed (null where nothing was drawn), clients,
         samples, classes, clients_without_samples, classes_without_samples (number and first names),
         sizes and effective_classes (least, lower_quartile, median, upper_quartile, most; see `effective_classes`),
         distance_to_all (of `distances`: mean over clients, and weighted by their samples), repairs, least, change,
-        change_strength, hash.
-    """
+        change_strength, hash."""
     cells = held_cells(division, labels, len(class_names))
     totals = np.bincount(labels, minlength=len(class_names))
     sizes = division.sizes
@@ -110,9 +106,7 @@ def distances(cells: Cells, totals: np.ndarray) -> dict[str, np.ndarray]:
     sqrt(1 - sum sqrt(p g)). Classes that a client lacks need no cell: there |p - g| = g, and g adds up to 1.
 
     Args:
-        cells: who holds what.
-        totals: [N] rows of each class.
-    """
+        totals: [N] rows of each class."""
     shares, overall = cells.count / cells.sizes[cells.client], (totals / totals.sum())[cells.label]
     variation = (1 + cells.sums(np.abs(shares - overall) - overall)) / 2
     affinity = cells.sums(np.sqrt(shares * overall))
@@ -128,8 +122,7 @@ def count_arrays(division: Partition, labels: np.ndarray, classes: int) -> dict[
 
     Returns:
         class_counts [C, N]; or, for more than `MOST_DENSE` cells, cells [m] (client * N + class, ascending) and
-        cell_counts [m].
-    """
+        cell_counts [m]."""
     held = held_cells(division, labels, classes)
     flat = held.client * classes + held.label
     if held.clients * classes > MOST_DENSE:

@@ -23,13 +23,7 @@ def check_names(names: Sequence[str]) -> None:
 
 def check_text(field: str, names: Sequence[str], mend: str) -> None:
     """Refuses names that no file can hold as text, or that nobody can see, and those that are given twice: of every
-    source's classes, since a report that fails on one comes after all the training.
-
-    Args:
-        field: where they are from.
-        names: the classes'.
-        mend: what to do about such a name.
-    """
+    source's classes, since a report that fails on one comes after all the training."""
     garbled = [name for name in names if re.search(r"[\ud800-\udfff]", name)]  # halves of a character, alone
     if garbled:
         raise UsageError(field, f"{listing(garbled)}, not in UTF-8", "names that are text", mend)

@@ -73,7 +73,6 @@ def match_classes(found: Sequence[str], names: Sequence[str], spelled: Sequence[
         found: what the source calls its classes, such as its folders: in another spelling, or by number.
         names: the data set's class names, [N].
         spelled: what its usual download calls them, [N].
-        field: the config field that named the source.
 
     Raises UsageError: names the classes that are missing, and those that are none of the data set's."""
     ordered, known = in_order(found), spellings(names) | spellings(spelled)
@@ -111,9 +110,7 @@ def match_some(
 
     Args:
         found: the source's own names.
-        names: the run's classes, [N].
         given: data.class_names: where it names as many as there are found, these go in turn as they did in the run.
-        field: the config field that named the source.
         spelled: what the usual download of a named data set calls its classes, in the order of `names`.
 
     Raises UsageError: a class is none of the run's."""
@@ -134,10 +131,8 @@ def check_order(found: Sequence[str], names: Sequence[str], spelled: Sequence[st
     """Refuses names that are to go with a data set's in turn, where one is known to be of another class.
 
     Args:
-        found: [N].
         names: the data set's class names, [N].
         spelled: what its usual download calls them, [N].
-        field: where `found` is from.
 
     Raises UsageError: names the ones that are out of place."""
     known = spellings(names) | spellings(spelled)

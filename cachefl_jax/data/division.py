@@ -19,9 +19,7 @@ def find_division(
     A class may be called train (or test): with images directly in it, among other classes, it is no split.
 
     Args:
-        tree: the root.
         wanted: data.splits.
-        root: the root's path, for messages.
         decided: whether the user says that there are splits.
 
     Raises UsageError: there are split folders without one of those wanted, several for one split, or folders that may

@@ -84,9 +84,6 @@ def obtain_record(
     Args:
         made_of: all that determines the record, as JSON.
         compute: gives it where it is missing; its arrays are plain, its facts are JSON.
-        what: its name in messages and in the table of entries.
-        about: what else the table is to tell.
-        root: as of `obtain`.
 
     Raises UsageError: as `obtain`."""
 

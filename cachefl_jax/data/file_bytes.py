@@ -1,8 +1,8 @@
-"""Fingerprints of image files that heed every byte: other images may have the same names, sizes and times, where a
-packer or a copy set these.
+"""What heeds every byte of images: fingerprints of files, since other images may have the same names, sizes and times,
+where a packer or a copy set these; and which images are in two splits, under whatever name.
 
-The files are read once: as long as none of them has another size, inode or time of change, which nobody can set back,
-their digest is remembered.
+To fingerprint files they are read once: as long as none of them has another size, inode or time of change, which nobody
+can set back, their digest is remembered.
 
 Axis letter: n rows.
 """
@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from cachefl_jax.data.images import LabelledImages, fingerprint_of
 from cachefl_jax.machine import cores
 from cachefl_jax.storage.files import file_digest
-from cachefl_jax.storage.remembered import is_settled, memory_of, recall, remember
+from cachefl_jax.storage.home import is_settled, memory_of, recall, remember
 
 UNREADABLE = "unreadable"  # instead of a file's digest: whoever decodes it says why
 
@@ -27,9 +28,7 @@ def heed_bytes(split: LabelledImages, what: str) -> LabelledImages:
     """The split, whose fingerprint tells the bytes of its files, too; one that is no files' as it is.
 
     Args:
-        split: n images, chosen already: every file of it is read.
-        what: its name on the progress bar.
-    """
+        split: n images, chosen already: every file of it is read."""
     images = split.images
     place_of = images.name if getattr(images, "files", False) else getattr(images, "file", None)
     if place_of is None:
@@ -71,3 +70,51 @@ def file_facts(paths: list[str]) -> tuple[str, int]:
             stat = os.stat(path)
             facts[row] = stat.st_size, stat.st_ino % 2**63, max(stat.st_mtime_ns, stat.st_ctime_ns)
     return hashlib.sha256(facts.tobytes()).hexdigest(), int(facts[:, 2].max(initial=0))
+
+
+def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
+    """The rows, in ascending order, of the images of `split` that are among `others`.
+
+    Encoded images, such as files, are the same if their bytes are; only those of equal sizes are read. Where one of the
+    two is arrays, decoded pixels are compared.
+
+    Raises UsageError: an image cannot be decoded."""
+    rows, among = np.arange(len(split.labels)), np.arange(len(others.labels))
+    if not (is_encoded(split) and is_encoded(others)):
+        return rows[np.isin(pixel_digests(split, rows), pixel_digests(others, among))]
+    sizes, found = sizes_of(split), sizes_of(others)
+    rows, among = rows[np.isin(sizes, found)], among[np.isin(found, sizes)]
+    return rows[np.isin(byte_digests(split, rows), byte_digests(others, among))]
+
+
+def is_encoded(split: LabelledImages) -> bool:
+    images = split.images
+    return bool(getattr(images, "files", False) or getattr(images, "encoded", None))
+
+
+def sizes_of(split: LabelledImages) -> np.ndarray:
+    """The bytes [n] of every encoded image."""
+    images, rows = split.images, range(len(split.labels))
+    sizes = (os.stat(images.name(row)).st_size if images.files else len(images.encoded(row)) for row in rows)
+    return np.fromiter(sizes, np.int64, len(rows))
+
+
+def byte_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
+    """The sha256, in hex, of these rows' bytes."""
+    return np.array([digest_of(split.images, row) for row in rows], "U64")
+
+
+def digest_of(images, row: int) -> str:
+    return file_digest(images.name(row)) if images.files else hashlib.sha256(images.encoded(row)).hexdigest()
+
+
+def pixel_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
+    """The sha256, in hex, of these rows' pixels in colour, whatever form they come in."""
+    return np.array([fingerprint_of(in_colour(split.images[row])) for row in rows], "U64")
+
+
+def in_colour(image) -> np.ndarray:
+    """An image as uint8 [H, W, 3]."""
+    if isinstance(image, np.ndarray):
+        return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
+    return np.asarray(image.convert("RGB"))

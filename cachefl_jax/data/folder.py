@@ -46,7 +46,6 @@ def load(
     Args:
         data: the config's data group (path, layout, splits, split_file, class_names, group_column).
         name: what numbers the classes by their folders' names (sorted) or a split file's; `name_classes` if not given.
-        templates: prompts of the data set.
         known: names that the classes may have, where these are known beforehand: they tell classes from sites.
 
     Raises UsageError: the folder is not there, or holds no images in a known layout."""
@@ -128,8 +127,7 @@ def labelled(root: pathlib.Path, files: Sequence[File], labels: np.ndarray) -> L
     """Files with their labels [n] as a split.
 
     The fingerprint heeds what the file system says of every file and the bytes of a few: other images may have the same
-    names, sizes and times, where these were set by a packer.
-    """
+    names, sizes and times, where these were set by a packer."""
     start, paths, digest = os.fspath(root), [file.path for file in files], hashlib.sha256()
     for row in np.unique(np.linspace(0, len(paths) - 1, SAMPLED).astype(int)) if paths else ():
         with contextlib.suppress(OSError), open(os.path.join(start, paths[row]), "rb") as file:

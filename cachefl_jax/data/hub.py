@@ -38,7 +38,6 @@ def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLA
     Args:
         data: the config's data group (hub, hub_config, splits, image_column, label_column, group_column, class_names).
         name: (the classes' names in order, whether labels are texts) -> classes; `name_classes` if not given.
-        templates: prompts of the data set.
 
     Raises UsageError: the package `datasets` is missing, or the data set, a split or a column is."""
     name = name or (lambda found, texts: name_classes(found, tuple(data.class_names)))

@@ -38,7 +38,6 @@ def load(data, templates: tuple[str, ...] = TEMPLATES) -> ImageSet:
 
     Args:
         data: the config's data group (path, splits, class_names).
-        templates: prompts of the data set.
 
     Raises UsageError: a file is missing, is no IDX file, is cut short, or does not fit the others; it is named."""
     root = find_root(data.path)
@@ -127,8 +126,7 @@ def read_header(path: pathlib.Path, file: BinaryIO) -> tuple[tuple[int, ...], in
 def unpacked(path: pathlib.Path, file: BinaryIO, size: int) -> bytearray:
     """The `size` values that a header promises; one more where there are more, whatever a hostile archive would give.
 
-    Nothing is allocated for values that the archive's own bytes cannot hold, nor for those that have not come.
-    """
+    Nothing is allocated for values that the archive's own bytes cannot hold, nor for those that have not come."""
     packed = path.stat().st_size
     if size > packed * LARGEST_RATIO:
         raise refused(path, f"{packed:,} bytes", f"more of them, for the {size:,} values that its header promises")

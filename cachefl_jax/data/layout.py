@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from cachefl_jax.data.classes import plain
 from cachefl_jax.data.division import find_division, role_in, unwrap
-from cachefl_jax.data.site_names import called_as_sites
-from cachefl_jax.data.splits import ROLES, check_found, is_no_class
+from cachefl_jax.data.splits import ROLES, called_as_sites, check_found, is_no_class
 from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder
 from cachefl_jax.errors import UsageError, listing
@@ -73,8 +72,7 @@ def read_layout(tree: Folder, question: Question) -> Reading:
 def read_divided(outer: Folder, names: dict, levels: tuple[str, ...], question: Question) -> Reading:
     """The reading of a folder that holds a folder of each split; `levels` are the ones inside, where they are given.
 
-    The classes of training tell how the other splits are laid out: they often come without folders of sites.
-    """
+    The classes of training tell how the other splits are laid out: they often come without folders of sites."""
     parts: dict[str, list[Part] | None] = dict.fromkeys(ROLES)
     known, asked, train_levels = question.known, question, ()
     for role in ROLES:
@@ -168,11 +166,8 @@ def sites_outside(tops: list[str], insides: list[set[str]], many: bool, question
     """Whether the outer folders are sites, and the ones inside classes; None where that is not plain.
 
     Args:
-        tops: the outer folders' names.
         insides: the names of the folders inside each of them.
-        many: whether many images lie in outer folders directly, and so in none inside.
-        question: tells the classes' names, where they are known.
-    """
+        many: whether many images lie in outer folders directly, and so in none inside."""
     inner = sorted(set().union(*insides))
     outside, inside = (sum(plain(readable(name)) in question.known for name in names) for names in (tops, inner))
     if outside != inside and 2 * max(outside, inside) >= len(inner if inside > outside else tops):

@@ -18,8 +18,7 @@ import numpy as np
 def mixes(rng: np.random.Generator, labels: np.ndarray, clients: int, concentration: float) -> np.ndarray:
     """Owners [n]: sizes equal to within one row, labels by a mix of each client's own.
 
-    Every round of wishes but the last uses up a class, so there are at most as many rounds as classes.
-    """
+    Every round of wishes but the last uses up a class, so there are at most as many rounds as classes."""
     present, numbers, supply = np.unique(labels, return_inverse=True, return_counts=True)
     prior, left = supply / len(labels), supply.copy()
     holder = np.sort(np.arange(len(labels)) % clients)  # [n] places, in the order of their clients
@@ -44,8 +43,7 @@ def wish(
         holder: [n] client of each place, ascending.
         drawn: [n] class of each place, -1 where it waits.
         prior: [N] of the classes left, 0 for the others.
-        concentration: of the mixes over all classes.
-    """
+        concentration: of the mixes over all classes."""
     waits = drawn < 0
     in_urn = np.zeros(holder[-1] + 1, bool)
     in_urn[holder[waits]] = True

@@ -63,7 +63,6 @@ def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None =
 
     Args:
         labels: [n] class of each row.
-        config: the fields of ``partition``.
         seed: the run's; the same seed deals the same.
         groups: [n] the site that each row came from, for ``natural``.
 
@@ -114,8 +113,7 @@ def repaired(owners: np.ndarray, clients: int, least: int) -> Partition:
     A row is always taken from whoever then has most (of several the first), the last one of theirs. In one sort, not
     row by row: stack each client's rows, and those to be taken lie highest. It moves as many rows as are missing, so
     at most C * `least`; there must be enough. What a client gets so may be of a class that its scheme would not give
-    it: the partition card tells how many rows moved.
-    """
+    it: the partition card tells how many rows moved."""
     sizes = np.bincount(owners, minlength=clients)
     missing = np.maximum(least - sizes, 0)
     repairs = int(missing.sum())

@@ -37,11 +37,8 @@ def take_image_shots(source: ImageSet, shots: int, seed: int, more: int = 0) -> 
     test split stays whole. `bank.take_shots` chooses the same rows of the same labels. A note says what was taken.
 
     Args:
-        source: the splits.
         shots: images of a class.
-        seed: the run's.
-        more: training images of each class on top, for whoever takes them out of the training rows again.
-    """
+        more: training images of each class on top, for whoever takes them out of the training rows again."""
     if shots == 0:
         return source
     notes, splits = list(source.notes), {}
@@ -66,8 +63,7 @@ def hold_out(source: ImageSet, validation_share: float, test_share: float) -> Im
     """Fills in the splits that the source lacks with shares of every class's training rows, drawn at random.
 
     Both are shares of all rows that training had before. Each class gives at least one row to each, as long as one is
-    left to train on. A validation share of 0 makes no validation split.
-    """
+    left to train on. A validation share of 0 makes no validation split."""
     lacking = {}
     if source.test is None:
         lacking["test"] = test_share

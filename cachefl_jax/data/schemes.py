@@ -29,8 +29,7 @@ def by_class(rng: np.random.Generator, labels: np.ndarray, clients: int, concent
     """Owners [n]: each class is shared out in proportions drawn from Dirichlet(concentration, ..., concentration).
 
     Label skew class by class, as in Yurochkin et al., arXiv 1905.12022: clients differ in size as well as in labels.
-    Small concentrations leave a class to a few clients.
-    """
+    Small concentrations leave a class to a few clients."""
     owners = np.zeros(len(labels), np.int64)
     for same in rows_by_label(labels):
         rows = rng.permutation(same)
@@ -69,8 +68,7 @@ def shards(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray:
     """Owners [n]: rows sorted by label, cut into C * `config.shards_per_client` equal shards, so many for each client.
 
     McMahan et al., arXiv 1602.05629, section 3 ("pathological non-IID"). Within a class the order is random. Shards
-    differ by at most one row; where there are more of them than rows, some are empty.
-    """
+    differ by at most one row; where there are more of them than rows, some are empty."""
     rows = np.concatenate([rng.permutation(same) for same in rows_by_label(labels)])
     total = config.clients * config.shards_per_client
     shard = np.arange(len(rows)) * total // len(rows)
@@ -83,8 +81,7 @@ def quantity(rng: np.random.Generator, labels: np.ndarray, config) -> np.ndarray
     """Owners [n]: sizes drawn from the law that `config.quantity` names; the labels of each client are IID.
 
     Quantity skew: by Dirichlet shares (its `concentration`) as in Li et al., arXiv 2102.02079, section IV; by a power
-    law as in Li et al., arXiv 1812.06127, section 5.
-    """
+    law as in Li et al., arXiv 1812.06127, section 5."""
     shares = find("partition.quantity", config.quantity, QUANTITIES)(rng, config)
     sizes = apportion(shares, len(labels))
     return rng.permutation(np.repeat(np.arange(config.clients), sizes))
@@ -108,8 +105,7 @@ def dirichlet_shares(rng: np.random.Generator, config) -> np.ndarray:
 def draw_shares(rng: np.random.Generator, clients: int, concentration: float) -> np.ndarray:
     """Dirichlet(concentration) shares [C], also where NumPy's own would divide 0 by 0.
 
-    A gamma variate of shape a is one of shape a + 1 times U^(1/a): in logarithms that cannot underflow.
-    """
+    A gamma variate of shape a is one of shape a + 1 times U^(1/a): in logarithms that cannot underflow."""
     least = max(concentration, 1e-300)  # less leaves all to one client just the same, and would divide to infinity
     logs = np.log(rng.gamma(concentration + 1, size=clients)) + np.log1p(-rng.random(clients)) / least
     return normalised(logs)

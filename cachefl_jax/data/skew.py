@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from cachefl_jax.clip.images import opaque
+from cachefl_jax.clip.views import as_picture
 from cachefl_jax.config.partition import CHANGES
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.images import Images, LabelledImages
 from cachefl_jax.data.partition import Partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import find
@@ -76,48 +76,25 @@ def client_kinds(seed: int, clients: int, kind: str) -> list[str]:
     return [names[int(place)] for place in np.random.default_rng((seed, KINDS)).random(clients) * len(names)]
 
 
-class ChangedImages(Sequence):
-    """Images as their owners see them: RGB PIL images, changed when asked for, from any thread.
+def changed_images(images: Sequence, owners: np.ndarray, config, seed: int) -> Images:
+    """Images as their owners [n] see them: RGB PIL images, changed when asked for, from any thread."""
+    clients = int(owners.max(initial=-1)) + 1
+    kinds, amounts = client_kinds(seed, clients, config.change), client_amounts(seed, clients, config.change_strength)
 
-    Args:
-        images: n of them, as in `LabelledImages`.
-        owners: [n] the client of each.
-        kind: one of `CHANGES`, or mixed.
-        strength: the largest change, 0 to 1.
-        seed: the run's.
-    """
+    def decode(row: int) -> Image.Image:
+        client = int(owners[row])
+        rng = np.random.default_rng((seed, NOISE, client, row))
+        change = find("partition.change", kinds[client], CHANGES)
+        return change(as_picture(images[row]), float(amounts[client]), rng)
 
-    def __init__(self, images: Sequence, owners: np.ndarray, kind: str, strength: float, seed: int):
-        self.images, self.owners, self.seed = images, owners, seed
-        clients = int(owners.max(initial=-1)) + 1
-        self.kinds, self.amounts = client_kinds(seed, clients, kind), client_amounts(seed, clients, strength)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, row: int | slice) -> Image.Image | list[Image.Image]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
-        row = range(len(self))[row]  # from the end where negative; IndexError, which ends a loop, beyond it
-        client = int(self.owners[row])
-        rng = np.random.default_rng((self.seed, NOISE, client, row))
-        change = find("partition.change", self.kinds[client], CHANGES)
-        return change(as_rgb(self.images[row]), float(self.amounts[client]), rng)
-
-
-def as_rgb(image: Image.Image | np.ndarray) -> Image.Image:
-    """Any image as the CLIP preparation would see it."""
-    return opaque(image if isinstance(image, Image.Image) else Image.fromarray(image))
+    return Images(len(images), decode, getattr(images, "name", "image {}".format))
 
 
 def change_images(split: LabelledImages, division: Partition, config, seed: int) -> LabelledImages:
     """The split with each client's feature skew; itself where `config.change` is none.
 
     Args:
-        split: training images.
-        division: who holds what of them.
         config: the fields of ``partition``.
-        seed: the run's.
 
     Raises UsageError: no such change, a strength outside 0 to 1, or a division of other rows."""
     names = ("none", *CHANGES, "mixed")
@@ -130,6 +107,6 @@ def change_images(split: LabelledImages, division: Partition, config, seed: int)
         raise UsageError("partition", f"{len(division.indices)} rows", allowed, "divide these very images")
     if config.change == "none":
         return split
-    changed = ChangedImages(split.images, division.owners, config.change, config.change_strength, seed)
+    changed = changed_images(split.images, division.owners, config, seed)
     told = [split.fingerprint, VERSION, config.change, float(config.change_strength), seed, partition_hash(division)]
     return split._replace(images=changed, fingerprint=hashlib.sha256(json.dumps(told).encode()).hexdigest())

@@ -30,7 +30,6 @@ def read_split_file(
 
     Args:
         path: the file, by itself or from `root`.
-        root: the images' folder.
         name: numbers the classes by their names, which come in the order of their labels, or else sorted.
 
     Raises UsageError: the file is not to be had, or its rows contradict each other; the first such row is shown."""

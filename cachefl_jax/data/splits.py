@@ -1,7 +1,7 @@
-"""What sources call their splits."""
+"""What sources call their splits and their sites."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cachefl_jax.errors import UsageError
@@ -18,6 +18,18 @@ WORDS = {
     "test": (*SYNONYMS[2], "tst"),
 }
 GLUED = {word + filler: role for role, words in WORDS.items() for word in words for filler in ("", *FILLERS)}
+
+# Without words such as person or writer: faces and hands are classes as well.
+SITE_WORDS = frozenset(
+    """
+    site client silo party partner member organization organisation company institution institute hospital clinic
+    center centre campus lab laboratory location place region zone area city country state district plant factory fab
+    facility warehouse depot store shop branch office farm field station camera cam device machine scanner sensor line
+    node user customer household department ward unit cohort domain source batch lot session shift day
+    standort werk klinik filiale kunde labor
+    """.split()
+)
+COMPASS = frozenset("north south east west northeast northwest southeast southwest central".split())
 
 
 class SplitName(NamedTuple):
@@ -79,7 +91,6 @@ def find_splits(wanted: Sequence[str], there: Sequence[str], where: str) -> dict
     Args:
         wanted: the three names that the config gives.
         there: the names that the source has.
-        where: the source, for the message.
 
     Raises UsageError: the training split, or one with a name of the user's own, is not there."""
     found = {role: find_split(name, there) if name else None for role, name in zip(ROLES, wanted, strict=True)}
@@ -94,3 +105,15 @@ def check_found(found: dict[str, str | None], wanted: Sequence[str], there: Sequ
             allowed = f"the splits of {where}: {', '.join(sorted(there)) or 'none'}"
             mend = "name one of these" if role == "train" else 'name one of these, or "" to hold one out of train'
             raise UsageError(FIELD, name or '""', allowed, mend)
+
+
+def called_as_sites(names: Collection[str], directions: bool = False) -> bool:
+    """Whether all names are one word for a site with a number or a letter: site1 and site2, hospital_a and hospital_b.
+
+    Args:
+        directions: whether points of the compass count as well."""
+    numbered = {re.fullmatch(r"([^\W\d_]{2,})(?:[\W_]*\d+|[\W_]+[^\W\d_])", name.casefold()) for name in names}
+    words = {match and match[1] for match in numbered}
+    if len(words) == 1 and words <= SITE_WORDS:
+        return True
+    return directions and bool(names) and all(name.casefold() in COMPASS for name in names)

@@ -15,14 +15,8 @@ from cachefl_jax.storage.files import read_json
 
 SUITE = pathlib.Path(__file__).parent / "suite"
 # Fields of the data group that what is known fills in, with what they say where nobody has set them.
-UNSET = {
-    "hub": "",
-    "hub_config": "",
-    "splits": ROLES,
-    "image_column": "image",
-    "label_column": "label",
-    "class_names": (),
-}
+UNSET = {"hub": "", "hub_config": "", "splits": ROLES, "class_names": ()}
+UNSET |= {"image_column": "image", "label_column": "label"}
 
 
 class NamedSet(NamedTuple):
@@ -44,18 +38,10 @@ class NamedSet(NamedTuple):
 def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
     """What is known of the data set of this name."""
     fields = read_json(directory / f"{name}.json")
-    return NamedSet(
-        title=fields["title"],
-        hub=fields["hub"],
-        hub_config=fields["hub_config"],
-        splits=tuple(fields["splits"][role] or "" for role in ROLES),
-        image_column=fields["image_column"],
-        label_column=fields["label_column"],
-        class_names=tuple(fields["class_names"]),
-        folder_names=tuple(fields["folder_names"] or fields["class_names"]),
-        templates=tuple(fields["templates"]),
-        left_out=tuple(fields.get("left_out", ())),
-    )
+    fields["splits"] = [fields["splits"][role] or "" for role in ROLES]
+    fields["folder_names"] = fields["folder_names"] or fields["class_names"]
+    known = {field: fields[field] for field in NamedSet._fields if field in fields}
+    return NamedSet(**{field: tuple(value) if isinstance(value, list) else value for field, value in known.items()})
 
 
 def load(name: str, data, directory: pathlib.Path = SUITE, class_names: tuple[str, ...] = ()) -> ImageSet:
@@ -141,9 +127,6 @@ def hub_classes(found: Sequence[str], texts: bool, known: NamedSet, data) -> Cla
 
     Args:
         found: the hub's own names, in the order of its labels; sorted where the labels are `texts` without numbers.
-        texts: see there.
-        known: what is known of the data set.
-        data: the config's data group.
 
     Raises UsageError: the hub's copy has other classes."""
     names = tuple(data.class_names)

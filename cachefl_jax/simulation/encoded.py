@@ -13,9 +13,8 @@ import numpy as np
 from cachefl_jax.clip import find_checkpoint, weights_digest
 from cachefl_jax.clip.images import Preparation, read_preparation
 from cachefl_jax.clip.views import RATIO, SCALE, EveryView, Views
-from cachefl_jax.data.blank import without_blanks
 from cachefl_jax.data.feature_store import Record, obtain, obtain_record
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.images import LabelledImages, without_blanks
 from cachefl_jax.errors import UsageError
 
 

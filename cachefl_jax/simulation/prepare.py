@@ -11,8 +11,7 @@ from PIL import Image, ImageOps
 from cachefl_jax.clip.distinct import check_weights
 from cachefl_jax.config import validate
 from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, partition
-from cachefl_jax.data.bank import take_shots
-from cachefl_jax.data.bank_validation import hold_out_validation
+from cachefl_jax.data.bank import hold_out_validation, take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash

@@ -9,8 +9,8 @@ from cachefl_jax.config import default
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.classes import match_among
+from cachefl_jax.data.file_bytes import shared_rows
 from cachefl_jax.data.images import ImageSet, LabelledImages, select
-from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.data.sampling import shot_rows, splits_of
 from cachefl_jax.data.sources import choose_images, load_images, read_source, without_broken
 from cachefl_jax.errors import UsageError

@@ -50,7 +50,6 @@ class Archive:
 
     Args:
         field: the config field that named the file, for messages.
-        path: the file.
         mend: what to do about a file that is missing or damaged.
 
     Raises UsageError: the file is missing or is no .npz."""
@@ -188,8 +187,6 @@ def read_arrays(field: str, path: pathlib.Path, names: Collection[str], mend: st
 
     Args:
         field: the config field that named the file, for the message.
-        path: the archive.
-        names: what is wanted of it.
         mend: as for an `Archive`.
 
     Raises UsageError: the file is missing, is damaged, is no .npz, holds pickled objects for one of the arrays, or

@@ -87,18 +87,13 @@ def parse(content: bytes, place: str, mend: str = AGAIN) -> Any:
     Args:
         content: of a file, or of one of its lines.
         place: what the message calls it.
-        mend: what to do about it.
 
     Raises UsageError: it is no JSON, holds NaN or an infinity, or is nested deeper than `DEEPEST`."""
     try:
-        return plain(json.loads(content.decode(), parse_constant=no_constant), DEEPEST)
+        return plain(json.loads(content.decode()), DEEPEST)
     except (ValueError, RecursionError) as error:
         told = "lists within lists without end" if isinstance(error, RecursionError) else reprlib.repr(content[:80])
         raise UsageError(f"workdir: {place}", told, "JSON that a run wrote", mend) from error
-
-
-def no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def plain(value: Any, levels: int) -> Any:
@@ -112,7 +107,7 @@ def plain(value: Any, levels: int) -> Any:
     if isinstance(value, dict):
         return {plain(name, levels): plain(item, levels - 1) for name, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number beyond all bounds")  # 1e999
+        raise ValueError("no number of JSON")  # NaN, Infinity, or 1e999
     return value
 
 
@@ -120,11 +115,8 @@ def check(fields: Any, table: Fields, place: str, prefix: str = "", mend: str = 
     """`fields`, when it is an object in which each field is of its kind.
 
     Args:
-        fields: what was read.
-        table: the kinds.
         place: the file, as the message calls it.
         prefix: of the fields' names in the message, such as "dataset.".
-        mend: what to do about it.
 
     Raises UsageError: names the first field that is missing or of another kind."""
     if not isinstance(fields, dict):

@@ -44,14 +44,11 @@ class Checkpoints:
         writes = jax.process_index() == 0
         if writes:
             digests_file(self.directory, number).unlink(missing_ok=True)
-            make_sure_of_room(self.directory, state_bytes(state) + OVERHEAD)
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            make_sure_of_room(self.directory, size + OVERHEAD)
         self.checkpointer.save(number, filled(state), force=True, overwrite=True)
         if writes:
             write_json(digests_file(self.directory, number), digests(self.directory / str(number)))
-
-
-def state_bytes(state) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def make_sure_of_room(directory: pathlib.Path, size: int) -> None:

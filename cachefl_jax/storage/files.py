@@ -35,8 +35,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` on a file beside `path` and renames it into place: readers see the old file or the new one.
 
-    What a kill leaves beside it is removed by `leftovers.remove_leftovers`.
-    """
+    What a kill leaves beside it is removed by `leftovers.remove_leftovers`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = temporary_name(path)
     at_work.add(aside.name)
@@ -121,10 +120,8 @@ def check_room(field: str, what: str | pathlib.Path, size: int, mend: str = "fre
     """Refuses what takes `size` bytes of memory where fewer are free, before any of them is taken.
 
     Args:
-        field: the config field that it comes from, for the message.
         what: a file that is to be read, or arrays that are to be made.
         size: bytes, unpacked.
-        mend: what to do where there is no room.
 
     Raises UsageError: less memory is free."""
     free = machine.free_memory()
@@ -136,8 +133,7 @@ def check_room(field: str, what: str | pathlib.Path, size: int, mend: str = "fre
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Writes safetensors; the same tensors and metadata give the same bytes.
 
-    The library writes its metadata in an order that changes from process to process, so the header is sorted here.
-    """
+    The library writes its metadata in an order that changes from process to process, so the header is sorted here."""
     data = save(dict(tensors), metadata=dict(metadata))
     (length,) = struct.unpack("<Q", data[:8])
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()

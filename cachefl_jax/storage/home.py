@@ -1,15 +1,21 @@
-"""The user's own store, CACHEFL_HOME, which all runs share: where it lies, and one writer at a time for each entry."""
+"""The user's own store, CACHEFL_HOME, which all runs share: where it lies, and one writer at a time for each entry.
+
+Digests of files are remembered there, so that gigabytes are hashed once. A file whose size, time and inode are as
+before has the digest that it had. One that changed within two seconds of being hashed is hashed again the next time, as
+its time may not tell.
+"""
 
 import contextlib
 import os
 import pathlib
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 from cachefl_jax.config.paths import expand
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import sync_folder
+from cachefl_jax.storage.files import json_if_whole, sync_folder, write_json
 from cachefl_jax.storage.locks import give_back, take, wait_for
 
 LOCK = ".lock"
@@ -19,6 +25,7 @@ COMPILED, PLANS, CHECKED, DIGESTS = "compiled", "plans", "checked", "digests"
 FOLDERS, FILES = (FEATURES, SYNTHETIC), (COMPILED, PLANS, CHECKED, DIGESTS)
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # ends the name of an entry's folder that is not whole yet
+SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use
 
 
 def home() -> pathlib.Path:
@@ -45,12 +52,10 @@ def locked(folder: pathlib.Path, waiting: str | None) -> Iterator[bool]:
     """Holds the lock of an entry, a file beside its folder that belongs to this process until it ends.
 
     Args:
-        folder: the entry's.
         waiting: said on stderr while another run has the lock; None does not wait.
 
     Yields:
-        Whether the lock is held.
-    """
+        Whether the lock is held."""
     path = folder.with_name(f".{folder.name}{LOCK}")
     with writing(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -96,3 +101,25 @@ def making(
         with writing(folder.parent):
             os.replace(aside, folder)
             sync_folder(folder.parent)
+
+
+def memory_of(name: str, root: pathlib.Path | None = None) -> pathlib.Path:
+    """The file that remembers digests under a name; `root` is $CACHEFL_HOME or ~/.cache/cachefl_jax if not given."""
+    return (root or home()) / DIGESTS / f"{name}.json"
+
+
+def recall(memory: pathlib.Path) -> dict:
+    """What was remembered; nothing where that is damaged."""
+    remembered = json_if_whole(memory)
+    return remembered if isinstance(remembered, dict) else {}
+
+
+def remember(memory: pathlib.Path, value: dict) -> None:
+    """Writes it down where that can be: nothing is lost but the time to hash again."""
+    with contextlib.suppress(OSError):
+        write_json(memory, value)
+
+
+def is_settled(changed: int) -> bool:
+    """Whether a file's time of change, in nanoseconds, is so long ago that a later change will show in it."""
+    return changed < time.time_ns() - SETTLED

@@ -40,8 +40,7 @@ def remove_leftovers(folder: pathlib.Path, names: Iterable[str] = ()) -> None:
     Args:
         folder: where to search; not below it. It need not exist.
         names: files that the caller alone may write, under a lock: for these the temporary names of older versions
-            (".NAME." and eight characters) go as well.
-    """
+            (".NAME." and eight characters) go as well."""
     old = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[a-z0-9_]{{8}}")
     with contextlib.suppress(OSError):  # a folder that is missing or not to be written holds nothing to remove
         for entry in list(os.scandir(folder)):

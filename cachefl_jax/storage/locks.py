@@ -75,10 +75,6 @@ def folder_lock(folder: pathlib.Path, field: str = "--workdir") -> Iterator[None
 
     In the end the lock's file is gone, and so are folders that were made for it and stayed empty.
 
-    Args:
-        folder: a run's or a sweep's.
-        field: the flag that named it, for messages.
-
     Raises UsageError: another process is at work there (it is named), or the folder cannot be written."""
     made: list[pathlib.Path] = []
     lock = None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cachefl_jax.data.blank import one_colour
+from cachefl_jax.data.images import one_colour
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.synthesis.pipeline import check_lengths, find_pipeline, fitting_threads, load_pipeline, quiet
 
@@ -56,7 +56,6 @@ def draw_blocks(
         pipeline: 'pocket', a directory, or a hub name.
         prompts: n texts.
         seeds: n seeds of the initial noise.
-        how: steps, guidance and size.
         start: the first image that is drawn.
         batch_size: images drawn at once, B.
 
@@ -82,18 +81,19 @@ def drawing(pipeline: str, prompts: Sequence[str], how: Drawing) -> Iterator[Dra
     """Gives (B prompts, B seeds) -> images [B, H, W, 3] uint8, and which of them came to nothing, bool [B].
 
     Args:
-        pipeline: as of `draw_blocks`.
-        prompts: all that will be drawn; their lengths are checked at once.
-        how: steps, guidance and size.
-    """
+        prompts: all that will be drawn; their lengths are checked at once."""
     size = {name: side for name, side in (("height", how.height), ("width", how.width)) if side is not None}
     options = {"num_inference_steps": how.steps, "guidance_scale": how.guidance, "output_type": "np", **size}
+    import torch
+
     with quiet():
         drawer = load_pipeline(find_pipeline(pipeline))
         check_lengths(drawer, prompts)
 
         def draw(some: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-            return read_output(drawer(list(some), generator=noise_sources(seeds), **options))
+            # A generator an image, on the CPU: a seed then means the same image whatever the device.
+            noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+            return read_output(drawer(list(some), generator=noise, **options))
 
         with fitting_threads(drawer):
             yield draw
@@ -103,8 +103,7 @@ def read_output(output) -> tuple[np.ndarray, np.ndarray]:
     """(images [B, H, W, 3] uint8, which of them are none, bool [B]) of what a pipeline returns.
 
     A safety checker that objects to an image leaves it black. An image of one colour, or with numbers that are none,
-    says nothing of its prompt either.
-    """
+    says nothing of its prompt either."""
     raw = np.asarray(output.images)
     broken = ~np.isfinite(raw).all(axis=(1, 2, 3))
     images = np.rint(255 * np.clip(np.nan_to_num(raw), 0, 1)).astype(np.uint8)
@@ -132,10 +131,3 @@ def accepted(draw: Draw, prompts: Sequence[str], seeds: Sequence[int]) -> Block:
     allowed = "prompts that the pipeline's safety checker lets pass, and whose images are not of one colour"
     mend = "word synthesis.prompts or the names of these classes otherwise, or name another pipeline"
     raise UsageError("synthesis.prompts", found, allowed, mend)
-
-
-def noise_sources(seeds: Sequence[int]) -> list:
-    """One torch generator an image, on the CPU: a seed then means the same image whatever the device."""
-    import torch
-
-    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]

@@ -134,8 +134,7 @@ def quiet() -> Iterator[None]:
 def weights_digest(directory: pathlib.Path) -> str:
     """The sha256 of all that a pipeline is made of: its index, and its components' weights and settings.
 
-    Other files beside them (a readme, single-file copies of the weights) do not count.
-    """
+    Other files beside them (a readme, single-file copies of the weights) do not count."""
     index = directory / "model_index.json"
     parts = [path for path in directory.glob("*/**/*") if path.suffix in WEIGHT_FILES and path.is_file()]
     digest = hashlib.sha256()

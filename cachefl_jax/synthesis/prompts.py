@@ -31,8 +31,7 @@ def image_seeds(class_names: Sequence[str], images_per_class: int, seed: int) ->
     """A seed for every image, [N][K], below 2**48.
 
     It comes from the config's seed, the class's name and the image's number alone: reordering the classes, adding
-    one, or asking for more images leaves the seeds of the others as they were.
-    """
+    one, or asking for more images leaves the seeds of the others as they were."""
     return tuple(tuple(image_seed(seed, name, image) for image in range(images_per_class)) for name in class_names)
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.blank import one_colour
+from cachefl_jax.data.images import one_colour
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.storage.archive import read_arrays
@@ -74,7 +74,6 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     It is drawn block by block, so that a drawing that was killed goes on where it stopped, in one process at a time.
 
     Args:
-        request: what to draw.
         root: the folder whose ``synthetic/`` holds the sets; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises UsageError: the pipeline cannot be had, the folder cannot be written, the pipeline draws nothing for a class,

@@ -43,11 +43,8 @@ def check_peer(entrant: str, result: Mapping, reference: Mapping, workload: str,
     """A peer against ours after as many rounds.
 
     Args:
-        entrant: the peer's name.
         result: its JSON line.
         reference: our key_sum and key_change.
-        workload: what was trained.
-        optimizer: by which.
 
     Raises UsageError: the keys differ by more than rounding."""
     allowed = tolerance(entrant, optimizer)

@@ -117,10 +117,10 @@ def undisturbed(name: str, folder: pathlib.Path) -> Victim:
     """Makes a kind's data, and runs it twice: once to compile and draw, once to measure."""
     folder.mkdir()
     words = VICTIMS[name](folder)
-    first, second = (Place(folder.with_name(f"{name}-{turn}")) for turn in ("first", "second"))
+    first = Place(folder.with_name(f"{name}-first"))
     first.folder.mkdir()
     run_to_end(first, words)
-    set_up(second, name, first.folder / "store")
+    second = set_up(folder.with_name(f"{name}-second"), name, first.folder / "store")
     began = time.monotonic()
     run_to_end(second, words)
     seconds = time.monotonic() - began
@@ -128,11 +128,12 @@ def undisturbed(name: str, folder: pathlib.Path) -> Victim:
     return Victim(name, words, first.folder / "store", end_of(second), seconds)
 
 
-def set_up(place: Place, name: str, store: pathlib.Path) -> None:
+def set_up(folder: pathlib.Path, name: str, store: pathlib.Path) -> Place:
     """An empty place for a run, in whose store is what its kind shares of another."""
-    (place.folder / "store").mkdir(parents=True)
+    (folder / "store").mkdir(parents=True)
     for part in SHARED.get(name, ()):
-        (place.folder / "store" / part).symlink_to(store / part)
+        (folder / "store" / part).symlink_to(store / part)
+    return Place(folder)
 
 
 def run_to_end(place: Place, words: list[str]) -> None:
@@ -147,19 +148,23 @@ def kill_all(victims: list[Victim], times: int, draw: random.Random, root: pathl
         left = times - sum(landed.values())
         if left <= 0:
             break
-        place = Place(root / f"kill{number:03d}")
-        set_up(place, victim.name, victim.store)
+        place = set_up(root / f"kill{number:03d}", victim.name, victim.store)
         kills, wrong = kill_and_compare(victim, place, min(left, TWICE), draw)
         landed[victim.name] += kills
-        if wrong:
-            print(f"{victim.name}: {wrong} ({place.folder})", file=sys.stderr, flush=True)
-        else:
-            sound += kills
-            shutil.rmtree(place.folder)
+        sound += kills * put_away(victim, place, wrong)
     if times:
         counts = ", ".join(f"{name} {count}" for name, count in landed.items())
         print(f"killed {sum(landed.values())} times ({counts}): {sound} of {sum(landed.values())} ended the same")
     return sound == sum(landed.values())
+
+
+def put_away(victim: Victim, place: Place, wrong: str) -> bool:
+    """Removes the place of a run that ended as it should, and tells what is wrong with another. Whether it ended so."""
+    if wrong:
+        print(f"{victim.name}: {wrong} ({place.folder})", file=sys.stderr, flush=True)
+    else:
+        shutil.rmtree(place.folder)
+    return not wrong
 
 
 def kill_and_compare(victim: Victim, place: Place, kills: int, draw: random.Random) -> tuple[int, str]:
@@ -211,14 +216,9 @@ def start_all(victims: list[Victim], times: int, draw: random.Random, root: path
     """Starts two commands on one folder, so many times; prints how often one won and the other was told."""
     sound = 0
     for number, victim in zip(range(times), itertools.cycle(victims)):
-        place = Place(root / f"start{number:03d}")
-        set_up(place, victim.name, victim.store)
+        place = set_up(root / f"start{number:03d}", victim.name, victim.store)
         wrong = start_two(victim, place, draw.uniform(0, min(APART, 0.8 * victim.seconds)))
-        if wrong:
-            print(f"{victim.name}: {wrong} ({place.folder})", file=sys.stderr, flush=True)
-        else:
-            sound += 1
-            shutil.rmtree(place.folder)
+        sound += put_away(victim, place, wrong)
     if times:
         print(f"two commands on one folder, {times} times: {sound} of {times} as it should be")
     return sound == times

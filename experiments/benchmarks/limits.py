@@ -27,8 +27,7 @@ LEAST_SECONDS, LEAST_REPEATS = 0.5, 7
 def round_flops(workload: Workload) -> float:
     """4 n N K D C: the affinities' product and the keys' gradient, 2 n N K D each; n rows a client in all epochs.
 
-    A round that reaches the same keys with fewer operations is credited with all of these.
-    """
+    A round that reaches the same keys with fewer operations is credited with all of these."""
     rows = workload.clients * workload.samples * workload.epochs
     return 4.0 * rows * workload.classes * workload.keys * workload.width
 
@@ -39,8 +38,7 @@ def adamw_bytes(workload: Workload) -> float:
     A step reads and writes the keys and both moments, 6 passes over [NK, D]; all rows of a batch meet all keys before
     the first of them may change, so no two steps share a pass. A client's S steps spare four: the first reads no
     moments, which start at zero, and the last leaves none behind. Gradients and the mean are credited with nothing.
-    Where three times [NK, D] fits into the caches, the memory is no limit and the share can exceed 1.
-    """
+    Where three times [NK, D] fits into the caches, the memory is no limit and the share can exceed 1."""
     steps = workload.epochs * -(-workload.samples // workload.batch)
     state = FLOAT * workload.classes * workload.keys * workload.width
     return (6.0 * steps - 4.0) * state * workload.clients

@@ -56,10 +56,7 @@ def prepare_ours(
     Strategy 'auto' is coefficients where the flags' optimizer has them, else a scan.
 
     Args:
-        workload: the sizes and numbers.
-        arrays: its data, which are placed on the device here.
-        devices: over how many devices clients are spread.
-    """
+        arrays: its data, which are placed on the device here."""
     import jax
     import jax.numpy as jnp
 
@@ -147,8 +144,7 @@ def measure(workload: Workload, devices: int) -> dict:
     """Prepares and times the workload; the JSON line's fields.
 
     `beyond_data_bytes` is the highest memory of the timed rounds less what was held before the first one, when data,
-    Gram matrices and keys lay on the device: the working memory, and what the compiled program itself takes.
-    """
+    Gram matrices and keys lay on the device: the working memory, and what the compiled program itself takes."""
     arrays, stops = workloads.make(workload), flags.FLAGS.key_sums
     if flags.FLAGS.split == "dirichlet":
         arrays = deal(arrays, workload.clients)

@@ -27,7 +27,6 @@ def compare(name: str, peer: str) -> dict:
     """The `parity.Parity` of each tower, "image" and "text", of one of `MODELS`.
 
     Args:
-        name: the model's.
         peer: the interpreter that has open_clip.
 
     Raises UsageError: the peer could not be run."""

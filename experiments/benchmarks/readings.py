@@ -21,8 +21,7 @@ def memory(field: str) -> int | None:
 def peak_bytes() -> int:
     """The highest resident memory so far.
 
-    Not `ru_maxrss` where /proc tells it: a child's starts at what its parent held when it was forked.
-    """
+    Not `ru_maxrss` where /proc tells it: a child's starts at what its parent held when it was forked."""
     peak, unit = memory("VmHWM"), 1 if sys.platform == "darwin" else 1024
     return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -47,14 +46,12 @@ def timed_rounds(
 
     Args:
         step: so many rounds, finished when it returns.
-        rounds: how many count.
         after: called, untimed, with the number of rounds done.
         at_once: rounds a call of `step`, once the first is done; each is then said to take its share of the call.
         stops: numbers of rounds done at which a call must end.
 
     Returns:
-        `timing` of what was seen.
-    """
+        `timing` of what was seen."""
     seconds, cpu_seconds = [], []
     while (done := len(seconds)) <= rounds:
         ends = [stop for stop in (*stops, rounds + 1, done + at_once) if stop > done] if done else [1]

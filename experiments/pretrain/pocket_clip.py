@@ -82,8 +82,7 @@ IMAGE_SIDE = ("vision_model", "visual_projection", "logit_scale")
 def train(model: CLIP, data, pixels, vocabulary, epochs: int, seed: int, *, keep_text: bool = False) -> float:
     """Trains in place with AdamW and a one-cycle cosine; returns the last epoch's mean loss.
 
-    With `keep_text` the text tower and its projection stay as they are.
-    """
+    With `keep_text` the text tower and its projection stay as they are."""
     trained = nnx.All(nnx.Param, lambda path, _: path[0] in IMAGE_SIDE) if keep_text else nnx.Param
     steps = epochs * (len(pixels) // BATCH)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.5e-3, steps // 20, steps)
@@ -110,16 +109,6 @@ def train(model: CLIP, data, pixels, vocabulary, epochs: int, seed: int, *, keep
         mean = float(jnp.mean(jnp.stack(losses)))
         print(f"epoch {epoch + 1}: loss {mean:.4f}, scale {float(jnp.exp(model.logit_scale[...])):.1f}", flush=True)
     return mean
-
-
-def define_flags() -> None:
-    """Not at import: the other script here has flags of the same names."""
-    flags.DEFINE_string("output", "cachefl_jax/clip/pocket", "directory of the checkpoint")
-    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights and order")
-    flags.DEFINE_integer("images", 100_000, "characters to render")
-    flags.DEFINE_integer("coarsest", 8, "lowest resolution of a character, in pixels a side")
-    flags.DEFINE_string("text", "", "checkpoint whose text tower is kept; none trains both towers")
-    flags.DEFINE_integer("epochs", 10, "passes over them, each with fresh captions")
 
 
 def main(_):
@@ -150,5 +139,10 @@ def main(_):
 
 
 if __name__ == "__main__":
-    define_flags()
+    flags.DEFINE_string("output", "cachefl_jax/clip/pocket", "directory of the checkpoint")
+    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights and order")
+    flags.DEFINE_integer("images", 100_000, "characters to render")
+    flags.DEFINE_integer("coarsest", 8, "lowest resolution of a character, in pixels a side")
+    flags.DEFINE_string("text", "", "checkpoint whose text tower is kept; none trains both towers")
+    flags.DEFINE_integer("epochs", 10, "passes over them, each with fresh captions")
     app.run(main)

@@ -186,17 +186,6 @@ def save(pipeline: StableDiffusionPipeline, record: dict, output: pathlib.Path) 
     aside.rename(output)
 
 
-def define_flags() -> None:
-    """Not at import: the other script here has flags of the same names."""
-    flags.DEFINE_string("clip", "cachefl_jax/clip/pocket", "checkpoint whose text tower and tokenizer it takes")
-    flags.DEFINE_string("output", "cachefl_jax/synthesis/pocket", "directory of the pipeline")
-    flags.DEFINE_string("scratch", "", "directory that keeps the autoencoder, so that a second start reuses it")
-    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights, noise and order")
-    flags.DEFINE_integer("images", 60_000, "characters to render")
-    flags.DEFINE_integer("autoencoder_steps", 1500, "steps of 64 images")
-    flags.DEFINE_integer("denoiser_steps", 4000, "steps of 64 images")
-
-
 def main(_):
     options = flags.FLAGS
     data = rendered_type.render(options.images, options.seed, DIGIT_SHARE)
@@ -222,5 +211,11 @@ def main(_):
 
 
 if __name__ == "__main__":
-    define_flags()
+    flags.DEFINE_string("clip", "cachefl_jax/clip/pocket", "checkpoint whose text tower and tokenizer it takes")
+    flags.DEFINE_string("output", "cachefl_jax/synthesis/pocket", "directory of the pipeline")
+    flags.DEFINE_string("scratch", "", "directory that keeps the autoencoder, so that a second start reuses it")
+    flags.DEFINE_integer("seed", 0, "seed of type, captions, weights, noise and order")
+    flags.DEFINE_integer("images", 60_000, "characters to render")
+    flags.DEFINE_integer("autoencoder_steps", 1500, "steps of 64 images")
+    flags.DEFINE_integer("denoiser_steps", 4000, "steps of 64 images")
     app.run(main)

@@ -20,13 +20,7 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 STYLES = ("bold", "thin", "slanted", "serif", "typewriter", "blurred")
 RESOLUTIONS = (8, 8, 10, 12, 16, 24, 32)
-TEMPLATES = (
-    "a photo of the {}.",
-    "a picture of the {}.",
-    "the {}.",
-    "an image of the {}.",
-    "{}",
-)
+TEMPLATES = ("a photo of the {}.", "a picture of the {}.", "the {}.", "an image of the {}.", "{}")
 
 
 class RenderedType(NamedTuple):
@@ -50,8 +44,7 @@ def render(count: int, seed: int, digit_share: float = 0.4, coarsest: int = 8) -
     """Draws `count` characters; `digit_share` of them are digits, the others letters of both cases.
 
     They are seen at resolutions from `coarsest` pixels a side up to SIZE: the coarser, the nearer type comes to small
-    scans of handwriting.
-    """
+    scans of handwriting."""
     rng = np.random.default_rng(seed)
     resolutions = [pixels for pixels in RESOLUTIONS if pixels >= coarsest]
     faces = [(path.stem, ImageFont.truetype(str(path), 40)) for path in fonts()]

@@ -30,7 +30,7 @@ def build(directory: pathlib.Path) -> CLIPTokenizer:
     words = [word for line in every_caption() for word in line.lower().replace(".", " .").split()]
     trainer = trainers.BpeTrainer(vocab_size=4096, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator(sorted(words), trainer)
-    merges = [tuple(pair) for pair in learned_merges(learner)]
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = letters + [f"{letter}</w>" for letter in letters] + ["".join(pair) for pair in merges] + [START, END]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
@@ -38,10 +38,6 @@ def build(directory: pathlib.Path) -> CLIPTokenizer:
     tokenizer.save_pretrained(directory)
     write_openai_files(directory, vocabulary, merges)
     return tokenizer
-
-
-def learned_merges(learner: Tokenizer) -> list[list[str]]:
-    return json.loads(learner.to_str())["model"]["merges"]
 
 
 def write_openai_files(directory: pathlib.Path, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> None:

@@ -21,7 +21,7 @@ from cachefl_jax.clip.checkpoint import OPEN_CLIP_WEIGHTS as WEIGHTS
 from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.costs import tower_costs
 from cachefl_jax.clip.images import prepare, shaped
-from cachefl_jax.clip.open_clip import ResNetCLIP, load_open_clip, open_clip_costs
+from cachefl_jax.clip.open_clip import ResNetCLIP, load_open_clip
 from cachefl_jax.clip.open_clip_config import read_open_clip_preparation
 from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.clip.weights import load_clip
@@ -99,7 +99,7 @@ def test_whole_models_have_as_many_parameters_as_openais(tmp_path, layers, featu
 def test_a_vision_transformers_costs_are_those_of_the_same_tower_in_the_other_format(tmp_path):
     config = small_config(VIT)
     save(reference(config), config, tmp_path)
-    assert open_clip_costs(tmp_path) == tower_costs(load_open_clip(tmp_path))
+    assert tower_costs(tmp_path) == tower_costs(load_open_clip(tmp_path))
 
 
 def test_load_clip_takes_this_format_too(checkpoint):

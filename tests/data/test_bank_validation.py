@@ -4,7 +4,7 @@ import numpy as np
 
 from cachefl_jax.config import default
 from cachefl_jax.data import load_bank
-from cachefl_jax.data.bank_validation import hold_out_validation
+from cachefl_jax.data.bank import hold_out_validation
 from cachefl_jax.simulation.prepare import prepare
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cachefl_jax.data.blank import is_blank, one_colour, without_blanks
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.images import LabelledImages, is_blank, one_colour, without_blanks
 from cachefl_jax.errors import UsageError
 
 

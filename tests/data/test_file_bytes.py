@@ -11,7 +11,7 @@ from cachefl_jax.data.folder import SAMPLED
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.sources import load_for_evaluation, load_images
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage import remembered
+from cachefl_jax.storage import home
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_has_settled_is_read_once_and_what_changes_again(pets, reads, monke
     assert len(reads) == 2 * SAMPLED
     load_images(pets)
     assert len(reads) == 4 * SAMPLED  # times may not tell what happened within a clock's tick
-    monkeypatch.setattr(remembered, "SETTLED", 0)
+    monkeypatch.setattr(home, "SETTLED", 0)
     source = load_images(pets)
     reads.clear()
     assert prints(load_images(pets)) == prints(source)
@@ -74,9 +74,9 @@ def test_what_has_settled_is_read_once_and_what_changes_again(pets, reads, monke
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"facts": 1}', "[" * 10**5])
 def test_a_damaged_memory_is_made_again(pets, monkeypatch, content):
-    monkeypatch.setattr(remembered, "SETTLED", 0)
+    monkeypatch.setattr(home, "SETTLED", 0)
     before = prints(load_images(pets))
-    files = list((remembered.memory_of("any").parent).iterdir())
+    files = list((home.memory_of("any").parent).iterdir())
     assert len(files) == 3
     for path in files:
         path.write_text(content)

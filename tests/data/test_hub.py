@@ -12,8 +12,8 @@ from PIL import Image
 
 from cachefl_jax.data import folder, hub
 from cachefl_jax.data.classes import Classes
+from cachefl_jax.data.file_bytes import shared_rows
 from cachefl_jax.data.images import select
-from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
 

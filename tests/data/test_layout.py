@@ -12,8 +12,7 @@ from cachefl_jax.config.data import LAYOUTS
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.division import find_division
 from cachefl_jax.data.layout import Question, read_layout
-from cachefl_jax.data.site_names import called_as_sites
-from cachefl_jax.data.splits import read_split_name
+from cachefl_jax.data.splits import called_as_sites, read_split_name
 from cachefl_jax.data.tree import File, Folder, read_tree
 from cachefl_jax.errors import UsageError
 

@@ -18,8 +18,7 @@ def test_a_killed_run_ends_the_same_and_of_two_commands_on_one_folder_one_wins()
 
 
 def test_a_difference_and_what_is_left_behind_are_told(tmp_path):
-    place = kills.Place(tmp_path)
-    kills.set_up(place, "bank", tmp_path)
+    place = kills.set_up(tmp_path, "bank", tmp_path)
     place.workdir.mkdir()
     line = {"round": 0, "train_loss": 1.0, "seconds": 0.5}
     (place.workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")

@@ -10,8 +10,8 @@ from PIL import Image
 from cachefl_jax.config import default
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
+from cachefl_jax.data.file_bytes import shared_rows
 from cachefl_jax.data.images import LabelledImages
-from cachefl_jax.data.overlap import shared_rows
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import server_set
 from cachefl_jax.simulation.server_set import load_all, texts_of
