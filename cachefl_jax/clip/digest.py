@@ -18,8 +18,7 @@ from cachefl_jax.storage.home import is_settled, memory_of, recall, remember
 def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) -> str:
     """The sha256 of the checkpoint's files that count; neither its place nor other files beside them change it.
 
-    Args:
-        root: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
+    `root`: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises UsageError: there are no weights, shards of them are missing, or a file cannot be read."""
     paths = counted_files(directory)

@@ -178,8 +178,7 @@ class TextEmbeddings(nnx.Module):
 class TextTower(nnx.Module):
     """Token ids [B, T] to the end-of-text token's last state [B, width].
 
-    Args:
-        config: sizes of the tower, and the id that ends a caption; 2 stands for "the largest id", see `end_positions`.
+    `config`: sizes of the tower, and the id that ends a caption; 2 stands for "the largest id", see `end_positions`.
     """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
@@ -217,8 +216,7 @@ class TwoTowers(nnx.Module):
 class CLIP(TwoTowers):
     """Both towers, their projections into the shared space, and the logit scale.
 
-    Args:
-        config: the sizes, as `read_config` reads them or a `transformers.CLIPConfig`."""
+    `config`: the sizes, as `read_config` reads them or a `transformers.CLIPConfig`."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         vision, text, features = config.vision_config, config.text_config, config.projection_dim

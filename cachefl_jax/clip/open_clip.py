@@ -70,8 +70,7 @@ class ResNetCLIP(TwoTowers):
 def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLIP | CLIP:
     """Builds the model that the directory's config describes and fills it with its weights.
 
-    Args:
-        dtype: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
+    `dtype`: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
 
     Raises UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
     named."""

@@ -102,8 +102,7 @@ class AttentionPool(nnx.Module):
 class ResNetTower(nnx.Module):
     """Pixels [B, H, W, 3], normalised, to features [B, D].
 
-    Args:
-        dtype: what weights are kept and multiplied in; batch norms and sums of blocks stay float32."""
+    `dtype`: what weights are kept and multiplied in; batch norms and sums of blocks stay float32."""
 
     def __init__(self, shape: ResNetShape, *, rngs: nnx.Rngs, dtype=jnp.float32):
         width, half = shape.width, shape.width // 2

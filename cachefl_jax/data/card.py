@@ -105,8 +105,7 @@ def distances(cells: Cells, totals: np.ndarray) -> dict[str, np.ndarray]:
     Total variation, sum |p - g| / 2, is the share of a client's labels that would have to change. Hellinger's is
     sqrt(1 - sum sqrt(p g)). Classes that a client lacks need no cell: there |p - g| = g, and g adds up to 1.
 
-    Args:
-        totals: [N] rows of each class."""
+    `totals`: [N] rows of each class."""
     shares, overall = cells.count / cells.sizes[cells.client], (totals / totals.sum())[cells.label]
     variation = (1 + cells.sums(np.abs(shares - overall) - overall)) / 2
     affinity = cells.sums(np.sqrt(shares * overall))

@@ -27,8 +27,7 @@ UNREADABLE = "unreadable"  # instead of a file's digest: whoever decodes it says
 def heed_bytes(split: LabelledImages, what: str) -> LabelledImages:
     """The split, whose fingerprint tells the bytes of its files, too; one that is no files' as it is.
 
-    Args:
-        split: n images, chosen already: every file of it is read."""
+    `split`: n images, chosen already: every file of it is read."""
     images = split.images
     place_of = images.name if getattr(images, "files", False) else getattr(images, "file", None)
     if place_of is None:

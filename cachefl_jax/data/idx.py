@@ -36,8 +36,7 @@ def load(data, templates: tuple[str, ...] = TEMPLATES) -> ImageSet:
 
     Plain files are mapped into memory, gzipped ones are read. The fingerprint is of their content.
 
-    Args:
-        data: the config's data group (path, splits, class_names).
+    `data`: the config's data group (path, splits, class_names).
 
     Raises UsageError: a file is missing, is no IDX file, is cut short, or does not fit the others; it is named."""
     root = find_root(data.path)

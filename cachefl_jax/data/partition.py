@@ -4,20 +4,7 @@ A scheme (`cachefl_jax.data.schemes`) gives the owner of every row; `partition` 
 into index rows. Sites (``natural``) and files (``given``) are taken as they are. Axis letters: C clients, N classes,
 n rows.
 
-Seconds for 1,000,000 rows over 1,000,000 clients, mending included, on one core of a shared two-core machine
-(``python -m experiments.benchmarks.partitions --classes=N``):
-
-    scheme                  10 classes  100 classes
-    iid                           0.10         0.12
-    dirichlet over classes        0.52         2.91
-    dirichlet over clients        0.47         0.58
-    pathological                  0.28         0.30
-    shards                        0.23         0.26
-    quantity (each law)           0.24         0.25
-    natural                       0.11         0.11
-    given                         0.01         0.01
-
-Dirichlet over classes draws C shares a class, 0.03 s for each further one: about 30 s at 1,000 classes.
+docs/figures.md tells the seconds of every scheme for a million rows and clients.
 """
 
 import hashlib

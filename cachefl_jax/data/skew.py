@@ -93,8 +93,7 @@ def changed_images(images: Sequence, owners: np.ndarray, config, seed: int) -> I
 def change_images(split: LabelledImages, division: Partition, config, seed: int) -> LabelledImages:
     """The split with each client's feature skew; itself where `config.change` is none.
 
-    Args:
-        config: the fields of ``partition``.
+    `config`: the fields of ``partition``.
 
     Raises UsageError: no such change, a strength outside 0 to 1, or a division of other rows."""
     names = ("none", *CHANGES, "mixed")

@@ -32,8 +32,7 @@ def load_images(config) -> ImageSet:
 def choose_images(config, more: int = 0) -> ImageSet:
     """As `load_images`, before broken images are looked for, so that only what is used is decoded.
 
-    Args:
-        more: training images of each class beyond data.shots."""
+    `more`: training images of each class beyond data.shots."""
     data = config.data
     limit_pixels(data.max_pixels)
     source = read_source(data)

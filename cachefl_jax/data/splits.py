@@ -110,8 +110,7 @@ def check_found(found: dict[str, str | None], wanted: Sequence[str], there: Sequ
 def called_as_sites(names: Collection[str], directions: bool = False) -> bool:
     """Whether all names are one word for a site with a number or a letter: site1 and site2, hospital_a and hospital_b.
 
-    Args:
-        directions: whether points of the compass count as well."""
+    `directions`: whether points of the compass count as well."""
     numbered = {re.fullmatch(r"([^\W\d_]{2,})(?:[\W_]*\d+|[\W_]+[^\W\d_])", name.casefold()) for name in names}
     words = {match and match[1] for match in numbered}
     if len(words) == 1 and words <= SITE_WORDS:

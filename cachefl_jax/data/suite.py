@@ -125,8 +125,7 @@ def with_known(data, known: NamedSet):
 def hub_classes(found: Sequence[str], texts: bool, known: NamedSet, data) -> Classes:
     """Numbers the hub's classes: by name where all are known by name, or else by the numbers of the hub's labels.
 
-    Args:
-        found: the hub's own names, in the order of its labels; sorted where the labels are `texts` without numbers.
+    `found`: the hub's own names, in the order of its labels; sorted where the labels are `texts` without numbers.
 
     Raises UsageError: the hub's copy has other classes."""
     names = tuple(data.class_names)

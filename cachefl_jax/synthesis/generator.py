@@ -80,8 +80,7 @@ def draw_blocks(
 def drawing(pipeline: str, prompts: Sequence[str], how: Drawing) -> Iterator[Draw]:
     """Gives (B prompts, B seeds) -> images [B, H, W, 3] uint8, and which of them came to nothing, bool [B].
 
-    Args:
-        prompts: all that will be drawn; their lengths are checked at once."""
+    `prompts`: all that will be drawn; their lengths are checked at once."""
     size = {name: side for name, side in (("height", how.height), ("width", how.width)) if side is not None}
     options = {"num_inference_steps": how.steps, "guidance_scale": how.guidance, "output_type": "np", **size}
     import torch

@@ -73,8 +73,7 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
 
     It is drawn block by block, so that a drawing that was killed goes on where it stopped, in one process at a time.
 
-    Args:
-        root: the folder whose ``synthetic/`` holds the sets; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
+    `root`: the folder whose ``synthetic/`` holds the sets; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises UsageError: the pipeline cannot be had, the folder cannot be written, the pipeline draws nothing for a class,
     or what is stored is damaged."""

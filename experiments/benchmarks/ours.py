@@ -55,8 +55,7 @@ def prepare_ours(
 
     Strategy 'auto' is coefficients where the flags' optimizer has them, else a scan.
 
-    Args:
-        arrays: its data, which are placed on the device here."""
+    `arrays`: its data, which are placed on the device here."""
     import jax
     import jax.numpy as jnp
 

@@ -26,8 +26,7 @@ TEXTS = (
 def compare(name: str, peer: str) -> dict:
     """The `parity.Parity` of each tower, "image" and "text", of one of `MODELS`.
 
-    Args:
-        peer: the interpreter that has open_clip.
+    `peer`: the interpreter that has open_clip.
 
     Raises UsageError: the peer could not be run."""
     from cachefl_jax.errors import UsageError
