@@ -3,7 +3,7 @@
 from cachefl_jax.data.bank import FeatureBank, Split, class_grid, take_shots
 from cachefl_jax.data.bank_file import load_bank
 from cachefl_jax.data.card import partition_card
-from cachefl_jax.data.partition import Partition, everything, partition, partition_hash
+from cachefl_jax.data.partition import Partition, everything, make_partition, partition_hash
 
 __all__ = [
     "FeatureBank",
@@ -12,7 +12,7 @@ __all__ = [
     "class_grid",
     "everything",
     "load_bank",
-    "partition",
+    "make_partition",
     "partition_card",
     "partition_hash",
     "take_shots",

@@ -1,4 +1,4 @@
-"""The partition card: how uneven a division is, in figures that fit a page whatever its size.
+"""The partition card: how uneven a partition is, in figures that fit a page whatever its size.
 
 Only cells that hold rows are counted, at most n of the C x N. Axis letters: C clients, N classes, n rows.
 """
@@ -34,19 +34,19 @@ class Cells(NamedTuple):
         return np.bincount(self.client, weights=values, minlength=self.clients)
 
 
-def held_cells(division: Partition, labels: np.ndarray, classes: int) -> Cells:
+def held_cells(partition: Partition, labels: np.ndarray, classes: int) -> Cells:
     """The cells that are not 0, of rows [n] with these `labels`."""
-    owners = np.repeat(np.arange(division.clients), division.sizes)
-    held, count = np.unique(owners * classes + labels[division.indices], return_counts=True)
-    return Cells(*np.divmod(held, classes), count, division.clients, classes)
+    owners = np.repeat(np.arange(partition.clients), partition.sizes)
+    held, count = np.unique(owners * classes + labels[partition.indices], return_counts=True)
+    return Cells(*np.divmod(held, classes), count, partition.clients, classes)
 
 
-def partition_card(division: Partition, labels: np.ndarray, class_names: Sequence[str], config, seed: int) -> dict:
+def partition_card(partition: Partition, labels: np.ndarray, class_names: Sequence[str], config, seed: int) -> dict:
     """What a run writes as partition.json.
 
     Args:
         labels: [n] class of each training row.
-        config: the fields of ``partition`` that the division was made from.
+        config: the fields of ``partition`` that the partition was made from.
 
     Returns:
         JSON-able: scheme, settings (the fields that the scheme heeds), seed (null where nothing was drawn), clients,
@@ -54,16 +54,16 @@ def partition_card(division: Partition, labels: np.ndarray, class_names: Sequenc
         sizes and effective_classes (least, lower_quartile, median, upper_quartile, most; see `effective_classes`),
         distance_to_all (of `distances`: mean over clients, and weighted by their samples), repairs, least, change,
         change_strength, hash."""
-    cells = held_cells(division, labels, len(class_names))
+    cells = held_cells(partition, labels, len(class_names))
     totals = np.bincount(labels, minlength=len(class_names))
-    sizes = division.sizes
+    sizes = partition.sizes
     absent = np.flatnonzero(totals == 0)
     holding = sizes > 0
     return {
         "scheme": config.name,
         "settings": {field: config[field] for field in HEEDED.get(config.name, ())},
         "seed": None if config.name in FOUND else seed,
-        "clients": division.clients,
+        "clients": partition.clients,
         "samples": len(labels),
         "classes": len(class_names),
         "clients_without_samples": int((~holding).sum()),
@@ -78,10 +78,10 @@ def partition_card(division: Partition, labels: np.ndarray, class_names: Sequenc
             for name, values in distances(cells, totals).items()
         },
         "least": config.least,
-        "repairs": division.repairs,
+        "repairs": partition.repairs,
         "change": config.change,
         "change_strength": config.change_strength if config.change != "none" else None,
-        "hash": partition_hash(division),
+        "hash": partition_hash(partition),
     }
 
 
@@ -116,13 +116,13 @@ def distances(cells: Cells, totals: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def count_arrays(division: Partition, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+def count_arrays(partition: Partition, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     """What a run keeps in partition.npz beside offsets and indices, so that its report needs no labels.
 
     Returns:
         class_counts [C, N]; or, for more than `MOST_DENSE` cells, cells [m] (client * N + class, ascending) and
         cell_counts [m]."""
-    held = held_cells(division, labels, classes)
+    held = held_cells(partition, labels, classes)
     flat = held.client * classes + held.label
     if held.clients * classes > MOST_DENSE:
         return {"cells": flat, "cell_counts": held.count}

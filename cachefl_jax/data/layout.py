@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cachefl_jax.data.classes import plain
-from cachefl_jax.data.division import find_division, role_in, unwrap
+from cachefl_jax.data.split_folders import find_splits, role_in, unwrap
 from cachefl_jax.data.splits import ROLES, called_as_sites, check_found, is_no_class
 from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder
@@ -53,7 +53,7 @@ def read_layout(tree: Folder, question: Question) -> Reading:
     levels = () if question.layout == "auto" else tuple(question.layout.split("/"))
     outer = tree
     if not levels or levels[0] == "split":
-        outer, names = find_division(tree, question.splits, question.root, decided=bool(levels))
+        outer, names = find_splits(tree, question.splits, question.root, decided=bool(levels))
         if names:
             return read_divided(outer, names, levels[1:], question)
         if levels:

@@ -1,8 +1,8 @@
 """Who holds what: the training rows dealt out to clients, every row exactly once.
 
-A scheme (`cachefl_jax.data.schemes`) gives the owner of every row; `partition` mends what it left short and turns that
-into index rows. Sites (``natural``) and files (``given``) are taken as they are. Axis letters: C clients, N classes,
-n rows.
+A scheme (`cachefl_jax.data.schemes`) gives the owner of every row; `make_partition` fills up what it left short and
+turns that into index rows. Sites (``natural``) and files (``given``) are taken as they are. Axis letters: C clients,
+N classes, n rows.
 
 docs/figures.md tells the seconds of every scheme for a million rows and clients.
 """
@@ -42,7 +42,7 @@ class Partition(NamedTuple):
         return owners
 
 
-def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None = None) -> Partition:
+def make_partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None = None) -> Partition:
     """Deals the rows out as `config` says: the group ``partition`` of `cachefl_jax.config.default`.
 
     Every client gets at least `config.least` rows: those that came away with fewer take them from the largest. With
@@ -59,9 +59,9 @@ def partition(labels: np.ndarray, config, seed: int, groups: np.ndarray | None =
         if config[field] not in names:
             raise UsageError(f"partition.{field}", config[field], " | ".join(names), "choose one of these")
     if config.name in FOUND:
-        division = by_site(groups) if config.name == "natural" else Partition(*read_given(config.path, len(labels)))
-        check_found(config, division)
-        return division
+        partition = by_site(groups) if config.name == "natural" else Partition(*read_given(config.path, len(labels)))
+        check_found(config, partition)
+        return partition
     check_room(config, len(labels))
     owners = find("partition.name", config.name, SCHEMES)(np.random.default_rng((seed, 0)), labels, config)
     return repaired(owners, config.clients, config.least)
@@ -77,19 +77,19 @@ def check_room(config, rows: int) -> None:
         raise UsageError("partition.least", config.least, allowed, "lower it, or partition.clients")
 
 
-def check_found(config, division: Partition) -> None:
+def check_found(config, partition: Partition) -> None:
     """As many clients as the config says, if it says, and none with fewer rows than it wants."""
-    if config.clients not in (0, division.clients):
-        allowed = f"0 or {division.clients}, the {FOUND[config.name]}"
+    if config.clients not in (0, partition.clients):
+        allowed = f"0 or {partition.clients}, the {FOUND[config.name]}"
         raise UsageError("partition.clients", config.clients, allowed, "--config.partition.clients=0")
-    poorest = int(division.sizes.argmin())
-    if not division.sizes[poorest]:  # only a file can say so: sites are those of the rows
+    poorest = int(partition.sizes.argmin())
+    if not partition.sizes[poorest]:  # only a file can say so: sites are those of the rows
         found = f"{config.path}: client {poorest} without rows"
-        allowed = f"one row or more for each client ({(division.sizes == 0).sum()} of {division.clients} have none)"
+        allowed = f"one row or more for each client ({(partition.sizes == 0).sum()} of {partition.clients} have none)"
         mend = "give them rows, or leave them out: offsets[numpy.diff(offsets, prepend=-1) > 0]"
         raise UsageError("partition.path", found, allowed, mend)
-    if config.least > division.sizes[poorest]:
-        allowed = f"at most {division.sizes[poorest]}, what client {poorest} of the {FOUND[config.name]} has"
+    if config.least > partition.sizes[poorest]:
+        allowed = f"at most {partition.sizes[poorest]}, what client {poorest} of the {FOUND[config.name]} has"
         mend = "lower it, or give that client more rows: with this scheme none change hands"
         raise UsageError("partition.least", config.least, allowed, mend)
 
@@ -124,9 +124,9 @@ def by_site(groups: np.ndarray | None) -> Partition:
     return repaired(owners, len(sites), least=0)
 
 
-def partition_hash(division: Partition) -> str:
-    """sha256 in hex over offsets and indices as little-endian int64: the same division, the same hash anywhere."""
-    data = (array.astype("<i8").tobytes() for array in (division.offsets, division.indices))
+def partition_hash(partition: Partition) -> str:
+    """sha256 in hex over offsets and indices as little-endian int64: the same partition, the same hash anywhere."""
+    data = (array.astype("<i8").tobytes() for array in (partition.offsets, partition.indices))
     return hashlib.sha256(b"".join(data)).hexdigest()
 
 

@@ -90,22 +90,22 @@ def changed_images(images: Sequence, owners: np.ndarray, config, seed: int) -> I
     return Images(len(images), decode, getattr(images, "name", "image {}".format))
 
 
-def change_images(split: LabelledImages, division: Partition, config, seed: int) -> LabelledImages:
+def change_images(split: LabelledImages, partition: Partition, config, seed: int) -> LabelledImages:
     """The split with each client's feature skew; itself where `config.change` is none.
 
     `config`: the fields of ``partition``.
 
-    Raises UsageError: no such change, a strength outside 0 to 1, or a division of other rows."""
+    Raises UsageError: no such change, a strength outside 0 to 1, or a partition of other rows."""
     names = ("none", *CHANGES, "mixed")
     if config.change not in names:
         raise UsageError("partition.change", config.change, " | ".join(names), "choose one of these")
     if not 0 <= config.change_strength <= 1:
         raise UsageError("partition.change_strength", config.change_strength, "a number from 0 to 1", "lower it")
-    if len(division.indices) != len(split.labels):
+    if len(partition.indices) != len(split.labels):
         allowed = f"as many rows as there are training images, {len(split.labels)}"
-        raise UsageError("partition", f"{len(division.indices)} rows", allowed, "divide these very images")
+        raise UsageError("partition", f"{len(partition.indices)} rows", allowed, "divide these very images")
     if config.change == "none":
         return split
-    changed = changed_images(split.images, division.owners, config, seed)
-    told = [split.fingerprint, VERSION, config.change, float(config.change_strength), seed, partition_hash(division)]
+    changed = changed_images(split.images, partition.owners, config, seed)
+    told = [split.fingerprint, VERSION, config.change, float(config.change_strength), seed, partition_hash(partition)]
     return split._replace(images=changed, fingerprint=hashlib.sha256(json.dumps(told).encode()).hexdigest())

@@ -36,13 +36,13 @@ class SplitName(NamedTuple):
     """What a folder's name says of a split."""
 
     role: str  # one of ROLES
-    rest: str  # the other words, which folders of one division share: seg_train and seg_test both have "seg"
+    rest: str  # the other words, which the splits of one data set share: seg_train and seg_test both have "seg"
 
 
 def read_split_name(name: str) -> SplitName | None:
     """The split that a folder's name speaks of, in any case, with words before or after; None if of none, or of two.
 
-    The rest tells a division from classes that happen to hold such a word: bullet_train has no bullet_test beside it.
+    The rest tells splits from classes that happen to hold such a word: bullet_train has no bullet_test beside it.
     """
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+", parts)]
@@ -99,7 +99,7 @@ def find_splits(wanted: Sequence[str], there: Sequence[str], where: str) -> dict
 
 
 def check_found(found: dict[str, str | None], wanted: Sequence[str], there: Sequence[str], where: str) -> None:
-    """Refuses a division without its training split, or without one that has a name of the user's own."""
+    """Refuses splits without the training one, or without one that has a name of the user's own."""
     for role, name in zip(ROLES, wanted, strict=True):
         if found[role] is None and (role == "train" or name not in ("", role)):
             allowed = f"the splits of {where}: {', '.join(sorted(there)) or 'none'}"

@@ -123,12 +123,12 @@ def build(
     return Learner(
         name=name,
         method=method,
-        federation=federation_of(config, method, int(inputs.division.sizes.max())),
+        federation=federation_of(config, method, int(inputs.partition.sizes.max())),
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared) if texts else None,
         params=params,
         problem=problem(config, score.frozen, training_data(method, inputs, shared, ordered)),
-        client_rows=inputs.division.sizes,
+        client_rows=inputs.partition.sizes,
     )
 
 
@@ -158,7 +158,7 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
     )
     frozen = shared.tree(method.freeze(inputs.server, config))
     bank, dealt = inputs.bank, config.evaluation.client_rows == "dealt"
-    held = shared.once(held_cells, inputs.division, bank.train.labels, bank.classes)
+    held = shared.once(held_cells, inputs.partition, bank.train.labels, bank.classes)
     own = shared.once(own_rows, held, bank.test.labels, config.seed if dealt else None)
     return Scorer(shared.once(make_scores, method.logits, dealt), frozen, *rows, own)
 
@@ -186,7 +186,7 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
         UsageError: there is no memory for them.
     """
     bank, server, places = inputs.bank, inputs.server, None
-    clients = shared.once(bank_clients, inputs.division, len(bank.train_views) if bank.train_views is not None else 1)
+    clients = shared.once(bank_clients, inputs.partition, len(bank.train_views) if bank.train_views is not None else 1)
     images, wanted = pixels_of(method, inputs, "train", shared), reads_features(method.inputs)
     rows = shared.once(rows_without_logits, bank.train, bank.train_views, images, wanted)
     data = rows

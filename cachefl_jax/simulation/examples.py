@@ -19,9 +19,9 @@ TEXT_LOGITS_BYTES = 2**30  # text logits up to this size, or the features' own, 
 BLOCK_BYTES = 2**23  # of features whose text logits are computed at once
 
 
-def bank_clients(division: Partition, views: int) -> Clients:
+def bank_clients(partition: Partition, views: int) -> Clients:
     """Who holds which of the bank's training rows; of several views of them, one view after the other."""
-    return repeat_views(Clients(division.offsets.astype(np.int32), division.indices.astype(np.int32)), views)
+    return repeat_views(Clients(partition.offsets.astype(np.int32), partition.indices.astype(np.int32)), views)
 
 
 def reads_features(inputs: tuple[str, ...]) -> bool:

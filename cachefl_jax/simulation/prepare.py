@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from cachefl_jax.clip.distinct import check_weights
 from cachefl_jax.config import validate
-from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, partition
+from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, make_partition
 from cachefl_jax.data.bank import hold_out_validation, take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
     """All that training needs, and what the report shows of it."""
 
     bank: FeatureBank
-    division: Partition
+    partition: Partition
     server: Server
     images: Callable[[], dict[str, np.ndarray]] | None  # () -> synthetic, real: [N, k, H, W, 3] uint8
     whole_model: dict | None  # name, bytes and FLOPs of the encoder, where it is known
@@ -68,7 +68,7 @@ def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:
     if config.partition.clients:
         return config
     config = config.copy_and_resolve_references()
-    config.partition.clients = inputs.division.clients
+    config.partition.clients = inputs.partition.clients
     validate(config)
     return config
 
@@ -78,10 +78,10 @@ def from_bank(config: ConfigDict) -> Inputs:
     notes = ["Features came from a bank: the encoder is not known here, so bytes are not set against a whole model."]
     bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
     bank, told = few_shots(bank, config)
-    division = partition(bank.train.labels, config.partition, config.seed)
-    parts = {"partition": partition_hash(division), **bank_parts(bank), **code_parts(config)}
+    partition = make_partition(bank.train.labels, config.partition, config.seed)
+    parts = {"partition": partition_hash(partition), **bank_parts(bank), **code_parts(config)}
     return Inputs(
-        bank, division, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
+        bank, partition, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
     )
 
 
@@ -114,20 +114,20 @@ def from_images(config: ConfigDict) -> Inputs:
     from cachefl_jax.data.skew import change_images
     from cachefl_jax.simulation.encoded import Checkpoint, pixels_by_split
 
-    source, synthetic, manifest, division = images_of(config)
-    changed = source._replace(train=change_images(source.train, division, config.partition, config.seed))
+    source, synthetic, manifest, partition = images_of(config)
+    changed = source._replace(train=change_images(source.train, partition, config.partition, config.seed))
     checkpoint = Checkpoint(config.clip.checkpoint, config.clip.dtype, config.clip.batch_size)
     bank, whole_model = encode(config, checkpoint, changed, synthetic)
     bank.metadata["synthetic"] = manifest
     server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
-    parts = parts_of_images(source, synthetic, division, checkpoint.weights) | code_parts(config)
+    parts = parts_of_images(source, synthetic, partition, checkpoint.weights) | code_parts(config)
 
     def images() -> dict[str, np.ndarray]:
         kinds = {"synthetic": synthetic, "real": changed.train}
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
     pixels = pixels_by_split(checkpoint, splits_of(changed), config.data.name, turning_views(config))
-    return Inputs(bank, division, server, images, whole_model, list(source.notes), parts, source.notes, pixels)
+    return Inputs(bank, partition, server, images, whole_model, list(source.notes), parts, source.notes, pixels)
 
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:
@@ -135,8 +135,8 @@ def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Parti
     from cachefl_jax.simulation.server_set import load_all
 
     source, synthetic, manifest = load_all(config)
-    division = partition(source.train.labels, config.partition, config.seed, source.train.groups)
-    return source, synthetic, manifest, division
+    partition = make_partition(source.train.labels, config.partition, config.seed, source.train.groups)
+    return source, synthetic, manifest, partition
 
 
 def parts_of(config: ConfigDict) -> dict[str, str]:
@@ -145,14 +145,14 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
         return from_bank(config).parts
     from cachefl_jax.simulation.encoded import Checkpoint
 
-    source, synthetic, _, division = images_of(config)
+    source, synthetic, _, partition = images_of(config)
     clip = config.clip
     weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
-    return parts_of_images(source, synthetic, division, weights) | code_parts(config)
+    return parts_of_images(source, synthetic, partition, weights) | code_parts(config)
 
 
-def parts_of_images(source: ImageSet, synthetic: LabelledImages, division: Partition, weights: str) -> dict[str, str]:
-    return {"partition": partition_hash(division), **image_parts(source, synthetic), "encoder": weights}
+def parts_of_images(source: ImageSet, synthetic: LabelledImages, partition: Partition, weights: str) -> dict[str, str]:
+    return {"partition": partition_hash(partition), **image_parts(source, synthetic), "encoder": weights}
 
 
 def templates_of(config: ConfigDict, source: ImageSet) -> tuple[str, ...]:
@@ -222,13 +222,13 @@ def thumbnail(image: Image.Image | np.ndarray) -> np.ndarray:
 
 def partition_arrays(inputs: Inputs) -> dict[str, np.ndarray]:
     """partition.npz: offsets [C+1], indices [n], and the counts of `count_arrays`."""
-    division, bank = inputs.division, inputs.bank
-    counts = count_arrays(division, bank.train.labels, bank.classes)
-    return {"offsets": division.offsets, "indices": division.indices, **counts}
+    partition, bank = inputs.partition, inputs.bank
+    counts = count_arrays(partition, bank.train.labels, bank.classes)
+    return {"offsets": partition.offsets, "indices": partition.indices, **counts}
 
 
 def card(config: ConfigDict, inputs: Inputs) -> dict:
     """partition.json: the card, and the digest of what the training features were made of (null for a bank)."""
     bank = inputs.bank
-    told = partition_card(inputs.division, bank.train.labels, bank.class_names, config.partition, config.seed)
+    told = partition_card(inputs.partition, bank.train.labels, bank.class_names, config.partition, config.seed)
     return told | {"features": bank.metadata.get("features")}

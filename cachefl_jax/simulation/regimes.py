@@ -165,7 +165,7 @@ def local_problem(
     ours, key = learner.problem._replace(key=None, gram=None), learner.problem.key
     seen = engine and seen_locally(engine.problem._replace(key=None, gram=None), devices)
     problem = seen or place_locally(ours, devices)
-    now, before = np.asarray(problem.clients.indices), bank_clients(inputs.division, learner.local.views).indices
+    now, before = np.asarray(problem.clients.indices), bank_clients(inputs.partition, learner.local.views).indices
     if np.array_equal(now, before):
         return problem._replace(key=key), None
     places = np.empty(len(before), np.int32)

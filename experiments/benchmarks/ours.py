@@ -118,12 +118,12 @@ def make_problem(workload: Workload, arrays: Arrays, optimizer: str):
 def deal(arrays: Arrays, clients: int) -> Arrays:
     """The same rows dealt out by Dirichlet shares of each class: few clients with much, many with little."""
     from cachefl_jax.config import default
-    from cachefl_jax.data import partition
+    from cachefl_jax.data import make_partition
 
     config = default().partition
     config.update({"name": "dirichlet", "clients": clients, "concentration": CONCENTRATION})
-    division = partition(arrays.labels, config, seed=0)
-    return arrays._replace(offsets=division.offsets, indices=division.indices)
+    partition = make_partition(arrays.labels, config, seed=0)
+    return arrays._replace(offsets=partition.offsets, indices=partition.indices)
 
 
 def choose_devices(devices: int) -> int:

@@ -16,7 +16,7 @@ from absl import flags
 from cachefl_jax.commands import command
 from cachefl_jax.config import default
 from cachefl_jax.data.card import partition_card
-from cachefl_jax.data.partition import partition
+from cachefl_jax.data.partition import make_partition
 from cachefl_jax.storage.files import write_arrays
 
 SCHEMES = (
@@ -43,13 +43,13 @@ def measure(rows: int, clients: int, classes: int, folder: pathlib.Path) -> list
         config = default().partition
         config.update({"name": name, "clients": clients, "path": str(folder / "partition.npz"), **changes})
         began = time.perf_counter()
-        division = partition(labels, config, 0, groups)
+        partition = make_partition(labels, config, 0, groups)
         dealt = time.perf_counter()
-        partition_card(division, labels, [str(label) for label in range(classes)], config, 0)
+        partition_card(partition, labels, [str(label) for label in range(classes)], config, 0)
         words = " ".join([name, *(str(value) for field, value in changes.items() if field != "clients")])
-        lines.append((words, dealt - began, time.perf_counter() - dealt, division.repairs))
+        lines.append((words, dealt - began, time.perf_counter() - dealt, partition.repairs))
         if name == "natural":
-            write_arrays(folder / "partition.npz", {"offsets": division.offsets, "indices": division.indices})
+            write_arrays(folder / "partition.npz", {"offsets": partition.offsets, "indices": partition.indices})
     return lines
 
 

@@ -10,8 +10,8 @@ import pytest
 from cachefl_jax.config import default
 from cachefl_jax.config.data import LAYOUTS
 from cachefl_jax.data import folder, suite
-from cachefl_jax.data.division import find_division
 from cachefl_jax.data.layout import Question, read_layout
+from cachefl_jax.data.split_folders import find_splits
 from cachefl_jax.data.splits import called_as_sites, read_split_name
 from cachefl_jax.data.tree import File, Folder, read_tree
 from cachefl_jax.errors import UsageError
@@ -206,7 +206,7 @@ def test_divisions_that_cannot_be_told_apart_are_refused():
         read(counts)
     assert read(counts, splits=("trainA", "", "testA"))[0] == "split/class"
     labels = of("images_train", "images_test") | {"labels_train": 0, "labels_test": 0}
-    assert find_division(grow(labels), default().data.splits, ROOT, False)[1]["train"] == "images_train"
+    assert find_splits(grow(labels), default().data.splits, ROOT, False)[1]["train"] == "images_train"
 
 
 def test_names_of_splits_and_of_sites():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cachefl_jax.config import default
 from cachefl_jax.data import digits
-from cachefl_jax.data.partition import everything, partition, partition_hash, repaired
+from cachefl_jax.data.partition import everything, make_partition, partition_hash, repaired
 from cachefl_jax.errors import UsageError
 
 DEALT = ("iid", "dirichlet", "pathological", "shards", "quantity")
@@ -58,13 +58,13 @@ def test_every_row_belongs_to_one_client_and_every_client_has_enough(
     if name == "natural":
         groups = np.repeat(np.arange(clients), rows // clients)
         groups = np.append(groups, np.zeros(rows - len(groups), int))
-    division = partition(labels, config, seed, groups)
-    assert division.offsets.dtype == division.indices.dtype == np.int64
-    assert np.array_equal(np.sort(division.indices), np.arange(rows))
-    assert division.clients == clients
-    assert division.sizes.min() >= least
-    assert 0 <= division.repairs <= clients * least
-    assert partition_hash(partition(labels, config, seed, groups)) == partition_hash(division)
+    partition = make_partition(labels, config, seed, groups)
+    assert partition.offsets.dtype == partition.indices.dtype == np.int64
+    assert np.array_equal(np.sort(partition.indices), np.arange(rows))
+    assert partition.clients == clients
+    assert partition.sizes.min() >= least
+    assert 0 <= partition.repairs <= clients * least
+    assert partition_hash(make_partition(labels, config, seed, groups)) == partition_hash(partition)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_every_row_belongs_to_one_client_and_every_client_has_enough(
 )
 def test_another_seed_deals_otherwise(name, changes):
     labels = labels_of(10, 30)
-    hashes = {partition_hash(partition(labels, settings_of(name, 6, **changes), seed)) for seed in range(4)}
+    hashes = {partition_hash(make_partition(labels, settings_of(name, 6, **changes), seed)) for seed in range(4)}
     assert len(hashes) == 4
 
 
@@ -86,9 +86,10 @@ def test_the_demos_partition_keeps_its_bits():
         ("iid", 20): "52ad2f590a9b08a10df71cef759f21f14bb91446d6f1016ac5deafe3e97b810d",
         ("pathological", 20): "5f1efad8520b7ac3b31dd5c43cba841b7fcdc6e27a0f58b37bf3c68b973c170a",
     }
-    divisions = {key: partition(labels, settings_of(*key), 0) for key in recorded}
-    assert {key: partition_hash(division) for key, division in divisions.items()} == recorded
-    assert {key: division.repairs for key, division in divisions.items() if division.repairs} == {("dirichlet", 100): 2}
+    partitions = {key: make_partition(labels, settings_of(*key), 0) for key in recorded}
+    assert {key: partition_hash(partition) for key, partition in partitions.items()} == recorded
+    repaired_rows = {key: partition.repairs for key, partition in partitions.items() if partition.repairs}
+    assert repaired_rows == {("dirichlet", 100): 2}
 
 
 def digits_labels() -> np.ndarray:
@@ -118,34 +119,34 @@ def test_repairs_take_from_the_largest_and_no_more_than_is_missing(seed, least):
     rng = np.random.default_rng(seed)
     clients = int(rng.integers(2, 15))
     owners = rng.choice(clients, size=clients * 4 + int(rng.integers(20)), p=rng.dirichlet(np.full(clients, 0.3)))
-    division = repaired(owners, clients, least)
-    np.testing.assert_array_equal(division.owners, one_by_one(owners, clients, least))
+    partition = repaired(owners, clients, least)
+    np.testing.assert_array_equal(partition.owners, one_by_one(owners, clients, least))
     missing = np.maximum(least - np.bincount(owners, minlength=clients), 0).sum()
-    assert division.repairs == missing == (division.owners != owners).sum()
+    assert partition.repairs == missing == (partition.owners != owners).sum()
 
 
 def test_owners_are_the_partition_read_the_other_way():
     owners = np.array([2, 0, 0, 1, 2, 0])
-    division = repaired(owners, 3, 1)
-    np.testing.assert_array_equal(division.owners, owners)
-    np.testing.assert_array_equal(division.sizes, [3, 1, 2])
+    partition = repaired(owners, 3, 1)
+    np.testing.assert_array_equal(partition.owners, owners)
+    np.testing.assert_array_equal(partition.sizes, [3, 1, 2])
 
 
 def test_the_hash_is_of_the_numbers_whatever_holds_them():
-    division = partition(labels_of(3, 10), settings_of("iid", 4), 0)
-    narrow = division._replace(offsets=division.offsets.astype(">i4"), indices=division.indices.astype(np.uint16))
-    assert partition_hash(narrow) == partition_hash(division)
-    assert partition_hash(division._replace(repairs=5)) == partition_hash(division)
-    assert partition_hash(division._replace(indices=division.indices[::-1])) != partition_hash(division)
+    partition = make_partition(labels_of(3, 10), settings_of("iid", 4), 0)
+    narrow = partition._replace(offsets=partition.offsets.astype(">i4"), indices=partition.indices.astype(np.uint16))
+    assert partition_hash(narrow) == partition_hash(partition)
+    assert partition_hash(partition._replace(repairs=5)) == partition_hash(partition)
+    assert partition_hash(partition._replace(indices=partition.indices[::-1])) != partition_hash(partition)
 
 
 def test_sites_are_the_clients():
     groups = np.array([7, 3, 7, 7, 40, 3])
-    division = partition(np.zeros(6, int), settings_of("natural", 0), 0, groups)
-    assert [list(rows) for rows in np.split(division.indices, division.offsets[1:-1])] == [[1, 5], [0, 2, 3], [4]]
-    assert division.repairs == 0
-    again = partition(np.zeros(6, int), settings_of("natural", 3), 9, groups)
-    assert partition_hash(again) == partition_hash(division)
+    partition = make_partition(np.zeros(6, int), settings_of("natural", 0), 0, groups)
+    assert [list(rows) for rows in np.split(partition.indices, partition.offsets[1:-1])] == [[1, 5], [0, 2, 3], [4]]
+    assert partition.repairs == 0
+    again = make_partition(np.zeros(6, int), settings_of("natural", 3), 9, groups)
+    assert partition_hash(again) == partition_hash(partition)
 
 
 def test_everything_is_one_client():
@@ -156,8 +157,8 @@ def test_everything_is_one_client():
 def test_a_client_for_every_row_is_dealt_in_time(name):
     """200,000 at once, which row by row would take hours; cachefl_jax/data/partition.py tells of 1,000,000."""
     rows = 200_000
-    division = partition(np.arange(rows) % 10, settings_of(name, rows, shards_per_client=2), 0)
-    assert (division.sizes == 1).all()
+    partition = make_partition(np.arange(rows) % 10, settings_of(name, rows, shards_per_client=2), 0)
+    assert (partition.sizes == 1).all()
 
 
 SITES = np.array([0, 0, 0, 1, 1, 2] * 5)
@@ -181,5 +182,5 @@ SITES = np.array([0, 0, 0, 1, 1, 2] * 5)
 )
 def test_what_cannot_be_dealt_is_refused_in_one_line(config, groups, match):
     with pytest.raises(UsageError, match=match) as caught:
-        partition(labels_of(3, 10), config, 0, groups)
+        make_partition(labels_of(3, 10), config, 0, groups)
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import default
-from cachefl_jax.data.partition import partition
+from cachefl_jax.data.partition import make_partition
 from cachefl_jax.data.schemes import apportion
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("flwr_reference.json").read_text())
@@ -31,7 +31,7 @@ def ours(changes: dict) -> np.ndarray:
     rows = []
     for seed in range(flwr_reference.SEEDS):
         labels = flwr_reference.labels_of(seed)
-        rows.append(flwr_reference.statistics(partition(labels, config, seed).owners, labels))
+        rows.append(flwr_reference.statistics(make_partition(labels, config, seed).owners, labels))
     return np.array(rows)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from cachefl_jax import machine
 from cachefl_jax.config import default
-from cachefl_jax.data.partition import partition, partition_hash
+from cachefl_jax.data.partition import make_partition, partition_hash
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import write_arrays
 
@@ -16,23 +16,23 @@ GOOD = {"offsets": np.array([0, 5, 6, 12]), "indices": np.arange(12)[::-1]}
 def given(path, clients: int = 0, **changes):
     config = default().partition
     config.update({"name": "given", "clients": clients, "path": str(path), **changes})
-    return partition(LABELS, config, 0)
+    return make_partition(LABELS, config, 0)
 
 
 def test_a_file_is_taken_as_it_is(tmp_path):
     path = tmp_path / "partition.npz"
     np.savez(path, offsets=GOOD["offsets"].astype(np.int32), indices=GOOD["indices"].astype(np.uint8))
-    division = given(path)
-    np.testing.assert_array_equal(division.offsets, GOOD["offsets"])
-    np.testing.assert_array_equal(division.indices, GOOD["indices"])
-    assert division.indices.dtype == division.offsets.dtype == np.int64
-    assert division.repairs == 0
+    partition = given(path)
+    np.testing.assert_array_equal(partition.offsets, GOOD["offsets"])
+    np.testing.assert_array_equal(partition.indices, GOOD["indices"])
+    assert partition.indices.dtype == partition.offsets.dtype == np.int64
+    assert partition.repairs == 0
 
 
 def test_what_a_run_leaves_can_be_handed_to_another(tmp_path):
     config = default().partition
     config.update({"clients": 4})
-    first = partition(LABELS, config, 3)
+    first = make_partition(LABELS, config, 3)
     counts = np.zeros((4, 3), int)  # a run's file has this besides
     write_arrays(tmp_path / "p.npz", {"offsets": first.offsets, "indices": first.indices, "class_counts": counts})
     assert partition_hash(given(tmp_path / "p.npz", clients=4)) == partition_hash(first)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from cachefl_jax.config import default
 from cachefl_jax.data.mixes import lottery, mixes, wish
-from cachefl_jax.data.partition import partition
+from cachefl_jax.data.partition import make_partition
 from cachefl_jax.data.schemes import apportion, dirichlet_shares, draw_shares, log_normal, power_law
 
 
@@ -23,7 +23,7 @@ def labels_of(classes: int, per_class: int) -> np.ndarray:
 
 def counts_of(classes: int, per_class: int, config, seed: int = 0) -> np.ndarray:
     labels = labels_of(classes, per_class)
-    return class_counts(partition(labels, config, seed), labels, classes)
+    return class_counts(make_partition(labels, config, seed), labels, classes)
 
 
 def effective(counts: np.ndarray) -> float:

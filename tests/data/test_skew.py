@@ -10,7 +10,7 @@ from cachefl_jax.config import default
 from cachefl_jax.config.partition import CHANGES
 from cachefl_jax.data import skew
 from cachefl_jax.data.images import LabelledImages
-from cachefl_jax.data.partition import Partition, partition
+from cachefl_jax.data.partition import Partition, make_partition
 from cachefl_jax.data.skew import change_images, client_amounts, client_kinds
 from cachefl_jax.errors import UsageError
 
@@ -39,9 +39,9 @@ def settings_of(change: str = "mixed", change_strength: float = 0.8, clients: in
     return config
 
 
-def skewed(config, seed: int = 0, images=None, division: Partition | None = None) -> LabelledImages:
+def skewed(config, seed: int = 0, images=None, partition: Partition | None = None) -> LabelledImages:
     split = split_of([photograph()] * ROWS if images is None else images)
-    return change_images(split, division or partition(split.labels, config, 0), config, seed)
+    return change_images(split, partition or make_partition(split.labels, config, 0), config, seed)
 
 
 def pixels_of(images) -> np.ndarray:
@@ -111,9 +111,9 @@ def test_an_image_is_the_same_whenever_and_from_wherever_it_is_asked_for(kind):
 
 def test_clients_differ_and_rows_of_one_client_differ_only_in_their_noise():
     config = settings_of("brightness")
-    division = partition(np.zeros(ROWS), config, 0)
-    pixels = pixels_of(skewed(config, division=division).images)
-    by_client = [pixels[division.owners == client] for client in range(6)]
+    partition = make_partition(np.zeros(ROWS), config, 0)
+    pixels = pixels_of(skewed(config, partition=partition).images)
+    by_client = [pixels[partition.owners == client] for client in range(6)]
     assert all((rows == rows[0]).all() for rows in by_client)
     assert len({rows[0].tobytes() for rows in by_client}) == 6
     noisy = pixels_of(skewed(settings_of("noise")).images)
@@ -170,28 +170,28 @@ def test_they_are_a_sequence():
 def test_nothing_but_images_and_fingerprint_changes():
     config = settings_of()
     before = split_of([photograph()] * ROWS)
-    after = change_images(before, partition(before.labels, config, 0), config, 0)
+    after = change_images(before, make_partition(before.labels, config, 0), config, 0)
     assert after.labels is before.labels
     assert after.groups is before.groups
     config = settings_of("none")
-    assert change_images(before, partition(before.labels, config, 0), config, 0) is before
+    assert change_images(before, make_partition(before.labels, config, 0), config, 0) is before
 
 
 def test_the_fingerprint_tells_everything_that_changes_the_images():
     config = settings_of("blur")
-    division, other = (partition(np.zeros(ROWS), config, seed) for seed in (0, 1))
+    partition, other = (make_partition(np.zeros(ROWS), config, seed) for seed in (0, 1))
     source = split_of([photograph()] * ROWS)
     prints = [
-        change_images(source, division, config, 0).fingerprint,
-        change_images(source._replace(fingerprint="cd" * 32), division, config, 0).fingerprint,
+        change_images(source, partition, config, 0).fingerprint,
+        change_images(source._replace(fingerprint="cd" * 32), partition, config, 0).fingerprint,
         change_images(source, other, config, 0).fingerprint,
-        change_images(source, division, settings_of("noise"), 0).fingerprint,
-        change_images(source, division, settings_of("blur", 0.7), 0).fingerprint,
-        change_images(source, division, config, 1).fingerprint,
+        change_images(source, partition, settings_of("noise"), 0).fingerprint,
+        change_images(source, partition, settings_of("blur", 0.7), 0).fingerprint,
+        change_images(source, partition, config, 1).fingerprint,
     ]
     assert len({source.fingerprint, *prints}) == 7
     assert all(len(bytes.fromhex(fingerprint)) == 32 for fingerprint in prints)
-    assert change_images(source, division, config, 0).fingerprint == prints[0]
+    assert change_images(source, partition, config, 0).fingerprint == prints[0]
 
 
 @pytest.mark.parametrize(
@@ -210,4 +210,4 @@ def test_no_such_change_is_refused(config, match):
 
 def test_a_division_of_other_rows_is_refused():
     with pytest.raises(UsageError, match=r"^partition: got 30 rows; allowed: as many rows as .* 24"):
-        skewed(settings_of(), division=partition(np.zeros(30), settings_of(), 0))
+        skewed(settings_of(), partition=make_partition(np.zeros(30), settings_of(), 0))

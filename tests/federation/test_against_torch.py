@@ -25,7 +25,7 @@ def small_case(make_bank) -> Case:
 
 @pytest.mark.parametrize("settings", [ADAMW, SGD, PLAIN_SGD], ids=["adamw", "sgd_momentum_decay", "sgd"])
 def test_three_rounds_of_full_batches_equal_torch(small_case, settings):
-    cohorts = [list(range(small_case.division.clients))] * ROUNDS
+    cohorts = [list(range(small_case.partition.clients))] * ROUNDS
     reference = torch_federation(small_case, settings, cohorts, full_batches)
     assert_same(small_case, our_federation(small_case, settings, cohorts), reference)
 
@@ -50,7 +50,7 @@ def test_mini_batches_follow_the_documented_order_and_the_smaller_last_one_is_av
     small_case, settings
 ):
     settings = settings._replace(batch_size=4)
-    assert any(size % 4 for size in small_case.division.sizes)
+    assert any(size % 4 for size in small_case.partition.sizes)
     cohorts = [list(range(5))] * ROUNDS
     reference = torch_federation(small_case, settings, cohorts, replayed_batches)
     assert_same(small_case, our_federation(small_case, settings, cohorts), reference)

@@ -33,7 +33,7 @@ def make_small(make_bank):
 
 
 def everybody(case: Case) -> list[list[int]]:
-    return [list(range(case.division.clients))] * ROUNDS
+    return [list(range(case.partition.clients))] * ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def everybody(case: Case) -> list[list[int]]:
 )
 def test_three_rounds_of_mini_batches_equal_torch(make_small, settings, plan):
     case = make_small(32)
-    assert case.division.sizes.max() <= 32, "all of them on coefficients"
+    assert case.partition.sizes.max() <= 32, "all of them on coefficients"
     cohorts = everybody(case)
     reference = torch_federation(case, settings, cohorts, replayed_batches)
     assert_same(case, our_federation(case, settings, cohorts, plan=plan), reference)
@@ -51,7 +51,7 @@ def test_three_rounds_of_mini_batches_equal_torch(make_small, settings, plan):
 
 def test_clients_too_large_for_coefficients_train_beside_the_others_and_equal_torch(make_small):
     case = make_small(12)
-    assert 0 < (case.division.sizes > 12).sum() < 4
+    assert 0 < (case.partition.sizes > 12).sum() < 4
     cohorts = [[4, 2], [0, 1, 2, 3, 4], [3, 0]]
     reference = torch_federation(case, NESTEROV, cohorts, replayed_batches)
     assert_same(case, our_federation(case, NESTEROV, cohorts, plan=DUAL), reference)

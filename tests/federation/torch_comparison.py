@@ -49,19 +49,19 @@ def our_federation(
     plan: Plan = CHUNK,
 ) -> tuple[np.ndarray, list[float]]:
     """What `torch_federation` gives, by `make_round`; cohorts are padded to all clients."""
-    bank, division = case.bank, case.division
+    bank, partition = case.bank, case.partition
     local = LocalTraining(
         LOSS,
         CLIENT_OPTIMIZERS[settings.optimizer],
         settings.epochs,
-        *plan_batches(settings.batch_size, int(division.sizes.max())),
+        *plan_batches(settings.batch_size, int(partition.sizes.max())),
         linear=LINEAR,
         proximal=settings.proximal > 0,
         clip=settings.clip_norm < math.inf,
     )
     hyper = (settings.learning_rate, settings.weight_decay, settings.momentum, EPSILON)
     problem = Problem(
-        Clients(jnp.asarray(division.offsets, jnp.int32), jnp.asarray(division.indices, jnp.int32)),
+        Clients(jnp.asarray(partition.offsets, jnp.int32), jnp.asarray(partition.indices, jnp.int32)),
         Rows(jnp.asarray(bank.train.labels), jnp.asarray(bank.train.features)),
         Frozen(jnp.asarray(bank.text_features), *map(jnp.float32, (bank.logit_scale, case.alpha, case.beta))),
         Hyper(*map(jnp.float32, (*hyper, settings.proximal, settings.clip_norm))),
@@ -73,9 +73,9 @@ def our_federation(
     state = init_server(Federation(local), Cache(jnp.asarray(case.keys)), problem)
     losses = []
     for cohort in cohorts:
-        padded = cohort + [0] * (division.clients - len(cohort))
+        padded = cohort + [0] * (partition.clients - len(cohort))
         state, metrics = one_round(state, Cohort(jnp.asarray(padded, jnp.int32), jnp.int32(len(cohort))), problem)
-        assert int(metrics.examples) == sum(division.sizes[client] for client in cohort)
+        assert int(metrics.examples) == sum(partition.sizes[client] for client in cohort)
         losses.append(float(metrics.train_loss))
     return np.asarray(state.params.keys), losses
 

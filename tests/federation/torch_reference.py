@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cachefl_jax.config import default
-from cachefl_jax.data import FeatureBank, Partition, class_grid, load_bank, partition
+from cachefl_jax.data import FeatureBank, Partition, class_grid, load_bank, make_partition
 from cachefl_jax.federation import plan_batches
 from cachefl_jax.federation.orders import shuffled
 
@@ -27,13 +27,13 @@ class Case(NamedTuple):
     """A bank dealt out to clients, and the cache at round 0."""
 
     bank: FeatureBank
-    division: Partition
+    partition: Partition
     keys: np.ndarray  # [N, K, D]
     alpha: float
     beta: float
 
     def rows(self, client: int) -> np.ndarray:
-        return self.division.indices[self.division.offsets[client] : self.division.offsets[client + 1]]
+        return self.partition.indices[self.partition.offsets[client] : self.partition.offsets[client + 1]]
 
 
 class Settings(NamedTuple):
@@ -54,9 +54,9 @@ def make_case(path, clients: int, keys_per_class: int, alpha: float, beta: float
     bank = load_bank(path)
     config = default().partition
     config.update({"name": "dirichlet", "clients": clients, "concentration": 0.3})
-    division = partition(bank.train.labels, config, seed=0)
-    assert len(set(division.sizes)) > 2, "clients of several sizes, or the weights would not be tested"
-    return Case(bank, division, class_grid(bank.synthetic, bank.classes, keys_per_class), alpha, beta)
+    partition = make_partition(bank.train.labels, config, seed=0)
+    assert len(set(partition.sizes)) > 2, "clients of several sizes, or the weights would not be tested"
+    return Case(bank, partition, class_grid(bank.synthetic, bank.classes, keys_per_class), alpha, beta)
 
 
 def torch_loss(case: Case, keys: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
@@ -137,7 +137,7 @@ def full_batches(case: Case, settings: Settings, number: int, client: int) -> li
 
 def replayed_batches(case: Case, settings: Settings, number: int, client: int) -> list[np.ndarray]:
     """The documented order: a key by run, round and client; epochs fold their number in; batches are cut in order."""
-    capacity = plan_batches(settings.batch_size, int(case.division.sizes.max()))[1]
+    capacity = plan_batches(settings.batch_size, int(case.partition.sizes.max()))[1]
     client_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), client)
     return batches_in_order(client_key, case.rows(client), capacity, settings.batch_size, settings.epochs)
 

@@ -159,7 +159,7 @@ def test_logits_of_images_are_those_of_stored_features(views):
 def inputs_order(inputs, views: int) -> np.ndarray:
     """The bank's rows client after client, of all views."""
     count = len(inputs.bank.train.labels)
-    return np.concatenate([inputs.division.indices + view * count for view in range(max(views, 1))])
+    return np.concatenate([inputs.partition.indices + view * count for view in range(max(views, 1))])
 
 
 @pytest.mark.parametrize("name", ["prompts", "projection"])

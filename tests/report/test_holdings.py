@@ -7,7 +7,7 @@ import pytest
 
 from cachefl_jax.config import default
 from cachefl_jax.data.card import Cells, cells_of, held_cells, partition_card
-from cachefl_jax.data.partition import Partition, partition
+from cachefl_jax.data.partition import Partition, make_partition
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import holdings, write_report
 
@@ -19,11 +19,11 @@ def cells_in(counts: np.ndarray) -> Cells:
 def with_card(workdir, **changes) -> dict:
     """Adds the card of the fixture's partition to a workdir."""
     arrays = dict(np.load(workdir / "partition.npz"))
-    division = Partition(arrays["offsets"], arrays["indices"], repairs=2)
-    owners = np.repeat(np.arange(division.clients), division.sizes)
+    partition = Partition(arrays["offsets"], arrays["indices"], repairs=2)
+    owners = np.repeat(np.arange(partition.clients), partition.sizes)
     labels = np.concatenate([np.repeat(np.arange(3), row) for row in arrays["class_counts"]])
     assert len(owners) == len(labels)
-    card = partition_card(division, labels, ["zero", "one", "two"], default().partition, seed=7) | changes
+    card = partition_card(partition, labels, ["zero", "one", "two"], default().partition, seed=7) | changes
     (workdir / "partition.json").write_text(json.dumps(card))
     return card
 
@@ -101,10 +101,10 @@ def test_the_page_stays_small_for_any_number_of_clients(make_workdir, clients):
     labels = np.arange(max(60, clients)) % 3
     config = default().partition
     config.update({"name": "shards", "clients": clients})
-    division = partition(labels, config, 0)
-    held = held_cells(division, labels, 3)
+    partition = make_partition(labels, config, 0)
+    held = held_cells(partition, labels, 3)
     np.savez(
-        workdir / "partition.npz", offsets=division.offsets, cells=held.client * 3 + held.label, cell_counts=held.count
+        workdir / "partition.npz", offsets=partition.offsets, cells=held.client * 3 + held.label, cell_counts=held.count
     )
     path = write_report([workdir])
     assert path.stat().st_size < 200_000

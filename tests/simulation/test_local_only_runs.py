@@ -71,7 +71,7 @@ def test_they_are_the_plain_loops_wherever_the_data_lie(
     for name in ("test_balanced_accuracy", "test_ece", "test_cross_entropy", "test_class_accuracy"):
         np.testing.assert_allclose(alone[name], np.mean([one[name] for one in each], axis=0), rtol=1e-5)
         np.testing.assert_allclose(together[name], whole[name], rtol=1e-5)
-    shares = partition_arrays(inputs)["class_counts"] / inputs.division.sizes[:, None]
+    shares = partition_arrays(inputs)["class_counts"] / inputs.partition.sizes[:, None]
     own = (shares * [one["test_class_accuracy"] for one in each]).sum(axis=1)
     assert alone["clients"] == pytest.approx({"mean": own.mean(), "worst_tenth": own.min(), "std": own.std()})
     assert accuracies_of(together) == accuracies_of(whole)

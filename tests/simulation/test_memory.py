@@ -87,10 +87,10 @@ def test_rows_client_after_client_are_the_banks_own_to_the_bit(make_bank, monkey
     monkeypatch.setattr(examples, "BLOCK_BYTES", 200)
     config, inputs = small_run(make_bank())
     own, ordered = (build(config, inputs, ordered=each).problem for each in (False, True))
-    assert (own.clients.indices == inputs.division.indices).all()
+    assert (own.clients.indices == inputs.partition.indices).all()
     assert (ordered.clients.indices == np.arange(60)).all()
     for name in ("features", "labels", "text_logits"):
-        assert (getattr(ordered.data, name) == getattr(own.data, name)[inputs.division.indices]).all()
+        assert (getattr(ordered.data, name) == getattr(own.data, name)[inputs.partition.indices]).all()
 
 
 def test_rows_that_have_no_room_on_the_host_are_refused(make_bank, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_changed_look_changes_training_features_alone(prepared):
     np.testing.assert_array_equal(bank.train.labels, plain.bank.train.labels)
     moved = np.abs(bank.train.features - plain.bank.train.features).max(axis=1)
     assert (moved > 1e-4).mean() > 0.9
-    assert changed.division.owners.tolist() == plain.division.owners.tolist()
+    assert changed.partition.owners.tolist() == plain.partition.owners.tolist()
     told = card(config, changed)
     assert (told["change"], told["change_strength"]) == ("brightness", 0.5)
     assert (card(*prepared())["change"], card(*prepared())["change_strength"]) == ("none", None)
@@ -79,7 +79,7 @@ def test_the_same_rows_under_another_seed_change_otherwise(prepared, make_pictur
     fields = {"synthesis.source": "image_folder", "synthesis.path": str(brought), "data.group_column": "folder"}
     fields |= {"partition.name": "natural", "partition.clients": 0, "partition.change": "brightness"}
     first, again, other = (prepared(seed=seed, **fields)[1] for seed in (0, 0, 1))
-    assert partition_hash(first.division) == partition_hash(other.division)
+    assert partition_hash(first.partition) == partition_hash(other.partition)
     np.testing.assert_array_equal(first.bank.train.features, again.bank.train.features)
     assert (np.abs(first.bank.train.features - other.bank.train.features).max(axis=1) > 1e-4).mean() > 0.9
 
@@ -131,9 +131,9 @@ def test_sites_are_clients_and_their_number_goes_into_the_config(prepared):
         "data.group_column": "folder", "partition.name": "natural", "partition.clients": 0, "cohort": 2,
     })  # fmt: skip
     source, _, _ = load_all(config)
-    assert inputs.division.clients == 2
+    assert inputs.partition.clients == 2
     for client, site in enumerate(("east", "west")):
-        rows = inputs.division.indices[slice(*inputs.division.offsets[client : client + 2])]
+        rows = inputs.partition.indices[slice(*inputs.partition.offsets[client : client + 2])]
         assert {source.train.images.name(row).split("/")[-2] for row in rows} == {site}
     found = counted(config, inputs)
     assert (found.partition.clients, config.partition.clients) == (2, 0)
@@ -150,9 +150,9 @@ def test_a_number_of_clients_that_was_given_stays(prepared):
 def test_what_a_run_keeps_of_its_partition_agrees_with_itself(prepared):
     config, inputs = prepared()
     arrays, told = partition_arrays(inputs), card(config, inputs)
-    cells = cells_of(arrays, inputs.division.clients, 3)
+    cells = cells_of(arrays, inputs.partition.clients, 3)
     np.testing.assert_array_equal(cells.sizes, np.diff(arrays["offsets"]))
-    assert told["hash"] == partition_hash(inputs.division)
+    assert told["hash"] == partition_hash(inputs.partition)
     assert (told["clients"], told["samples"], told["classes"]) == (3, len(inputs.bank.train.labels), 3)
     assert json.loads(json.dumps(told)) == told
 

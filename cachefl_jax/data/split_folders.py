@@ -10,9 +10,7 @@ from cachefl_jax.errors import UsageError, listing
 Names = dict[str, str | None]  # the folder's name of each role
 
 
-def find_division(
-    tree: Folder, wanted: Sequence[str], root: pathlib.Path, decided: bool
-) -> tuple[Folder, Names | None]:
+def find_splits(tree: Folder, wanted: Sequence[str], root: pathlib.Path, decided: bool) -> tuple[Folder, Names | None]:
     """(the folder that holds the splits' folders, their names); names are None where there are no such folders, and the
     folder is then the innermost that is no mere wrapper.
 
@@ -73,7 +71,7 @@ def split_names(folder: Folder, wanted: Sequence[str], root: pathlib.Path, decid
 
 
 def choose_family(folder: Folder, families: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
-    """The names, by role, that make one division: seg_train with seg_test. Empty where there is none.
+    """The names, by role, that belong together: seg_train with seg_test. Empty where there is none.
 
     Raises UsageError: there are several, and none has plain names."""
     pairs = {rest: family for rest, family in families.items() if "train" in family and len(family) > 1}
@@ -89,7 +87,7 @@ def choose_family(folder: Folder, families: dict[str, dict[str, list[str]]]) -> 
 
 
 def stands(folder: Folder, family: dict[str, list[str]], root: pathlib.Path) -> bool:
-    """Whether these folders are a division, and not classes of such names. Raises UsageError: they may be either."""
+    """Whether these folders are splits, and not classes of such names. Raises UsageError: they may be either."""
     if "train" in family and len(family) > 1:
         return True
     named = {name for names in family.values() for name in names}
@@ -97,7 +95,7 @@ def stands(folder: Folder, family: dict[str, list[str]], root: pathlib.Path) -> 
         return False
     others = [name for name in folder.filled if name not in named]
     if others and "train" not in family:
-        return len(family) > 1  # dev beside prod is no division; val and test beside another are one that lacks a name
+        return len(family) > 1  # dev beside prod are no splits; val and test are, and one more has no name
     if others:
         found = f"auto, but {root / folder.path} may be class (classes {listing([*sorted(named), *others])}) or "
         found += f"split/class ({listing(sorted(named))} a split, {listing(others)} none)"
