@@ -166,16 +166,10 @@ def blocks_of(
     compute = image_program(encoder, devices, jnp.dtype(options.dtype))
     bar = tqdm(total=rows.stop, initial=rows.start, desc=f"encoding {what}", unit="image", leave=False, disable=None)
     with bar, contextlib.closing(prepared_batches(pixels_of, rows, count, (views, *size, 3))) as batches:
-        before = None
-        for chunk, pixels in batches:
-            now = chunk, compute(pixels.reshape(-1, *size, 3))
-            if before is not None:
-                yield finished(*before, views, named)
-                bar.update(len(before[0]))
-            before = now
-        if before is not None:
-            yield finished(*before, views, named)
-            bar.update(len(before[0]))
+        computed = ((chunk, compute(pixels.reshape(-1, *size, 3))) for chunk, pixels in batches)
+        for (chunk, raw), _ in itertools.pairwise(itertools.chain(computed, [None])):
+            yield finished(chunk, raw, views, named)
+            bar.update(len(chunk))
 
 
 def check_size(encoder, size: tuple[int, int]) -> None:

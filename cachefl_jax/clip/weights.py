@@ -18,8 +18,6 @@ from safetensors.numpy import save_file
 
 from cachefl_jax.clip.architecture import read_config
 from cachefl_jax.clip.checkpoint import FIELD, is_open_clip, weight_files
-from cachefl_jax.clip.checkpoint import POCKET as POCKET
-from cachefl_jax.clip.checkpoint import find_checkpoint as find_checkpoint
 from cachefl_jax.clip.claims import check_claims, config_claims
 from cachefl_jax.clip.model import CLIP
 from cachefl_jax.clip.siglip import SigLIP

@@ -20,7 +20,6 @@ from cachefl_jax.storage.archive import Archive
 from cachefl_jax.storage.files import check_room
 
 PREFIXES = {"train": "train", "validation": "val", "test": "test", "synthetic": "synthetic"}  # of a split's arrays
-OPTIONAL = "val"
 
 
 def load_bank(path: pathlib.Path) -> FeatureBank:
@@ -30,7 +29,8 @@ def load_bank(path: pathlib.Path) -> FeatureBank:
     Raises UsageError: an array is missing, misshapen, not finite, too large, or does not fit the others; it is
     named."""
     with Archive(FIELD, path) as archive:
-        prefixes = {name: prefix for name, prefix in PREFIXES.items() if prefix != OPTIONAL or has(archive, prefix)}
+        left_out = [] if {"val_features", "val_labels"} & set(archive.names) else ["validation"]
+        prefixes = {name: prefix for name, prefix in PREFIXES.items() if name not in left_out}
         check_shapes(archive, [f"{prefix}_features" for prefix in prefixes.values()])
         labels = {name: read_labels(archive, prefix) for name, prefix in prefixes.items()}
         names = read_class_names(archive, labels)
@@ -48,11 +48,6 @@ def load_bank(path: pathlib.Path) -> FeatureBank:
         text_features=text, class_names=names, logit_scale=scale, metadata=metadata,
         **{name: splits.get(name) for name in PREFIXES},
     )  # fmt: skip
-
-
-def has(archive: Archive, prefix: str) -> bool:
-    """Whether the bank has any array of a split."""
-    return any(f"{prefix}_{kind}" in archive.names for kind in ("features", "labels"))
 
 
 def check_shapes(archive: Archive, names: list[str]) -> None:

@@ -1,10 +1,15 @@
-"""Whether class names are text, and whether one who reads them can tell them apart."""
+"""Names as text, whatever the locale; whether class names are text, and whether a reader can tell them apart.
+
+Under an ASCII locale Python hands on the bytes of a name that it cannot decode as lone surrogates. Files are opened by
+that form; class names, prompts and reports need the text that the bytes spell.
+"""
 
 import collections
+import os
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
-from cachefl_jax.data.text import composed
 from cachefl_jax.errors import UsageError, listing
 
 FIELD = "data.class_names"
@@ -58,3 +63,25 @@ def alike_note(unknown: Sequence[str], known: Collection[str]) -> str:
     spelled = {as_read(name): name for name in known}
     pairs = [(name, spelled[as_read(name)]) for name in unknown if as_read(name) in spelled]
     return f": {pairs[0][0]} is {pairs[0][1]}{difference(*pairs[0])}" if pairs else ""
+
+
+def readable(name: str) -> str:
+    """The text that a file's name spells in UTF-8; the name itself where it spells none."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeError:
+        return name
+
+
+def on_disk(text: str) -> str:
+    """The name by which the file system gives a file called `text`."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return os.fsdecode(text.encode(errors="surrogateescape"))
+    return text
+
+
+def composed(text: str) -> str:
+    """The text in Unicode's composed form (NFC): an accented letter may also be written as two characters (NFD)."""
+    return unicodedata.normalize("NFC", text)

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cachefl_jax.data.class_names import FIELD, check_names
+from cachefl_jax.data.class_names import FIELD, check_names, composed
 from cachefl_jax.data.images import ImageSet
 from cachefl_jax.data.sampling import splits_of
-from cachefl_jax.data.text import composed
 from cachefl_jax.errors import UsageError, listing
 
 LEFT_OUT = -1  # in place of a class's number: its images are passed over

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from cachefl_jax.data.class_names import alike_note
+from cachefl_jax.data.class_names import alike_note, on_disk, readable
 from cachefl_jax.data.classes import LEFT_OUT, Classes, in_order, name_classes, plain
 from cachefl_jax.data.images import TEMPLATES, Images, ImageSet, LabelledImages, read_image
 from cachefl_jax.data.layout import Part, Question, read_layout
@@ -27,7 +27,6 @@ from cachefl_jax.data.passed_over import check_filled, number_of, passed_over
 from cachefl_jax.data.sites import check_column, site_notes, with_listed_sites, with_sites
 from cachefl_jax.data.split_file import read_split_file
 from cachefl_jax.data.splits import ROLES
-from cachefl_jax.data.text import on_disk, readable
 from cachefl_jax.data.tree import FIELD, File, read_tree
 from cachefl_jax.errors import UsageError, listing
 

@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cachefl_jax.data.class_names import readable
 from cachefl_jax.data.classes import plain
 from cachefl_jax.data.split_folders import find_splits, role_in, unwrap
 from cachefl_jax.data.splits import ROLES, called_as_sites, check_found, is_no_class
-from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder
 from cachefl_jax.errors import UsageError, listing
 

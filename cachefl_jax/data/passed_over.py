@@ -3,9 +3,9 @@
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from cachefl_jax.data.class_names import readable
 from cachefl_jax.data.classes import LEFT_OUT, Classes
 from cachefl_jax.data.layout import Part, Reading
-from cachefl_jax.data.text import readable
 from cachefl_jax.data.tree import FIELD, Folder, kinds_of
 from cachefl_jax.errors import UsageError, listing
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cachefl_jax.data.class_names import readable
 from cachefl_jax.data.classes import plain
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.data.layout import Reading
-from cachefl_jax.data.text import readable
 from cachefl_jax.errors import UsageError, listing
 
 FIELD = "data.group_column"

@@ -13,10 +13,9 @@ import pathlib
 import posixpath
 from collections.abc import Callable, Sequence
 
-from cachefl_jax.data.class_names import alike_note
+from cachefl_jax.data.class_names import alike_note, on_disk
 from cachefl_jax.data.classes import Classes, in_order
 from cachefl_jax.data.splits import ROLES, find_splits
-from cachefl_jax.data.text import on_disk
 from cachefl_jax.errors import UsageError, listing
 
 FIELD = "data.split_file"

@@ -27,11 +27,11 @@ from cachefl_jax.storage.files import json_if_whole, write_arrays, write_json
 from cachefl_jax.storage.home import MANIFEST, SYNTHETIC, home, making, writing
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.synthesis import generator
-from cachefl_jax.synthesis.blocks import blocks_in, read_blocks, write_block
 from cachefl_jax.synthesis.pipeline import find_pipeline, weights_digest
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
 
 IMAGES = "images.npz"
+BLOCK = "block-{}.npz"  # of a set that is not whole yet, so that a drawing that was killed goes on
 OLDER = re.compile(r"\.[0-9a-f]{32}")
 
 
@@ -188,3 +188,30 @@ def request_digest(request: Request, weights: str) -> str:
 def array_digest(array: np.ndarray) -> str:
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def blocks_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of all blocks."""
+    return sorted(folder.glob(BLOCK.format("*")))
+
+
+def write_block(folder: pathlib.Path, number: int, block: generator.Block) -> None:
+    """Writes a block, whole or not at all. Raises UsageError: the folder cannot be written."""
+    with writing(folder.parent):
+        arrays = {"images": block.images, "seeds": np.array(block.seeds, np.int64)}
+        write_arrays(folder / BLOCK.format(f"{number:06d}"), arrays)
+
+
+def read_blocks(folder: pathlib.Path, count: int) -> list[generator.Block]:
+    """The sound blocks of a set of `count` images, up to the first that is missing or damaged."""
+    done = []
+    for start in range(0, count, generator.BATCH):
+        try:
+            arrays = read_arrays("synthesis", folder / BLOCK.format(f"{len(done):06d}"), ("images", "seeds"))
+            images, seeds = arrays["images"], arrays["seeds"].tolist()
+        except (UsageError, KeyError):
+            break
+        if not len(images) == len(seeds) == min(generator.BATCH, count - start):
+            break
+        done.append(generator.Block(images, tuple(seeds)))
+    return done

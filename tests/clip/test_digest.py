@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from cachefl_jax.clip.checkpoint import counted_files
+from cachefl_jax.clip.checkpoint import POCKET, counted_files
 from cachefl_jax.clip.digest import weights_digest
-from cachefl_jax.clip.weights import POCKET
 
 
 @pytest.fixture

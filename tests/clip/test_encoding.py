@@ -12,6 +12,7 @@ from flax import nnx
 from PIL import Image
 
 from cachefl_jax.clip import averaged_blocks, encode_images, image_blocks, load_encoder
+from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.encoding import (
     Options,
     check_batch,
@@ -24,7 +25,6 @@ from cachefl_jax.clip.encoding import (
 from cachefl_jax.clip.images import Preparation, prepare, prepare_all, read_preparation
 from cachefl_jax.clip.prefetch import AHEAD
 from cachefl_jax.clip.views import ViewedImages, Views
-from cachefl_jax.clip.weights import POCKET
 from cachefl_jax.errors import UsageError
 
 PLAIN = Preparation(resize=None, crop=None, resample=3, mean=(0.0,) * 3, std=(1.0,) * 3, scale=1.0)

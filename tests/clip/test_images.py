@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 from transformers.image_utils import load_image
 
+from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.images import Preparation, prepare, prepare_all, read_preparation, shaped
-from cachefl_jax.clip.weights import POCKET
 from cachefl_jax.errors import UsageError
 
 SIZES = [(8, 8), (32, 32), (33, 47), (100, 37), (37, 100), (31, 640), (1, 1), (70, 1), (1, 70), (2, 4001), (7001, 7)]

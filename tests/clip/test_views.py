@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.images import read_preparation, shaped
 from cachefl_jax.clip.views import RATIO, EveryView, ViewedImages, Views, crop_box, view_pixels
-from cachefl_jax.clip.weights import POCKET
 
 
 @pytest.fixture(scope="module")

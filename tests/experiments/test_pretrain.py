@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from cachefl_jax.clip import CLIP, load_clip, save_clip
+from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.images import prepare_all, read_preparation
-from cachefl_jax.clip.weights import POCKET
 from experiments.pretrain import pocket_clip, rendered_type, tokenizer
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
+from cachefl_jax.clip.checkpoint import POCKET as POCKET_CLIP
 from cachefl_jax.clip.images import prepare_all, read_preparation
-from cachefl_jax.clip.weights import POCKET as POCKET_CLIP
 from cachefl_jax.clip.weights import load_clip
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import Drawing, class_prompts, find_pipeline, generate, image_seeds
