@@ -9,7 +9,7 @@ Axis letters: B batch, N classes, K keys a class, D features, H W image, n rows.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -17,11 +17,22 @@ import optax
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.field import Field
+from cachefl_jax.errors import UsageError
 from cachefl_jax.precision import full_precision
 
 Params = Any
 Frozen = Any
 MODEL = "model.safetensors"
+
+
+def no_encoder() -> NoReturn:
+    """The encoder of a feature bank, which tells of none.
+
+    Raises:
+        UsageError: always.
+    """
+    allowed = "a method that asks for no encoder: a feature bank tells nothing of its own"
+    raise UsageError("method", "one that asks for the encoder", allowed, "bring images: data.name=image_folder")
 
 
 class Server(NamedTuple):
@@ -31,9 +42,7 @@ class Server(NamedTuple):
     text: np.ndarray  # [N, D] float32 class weights, L2-normalised rows; zeros where a bank has none
     logit_scale: float
     class_names: tuple[str, ...]  # N of them
-    encoder: Callable[[], Any] | None = (
-        None  # () -> the run's `cachefl_jax.clip.Encoder`, loaded by the call; bank: None
-    )
+    encoder: Callable[[], Any] = no_encoder  # () -> the run's `cachefl_jax.clip.Encoder`, loaded by the call
     templates: tuple[str, ...] = ()  # texts with one {} that `text` was made of; none for a bank
 
 

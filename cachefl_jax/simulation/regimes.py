@@ -123,7 +123,7 @@ def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
         return result(scores | told_of(row, zero_shot))
     down = tree_bytes(learner.params)
     scores = scores_at_round_0(config, learner) | told_of(row, learner.method)
-    return result(scores, down=down, total=down * learner.clients)
+    return result(scores, (0, down, down * learner.clients))
 
 
 def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
@@ -136,7 +136,7 @@ def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> d
     scores, seconds = LocalOnly(run, learner, row, population).train()
     down = tree_bytes(learner.params)
     return result(
-        scores | told_of(row, learner.method), rounds=config.rounds, down=down, total=down * count,
+        scores | told_of(row, learner.method), (0, down, down * count), rounds=config.rounds,
         flops=costs.round_flops(local, learner.params, learner.problem, learner.client_rows), seconds=seconds,
     )  # fmt: skip
 
@@ -152,7 +152,7 @@ def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> 
     problem = problem._replace(clients=place_locally(everybody, 1))
     scores, seconds = LocalOnly(run, learner, row, Population(local, problem, rows, 1)).train()
     return result(
-        scores | told_of(row, learner.method), rounds=run.config.rounds, up=None, down=None, total=None,
+        scores | told_of(row, learner.method), (None, None, None), rounds=run.config.rounds,
         flops=costs.round_flops(local, learner.params, problem, rows), seconds=seconds,
     )  # fmt: skip
 
@@ -186,8 +186,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
         learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(row, learner.method),
-        rounds=config.rounds, up=up, down=down,
-        total=sum(line[way] for line in records for way in ("bytes_up", "bytes_down")),
+        (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,
         flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     ), trained  # fmt: skip
 
@@ -214,10 +213,11 @@ def told_of(row: Row, method: Method) -> dict[str, str]:
 
 
 def result(
-    scores: dict, *, rounds: int = 0, up: int | None = 0, down: int | None = 0,
-    total: int | None = 0, flops: float = 0.0, seconds: float | None = None,
-) -> dict:  # fmt: skip
-    """A row's entry in summary.json. Bytes are null where nothing federated happened that could be counted."""
+    scores: dict, traffic: tuple = (0, 0, 0), *, rounds: int = 0, flops: float = 0.0, seconds: float | None = None
+) -> dict:
+    """A row's entry in summary.json. `traffic` is bytes up and down, of a client and round, and in all; None where
+    nothing federated happened that could be counted."""
+    up, down, total = traffic
     return {
         **scores, "rounds": rounds,
         "uplink_bytes_per_client_round": up, "downlink_bytes_per_client_round": down, "total_bytes": total,

@@ -145,7 +145,7 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
             scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
         scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
     methods[own.name] = result(
-        scores | told_of(own, learner.method), rounds=config.rounds, up=up, down=down, total=sent,
+        scores | told_of(own, learner.method), (up, down, sent), rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     return {

@@ -19,7 +19,8 @@ import cachefl_jax.clip
 from cachefl_jax.clip.encoder import tokenized
 from cachefl_jax.commands.evaluate import evaluate, stored_config
 from cachefl_jax.config import default, resolve
-from cachefl_jax.methods import Method, Rows, find_method, text_logits
+from cachefl_jax.errors import UsageError
+from cachefl_jax.methods import Method, Rows, Server, find_method, text_logits
 from cachefl_jax.methods.method import training_loss
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.simulation.build import build
@@ -197,3 +198,10 @@ def test_points_of_a_sweep_share_towers_and_images():
     assert all(leaf is same for leaf, same in pairs if leaf.ndim)
     assert one.problem.data.images is other.problem.data.images
     assert jax.tree.leaves(one.params)[0] is jax.tree.leaves(other.params)[0]
+
+
+def test_a_bank_refuses_a_method_that_asks_for_its_encoder():
+    """A feature bank knows of no encoder: one line instead of a call of nothing."""
+    server = Server(np.zeros((2, 1, 4), np.float32), np.zeros((2, 4), np.float32), 1.0, ("a", "b"))
+    with pytest.raises(UsageError, match=r"method = .*encoder"):
+        server.encoder()
