@@ -203,5 +203,5 @@ def test_points_of_a_sweep_share_towers_and_images():
 def test_a_bank_refuses_a_method_that_asks_for_its_encoder():
     """A feature bank knows of no encoder: one line instead of a call of nothing."""
     server = Server(np.zeros((2, 1, 4), np.float32), np.zeros((2, 4), np.float32), 1.0, ("a", "b"))
-    with pytest.raises(UsageError, match=r"method = .*encoder"):
+    with pytest.raises(UsageError, match="method: .*encoder"):
         server.encoder()
