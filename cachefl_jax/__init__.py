@@ -39,10 +39,8 @@ def simulate(config: "ConfigDict", workdir: "str | os.PathLike | None" = None) -
         `cachefl_jax.simulation.train.Results`: summary, records (a dict a round), params, artefact, metadata; of
         CacheFL `params.keys` and `artefact["keys"]`, [N classes, K keys a class, D features] float32.
 
-    Raises:
-        UsageError: the config is wrong or asks for what is not there, such as more devices than JAX was started with
-            by an earlier call, or the folder holds another run. Nothing has been written to it then.
-    """
+    Raises UsageError: the config is wrong or asks for what is not there, such as more devices than JAX was started with
+    by an earlier call, or the folder holds another run. Nothing has been written to it then."""
     # Imported here: the package itself must cost nothing to import.
     from cachefl_jax.simulation.simulate import simulate
 

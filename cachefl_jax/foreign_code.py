@@ -11,9 +11,7 @@ def refuse_code(path: pathlib.Path, fields: dict) -> None:
 
     Without that code the model is another one than its authors made, so it is not passed over either.
 
-    Raises:
-        UsageError: the file has an ``auto_map``.
-    """
+    Raises UsageError: the file has an ``auto_map``."""
     if fields.get("auto_map"):
         allowed = "no code of the model's own: it is never run"
         raise UsageError(f"{path}: auto_map", fields["auto_map"], allowed, "choose another model")
@@ -22,9 +20,7 @@ def refuse_code(path: pathlib.Path, fields: dict) -> None:
 def refuse_code_in(directory: pathlib.Path) -> None:
     """`refuse_code` for all settings files of a model that has a folder for each of its parts.
 
-    Raises:
-        UsageError: one of them names code.
-    """
+    Raises UsageError: one of them names code."""
     for path in sorted([*directory.glob("*.json"), *directory.glob("*/*.json")]):
         try:
             fields = json.loads(path.read_text())

@@ -102,9 +102,7 @@ def tell(line: str) -> None:
 def finishing() -> Iterator[None]:
     """Inside, a signal is noted, not obeyed: by `leave_if_asked`, or at the end.
 
-    Raises:
-        Interrupted: at the end, where a signal came and nothing else was raised.
-    """
+    Raises Interrupted: at the end, where a signal came and nothing else was raised."""
     request.depth += 1
     try:
         yield
@@ -119,11 +117,7 @@ def asked() -> int | None:
 
 
 def leave_if_asked() -> None:
-    """For a moment at which everything is saved.
-
-    Raises:
-        Interrupted: a signal asked to leave.
-    """
+    """For a moment at which everything is saved. Raises Interrupted: a signal asked to leave."""
     if request.number is not None:
         raise Interrupted(request.number)
 

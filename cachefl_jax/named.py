@@ -31,9 +31,7 @@ def find(field: str, name: str, table: Table, kind: str = "") -> Any:
         table: our names.
         kind: "module:class" of what it must be an instance of; "" takes everything.
 
-    Raises:
-        UsageError: no such name, module or file; its code raises; it lacks the attribute, or that is no `kind`.
-    """
+    Raises UsageError: no such name, module or file; its code raises; it lacks the attribute, or that is no `kind`."""
     check_form(field, name, table)
     place, _, attribute = table.get(name, name).rpartition(":")
     module = load_file(field, name, pathlib.Path(place)) if is_file(name) else load_module(field, name, place)
@@ -53,11 +51,7 @@ def find(field: str, name: str, table: Table, kind: str = "") -> Any:
 
 
 def check_form(field: str, name: str, table: Table) -> None:
-    """Whether `name` is one of ours or has the form of a user's. Imports nothing.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """Whether `name` is one of ours or has the form of a user's. Imports nothing. Raises UsageError: it is neither."""
     if has_form(name, table):
         return
     near = difflib.get_close_matches(name, table, n=1)

@@ -8,9 +8,7 @@ from cachefl_jax.errors import UsageError
 def check_templates(field: str, templates: Sequence[str]) -> None:
     """Refuses templates without exactly one {} for the class name.
 
-    Raises:
-        UsageError: names `field` and the first template that is wrong.
-    """
+    Raises UsageError: names `field` and the first template that is wrong."""
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise UsageError(field, template, "a text with exactly one {}", 'write, say, "a photo of a {}."')

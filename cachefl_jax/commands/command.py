@@ -60,11 +60,7 @@ def define_path(name: str, meaning: str, *, several: bool = False, values: flags
 
 
 def required(name: str):
-    """The value of a flag.
-
-    Raises:
-        UsageError: it was not given.
-    """
+    """The value of a flag. Raises UsageError: it was not given."""
     flag = flags.FLAGS[name]
     if flag.value is None:
         raise UsageError(f"--{name}", "nothing", flag.help, f"add --{name}=...")
@@ -201,9 +197,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 def expanded(argv: Sequence[str]) -> list[str]:
     """The words with the ~ of --config=~/FILE replaced: a shell leaves it as it is, and so does the flag.
 
-    Raises:
-        UsageError: there is no such home folder.
-    """
+    Raises UsageError: there is no such home folder."""
     return [re.sub(r"^(--?config=)(~.*)", lambda found: found[1] + expand("--config", found[2]), word) for word in argv]
 
 

@@ -33,9 +33,7 @@ flags.DEFINE_integer("round", None, "rounds done at the checkpoint; the last one
 def stored_config(argv: list[str]) -> ConfigDict:
     """The config of the folder that argv's --workdir names: its fields are this command's --config.* flags.
 
-    Raises:
-        UsageError: no --workdir, not a path, or a folder that holds no run.
-    """
+    Raises UsageError: no --workdir, not a path, or a folder that holds no run."""
     from cachefl_jax.config import from_json
 
     parser = flags.FlagValues()
@@ -59,9 +57,7 @@ def stored_config(argv: list[str]) -> ConfigDict:
 def define_config(config: ConfigDict) -> None:
     """Makes the fields of `config` this command's --config.* flags.
 
-    Raises:
-        UsageError: the command line has another field.
-    """
+    Raises UsageError: the command line has another field."""
     try:
         config_flags.DEFINE_config_dict("config", config, lock_config=True)
     except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:  # it reads the command line already
@@ -71,9 +67,7 @@ def define_config(config: ConfigDict) -> None:
 def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """(keys [N, K, D], names [N] of their classes) of the cache that a run starts from.
 
-    Raises:
-        UsageError: the run left no cache.
-    """
+    Raises UsageError: the run left no cache."""
     from safetensors import SafetensorError, safe_open
 
     from cachefl_jax.storage.checked_json import TEXT, list_of, parse
@@ -90,11 +84,7 @@ def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Whether data are of the run's classes, in its order.
-
-    Raises:
-        UsageError: they are of others.
-    """
+    """Whether data are of the run's classes, in its order. Raises UsageError: they are of others."""
 
     if known != class_names:
         mend = "name data of the same classes in the same order"
@@ -109,9 +99,7 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
         keys: the run's at round 0, [N, K, D].
         class_names: its classes, [N].
 
-    Raises:
-        UsageError: the images or the checkpoint are not to be had, or the classes are others.
-    """
+    Raises UsageError: the images or the checkpoint are not to be had, or the classes are others."""
     from cachefl_jax.data import FeatureBank, Split, everything
     from cachefl_jax.data.images import select
     from cachefl_jax.data.sampling import splits_of
@@ -149,9 +137,7 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
     """The figures of one checkpoint under `config`; those over the clients are of what the run's clients hold.
 
-    Raises:
-        UsageError: there is no such checkpoint, or its keys do not fit the data.
-    """
+    Raises UsageError: there is no such checkpoint, or its keys do not fit the data."""
     from cachefl_jax.config import resolve
     from cachefl_jax.report.workdir import read_partition
     from cachefl_jax.simulation.build import build, finite

@@ -46,11 +46,7 @@ def take_action(argv: list[str]) -> str | None:
 
 
 def act(action: str | None) -> None:
-    """Does what the word says.
-
-    Raises:
-        UsageError: there is no such word, or nothing says what to prune.
-    """
+    """Does what the word says. Raises UsageError: there is no such word, or nothing says what to prune."""
     if action not in ACTIONS:
         raise UsageError("command line", action or "nothing to do", " | ".join(ACTIONS), "add one of them")
     from cachefl_jax.storage.entries import all_entries

@@ -23,9 +23,7 @@ def config_file(argv: Sequence[str]) -> str:
 def check_returned(file: str, returned: object) -> None:
     """Whether a config file's get_config() gave a config: config_flags takes whatever it returns.
 
-    Raises:
-        UsageError: it gave something else.
-    """
+    Raises UsageError: it gave something else."""
     if isinstance(returned, dict) or not hasattr(returned, "keys"):
         value = f"{file} (get_config() returned {type(returned).__name__})"
         mend = "change what cachefl_jax.config.default() gives, and return that"

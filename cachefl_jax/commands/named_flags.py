@@ -61,9 +61,7 @@ def named_on(argv: Sequence[str]) -> dict[str, Any]:
 def config_on(argv: Sequence[str]) -> ConfigDict:
     """The config that the words ask for, as far as its components go; the default one's where its file does not load.
 
-    Raises:
-        UsageError: a component is not to be had.
-    """
+    Raises UsageError: a component is not to be had."""
     files = [word.split("=", 1)[1] for word in argv[1:] if re.match("--?config=", word)]
     config: Any = default()
     if files:

@@ -31,9 +31,7 @@ if "side_by_side" not in flags.FLAGS:
 def points(file: str) -> list[dict]:
     """The overrides that the config file's `sweep(add)` adds, in order.
 
-    Raises:
-        UsageError: the file has no sweep, it does not run, or it adds nothing.
-    """
+    Raises UsageError: the file has no sweep, it does not run, or it adds nothing."""
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     module = importlib.util.module_from_spec(spec)
     found: list[dict] = []

@@ -63,9 +63,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any], where: str = "") -> 
         changes: in any order.
         where: what stands before the field in messages.
 
-    Raises:
-        UsageError: there is no such field, or the value is of another type.
-    """
+    Raises UsageError: there is no such field, or the value is of another type."""
     config = config.copy_and_resolve_references()
     fit_fields(config, {field: value for field, value in changes.items() if field in COMPONENTS})
     for field, value in changes.items():
@@ -84,9 +82,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any], where: str = "") -> 
 def resolve(config: ConfigDict) -> ConfigDict:
     """A validated copy with what follows from other fields filled in: a bank brings its own synthetic set.
 
-    Raises:
-        UsageError: names the first field that is wrong.
-    """
+    Raises UsageError: names the first field that is wrong."""
     config = config.copy_and_resolve_references()
     with_fields(config, own_fields(config))
     check_types(config, expected(config))
@@ -101,9 +97,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 def locate(config: ConfigDict) -> None:
     """Writes every path of `config` out in full; what is no text is left for `check_types` to tell.
 
-    Raises:
-        UsageError: a home folder is not there.
-    """
+    Raises UsageError: a home folder is not there."""
     for field in (*PATHS, *NAMES):
         group, name = field.split(".")
         fields = config.get(group)
@@ -115,9 +109,7 @@ def locate(config: ConfigDict) -> None:
 def validate(config: ConfigDict) -> None:
     """Checks names, types, ranges, and the relations that need no data.
 
-    Raises:
-        UsageError: names the first field that is wrong.
-    """
+    Raises UsageError: names the first field that is wrong."""
     check_types(config, expected(config))
     for name in config.methods:
         if name not in METHOD_NAMES:
@@ -174,9 +166,7 @@ def from_json(fields: dict) -> ConfigDict:
     older version left as they were typed start in the current folder, as they did. No code of a user's is loaded: a
     report does without.
 
-    Raises:
-        UsageError: a field is of another type than the config's own, or as `locate`.
-    """
+    Raises UsageError: a field is of another type than the config's own, or as `locate`."""
     config = filled(default(), {name: value for name, value in fields.items() if name != ROUNDS_BEFORE})
     if isinstance(config.server, ConfigDict):
         config.server.update(server_numbers(config.server))

@@ -58,9 +58,7 @@ def named(config: ConfigDict) -> list[tuple[str, str]]:
 def users(config: ConfigDict) -> list[tuple[str, Any]]:
     """(name, object) of each component of `config` that is a user's.
 
-    Raises:
-        UsageError: as `find`, for these and for our names.
-    """
+    Raises UsageError: as `find`, for these and for our names."""
     found = {}
     for field, name in named(config):
         table, kind = COMPONENTS[field]
@@ -74,9 +72,7 @@ def users(config: ConfigDict) -> list[tuple[str, Any]]:
 def own_fields(config: ConfigDict) -> list[Field]:
     """The fields that the components of `config` bring along.
 
-    Raises:
-        UsageError: a component is not to be had, or its fields are not as they must be.
-    """
+    Raises UsageError: a component is not to be had, or its fields are not as they must be."""
     fields: dict[str, Field] = {}
     groups = {field.name.split(".")[0] for field in FIELDS}
     for name, each in users(config):
@@ -92,11 +88,7 @@ def own_fields(config: ConfigDict) -> list[Field]:
 
 
 def check_field(name: str, field: Any, groups: set[str]) -> None:
-    """Whether `field` may stand in a config as the component `name` brings it.
-
-    Raises:
-        UsageError: it may not.
-    """
+    """Whether `field` may stand in a config as the component `name` brings it. Raises UsageError: it may not."""
     if not isinstance(field, Field):
         allowed = "fields that are cachefl_jax.config.Field"
         raise UsageError(name, f"the field {field!r}", allowed, "Field(name, default, meaning, holds, allowed, mend)")
@@ -113,9 +105,7 @@ def check_field(name: str, field: Any, groups: set[str]) -> None:
 def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
     """`config` itself, where a field that it lacks is at its default.
 
-    Raises:
-        UsageError: a value stands where a field's group should.
-    """
+    Raises UsageError: a value stands where a field's group should."""
     with config.unlocked():
         for field in fields:
             *groups, name = field.name.split(".")
@@ -137,9 +127,7 @@ def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
 def check_own(config: ConfigDict) -> None:
     """Asks the components of `config` that are a user's whether they agree with it.
 
-    Raises:
-        UsageError: one of them does not, or its check fails.
-    """
+    Raises UsageError: one of them does not, or its check fails."""
     for name, component in users(config):
         check = getattr(component, "check", None)
         try:
@@ -158,9 +146,7 @@ def fit_fields(config: ConfigDict, names: Mapping[str, Any]) -> None:
         config: it stays locked if it is.
         names: values of fields in `COMPONENTS`; what has another type is left for the check of types to tell.
 
-    Raises:
-        UsageError: as `own_fields`.
-    """
+    Raises UsageError: as `own_fields`."""
     before = own_fields(config)
     for field, value in names.items():
         *group, name = field.split(".")
@@ -188,9 +174,7 @@ def remove(config: ConfigDict, path: list[str]) -> None:
 def located_names(config: ConfigDict) -> None:
     """Writes the path of every file that holds a component of `config` out in full.
 
-    Raises:
-        UsageError: a home folder is not there.
-    """
+    Raises UsageError: a home folder is not there."""
 
     def written_out(field: str, name: Any) -> Any:
         if not isinstance(name, str) or not is_file(name):

@@ -16,9 +16,7 @@ def listing(words: Sequence[str] = (), own: Sequence[Field] = ()) -> str:
         words: beginnings of names, such as "local" or "data.shots"; none = all fields.
         own: further fields, which a user's components bring.
 
-    Raises:
-        UsageError: no field's name begins with a word.
-    """
+    Raises UsageError: no field's name begins with a word."""
     fields = (*FIELDS, *own)
     for word in words:
         if not any(begins(field.name, word) for field in fields):

@@ -17,9 +17,7 @@ EMBEDDED = "pocket"  # never a folder
 def expand(field: str, text: str) -> str:
     """`text` with a leading ``~`` or ``~user`` replaced by that home folder.
 
-    Raises:
-        UsageError: there is no such home folder, or it is the address of something that is no file here.
-    """
+    Raises UsageError: there is no such home folder, or it is the address of something that is no file here."""
     if re.match(r"[A-Za-z][\w+.-]*://", text):
         allowed = "a path on this machine (a folder called so would be made here)"
         raise UsageError(field, text, allowed, "mount or download it, and name the folder")
@@ -32,9 +30,7 @@ def expand(field: str, text: str) -> str:
 def located(field: str, text: str) -> str:
     """The full path of a field's value; a name that is no path here, or nothing, stays as it is.
 
-    Raises:
-        UsageError: as `expand`.
-    """
+    Raises UsageError: as `expand`."""
     path = pathlib.Path(expand(field, text))
     written_as_path = field in PATHS or text.startswith((".", "~"))
     if not text or text == EMBEDDED or not (written_as_path or path.exists()):

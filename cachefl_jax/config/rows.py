@@ -47,9 +47,7 @@ def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def row_of(method: str, word: str) -> Row:
     """The row that `word` means where config.method is `method`.
 
-    Raises:
-        UsageError: what stands behind its @ is no regime of it.
-    """
+    Raises UsageError: what stands behind its @ is no regime of it."""
     if word == "zero_shot":
         return Row(word, word, word)
     if word in OWN:

@@ -27,9 +27,7 @@ def check_clients(local: LocalTraining, clients: Clients, rows: int) -> None:
         clients: who holds what; several sweep points' may be stacked, [S, C + 1] and [S, n].
         rows: of the data.
 
-    Raises:
-        ValueError: a client has more rows than `local.capacity`, or an index is none of the data's.
-    """
+    Raises ValueError: a client has more rows than `local.capacity`, or an index is none of the data's."""
     if not all(known(leaf) for leaf in clients):
         return
     offsets, indices = (np.asarray(leaf) for leaf in clients)

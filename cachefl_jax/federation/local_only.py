@@ -124,9 +124,7 @@ def train_one(program: tuple, most, params: Params, client, rounds: tuple, probl
 def check_order(numbers, clients: Clients, devices: int) -> None:
     """Whether each device's clients come largest first: a program for small clients would cut a large one's rows.
 
-    Raises:
-        ValueError: they do not.
-    """
+    Raises ValueError: they do not."""
     if not (known(numbers) and known(clients.offsets)):
         return
     numbers, offsets = np.asarray(numbers), np.asarray(clients.offsets)

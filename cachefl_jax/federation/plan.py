@@ -134,11 +134,7 @@ def fill_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def check(plan: Plan, federation: Federation, width: int) -> None:
-    """Whether the plan can train this, where features have `width` numbers.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Whether the plan can train this, where features have `width` numbers. Raises ValueError: it cannot."""
     if plan.strategy not in STRATEGIES:
         raise ValueError(f"strategy {plan.strategy!r} is none of {', '.join(STRATEGIES)}")
     if plan.client_chunk < 1 or plan.devices < 1:

@@ -68,9 +68,7 @@ def compile_run(federation: Federation, plan: Plan, capacity: int, state: Server
 
     With several devices the arguments must lie on all of them (`place`).
 
-    Raises:
-        ValueError: the plan cannot train this, or the clients' rows are not their own or too many.
-    """
+    Raises ValueError: the plan cannot train this, or the clients' rows are not their own or too many."""
     check_clients(federation.local, problem.clients, count_rows(problem.data))
 
     def rounds(state, count, problem):

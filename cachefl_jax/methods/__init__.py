@@ -11,9 +11,7 @@ INPUTS = Rows._fields[1:]  # beside the labels
 def find_method(name: str) -> Method:
     """The method of this name, ours or a user's, as a config has it.
 
-    Raises:
-        UsageError: as `find`, or it reads what rows have not.
-    """
+    Raises UsageError: as `find`, or it reads what rows have not."""
     method = find("method", name, *COMPONENTS["compare"])
     unknown = [each for each in method.inputs if each not in INPUTS]
     if unknown:

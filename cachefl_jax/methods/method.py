@@ -26,11 +26,7 @@ MODEL = "model.safetensors"
 
 
 def no_encoder() -> NoReturn:
-    """The encoder of a feature bank, which tells of none.
-
-    Raises:
-        UsageError: always.
-    """
+    """The encoder of a feature bank, which tells of none. Raises UsageError: always."""
     allowed = "a method that asks for no encoder: a feature bank tells nothing of its own"
     raise UsageError("method", "one that asks for the encoder", allowed, "bring images: data.name=image_folder")
 

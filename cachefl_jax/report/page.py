@@ -38,10 +38,8 @@ def write_report(workdirs: Sequence[pathlib.Path], output: pathlib.Path | None =
     Returns:
         The path of the page.
 
-    Raises:
-        UsageError: no workdir is given; a file in one is missing, corrupt or at odds with another; several runs have no
-            output, or one that is a run's own page.
-    """
+    Raises UsageError: no workdir is given; a file in one is missing, corrupt or at odds with another; several runs have
+    no output, or one that is a run's own page."""
     path = place(workdirs, output)
     write_page(path, render(read_runs(workdirs)))
     return path

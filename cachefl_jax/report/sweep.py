@@ -41,9 +41,7 @@ class Point(NamedTuple):
 def write_sweep_report(workdir: pathlib.Path, sweep: Sweep, output: pathlib.Path | None = None) -> pathlib.Path:
     """Writes the page of a sweep, into its folder unless `output` says where; returns its path.
 
-    Raises:
-        UsageError: `output` is a file that is no page.
-    """
+    Raises UsageError: `output` is a file that is no page."""
     path = place([workdir], output)
     write_page(path, render_sweep(sweep))
     return path

@@ -81,9 +81,7 @@ def label(name: str, entry: Mapping[str, Any] | None = None) -> str:
 def method_rows(summary: Mapping[str, Any]) -> list[MethodRow]:
     """A row for each of ``summary["methods"]``: the known ones in a fixed order, others before the upper reference.
 
-    Raises:
-        UsageError: a value that should be a number is something else.
-    """
+    Raises UsageError: a value that should be a number is something else."""
     methods = summary["methods"]
     others = [name for name in methods if name not in LABELS]
     order = [*list(LABELS)[:-1], *others, list(LABELS)[-1]]
@@ -135,9 +133,7 @@ def method_table(summary: Mapping[str, Any]) -> str:
     Returns:
         A line for the headings, one below it, and one a method, without a line feed at the end.
 
-    Raises:
-        UsageError: a value that should be a number is something else.
-    """
+    Raises UsageError: a value that should be a number is something else."""
     columns = [column for column in COLUMNS if column.short]
     lines = [["method", *(column.short for column in columns)]]
     lines += [[row.label, *(column.cell(row) for column in columns)] for row in method_rows(summary)]

@@ -12,9 +12,7 @@ EMPTY = "-"
 def number(fields: Mapping, name: str) -> float | None:
     """``fields[name]`` as a number; None where it is absent, null or not finite.
 
-    Raises:
-        UsageError: it is something other than a number.
-    """
+    Raises UsageError: it is something other than a number."""
     value = fields.get(name)
     if value is None:
         return None

@@ -45,9 +45,7 @@ def trained(config: dict[str, Any], summary: dict[str, Any]) -> str:
 def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
     """Reads each workdir; runs whose directories share a name are told apart by a number.
 
-    Raises:
-        UsageError: there is no workdir, or a file in one is missing, corrupt or at odds with another.
-    """
+    Raises UsageError: there is no workdir, or a file in one is missing, corrupt or at odds with another."""
     if not workdirs:
         raise UsageError("workdir", "none", "one workdir or more", "name one: --workdir=DIR")
     runs = [read_run(pathlib.Path(workdir)) for workdir in workdirs]

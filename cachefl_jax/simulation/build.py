@@ -111,10 +111,8 @@ def build(
         ordered: lays the training rows out client after client; else they are as in the bank, which points share.
         name: of the method; "": config.method.
 
-    Raises:
-        UsageError: there is no memory on the host for the rows, or the method asks for what is not there or contradicts
-            itself.
-    """
+    Raises UsageError: there is no memory on the host for the rows, or the method asks for what is not there or
+    contradicts itself."""
     name, shared = name or config.method, shared or Shared()
     method, texts = find_method(name), inputs.bank.text_features is not None
     score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
@@ -135,9 +133,7 @@ def build(
 def check_linear(name: str, method: Method, params, score: Scorer) -> None:
     """Refuses a linear view that is none: the method would train by one formula and be evaluated by another.
 
-    Raises:
-        UsageError: the params are several arrays, or the view gives other logits at round 0.
-    """
+    Raises UsageError: the params are several arrays, or the view gives other logits at round 0."""
     leaves, rows = jax.tree.leaves(params), jax.tree.map(lambda leaf: leaf[:4], score.test)
     if len(leaves) != 1:
         value = f"{name}, whose params are {len(leaves)} arrays"
@@ -166,9 +162,7 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
 def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.ndarray | None:
     """A split's images as the encoder takes them, [n, H, W, 3] uint8; None for a method that reads none.
 
-    Raises:
-        UsageError: the run has features alone, or there is no memory for the images.
-    """
+    Raises UsageError: the run has features alone, or there is no memory for the images."""
     if "images" not in method.inputs:
         return None
     if inputs.pixels is None:
@@ -180,11 +174,7 @@ def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.n
 
 
 def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool) -> tuple[Clients, Rows]:
-    """Who holds what, and the rows.
-
-    Raises:
-        UsageError: there is no memory for them.
-    """
+    """Who holds what, and the rows. Raises UsageError: there is no memory for them."""
     bank, server, places = inputs.bank, inputs.server, None
     clients = shared.once(bank_clients, inputs.partition, len(bank.train_views) if bank.train_views is not None else 1)
     images, wanted = pixels_of(method, inputs, "train", shared), reads_features(method.inputs)
@@ -206,11 +196,7 @@ def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
 
 
 def scores_at_round_0(config: ConfigDict, learner: Learner) -> dict:
-    """The figures of the method as the server sends it.
-
-    Raises:
-        UsageError: its logits are too large for float32.
-    """
+    """The figures of the method as the server sends it. Raises UsageError: its logits are too large for float32."""
     name, value, mend = "method", learner.name, "correct its init"
     if fields := number_fields(learner.method):
         name, value, mend = fields[0], lookup(config, fields[0]), " and ".join(["bring it nearer to 0", *fields[1:]])
@@ -231,11 +217,7 @@ def number_fields(method: Method) -> list[str]:
 
 
 def finite(scores: dict, refusal: UsageError) -> dict:
-    """What a `Scorer` gives, where every logit was a number.
-
-    Raises:
-        UsageError: the refusal; some were not.
-    """
+    """What a `Scorer` gives, where every logit was a number. Raises UsageError: the refusal; some were not."""
     if any(math.isnan(scores[name] or 0) for name in UNSCORED):
         raise refusal
     return scores

@@ -23,9 +23,7 @@ START_TIMEOUT = 120  # seconds to wait for the other processes
 def join_processes(coordinator: str | None, processes: int, process: int | None) -> None:
     """Joins the other processes that the flags --coordinator, --processes and --process name.
 
-    Raises:
-        UsageError: the flags do not fit together, or the others did not come.
-    """
+    Raises UsageError: the flags do not fit together, or the others did not come."""
     if coordinator is None:
         if processes != 1 or process is not None:
             raise UsageError("--processes", processes, "1, without --coordinator", "add --coordinator=HOST:PORT")
@@ -50,10 +48,8 @@ def use_devices(count: int) -> None:
     into its cores where `count` is 0; where JAX runs already, it keeps what it has. Programs compiled once are found
     again in the user's store.
 
-    Raises:
-        UsageError: there are fewer, they cannot be dealt evenly to the processes, or the environment names a platform
-            that is not to be had.
-    """
+    Raises UsageError: there are fewer, they cannot be dealt evenly to the processes, or the environment names a
+    platform that is not to be had."""
     settle()
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(home() / COMPILED))
@@ -89,9 +85,7 @@ def in_any_process(number: int | None) -> int | None:
 def leave_together(number: int) -> NoReturn:
     """Leaves as the signal asks, once every process is ready to: none is then missed by another.
 
-    Raises:
-        Interrupted: always.
-    """
+    Raises Interrupted: always."""
     if jax.process_count() > 1:
         if interrupts.asked() is None:
             interrupts.tell(f"{signal.Signals(number).name} in another process: left; {interrupts.HINT}")
@@ -103,9 +97,7 @@ def leave_together(number: int) -> NoReturn:
 def entered_by_process_0(lock: contextlib.AbstractContextManager) -> Iterator[None]:
     """Enters `lock` in process 0 alone, for all of them. Where it is refused there, none goes on.
 
-    Raises:
-        UsageError: it was refused; process 0 says why.
-    """
+    Raises UsageError: it was refused; process 0 says why."""
     refusal = None
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:

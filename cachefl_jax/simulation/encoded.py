@@ -26,9 +26,7 @@ class Checkpoint:
         dtype: what the towers compute in.
         batch_size: images an encoding step; 0 = choose.
 
-    Raises:
-        UsageError: there is no such checkpoint, or its preparation cannot be followed.
-    """
+    Raises UsageError: there is no such checkpoint, or its preparation cannot be followed."""
 
     def __init__(self, name: str, dtype: str = "float32", batch_size: int = 0):
         self.name, self.dtype, self.batch_size = name, dtype, batch_size
@@ -65,9 +63,7 @@ class Checkpoint:
 def key_features(checkpoint: Checkpoint, split: LabelledImages, what: str, views: Views | None = None) -> np.ndarray:
     """Features [n, D] of the images that the cache's keys are made of, of several `views` averaged.
 
-    Raises:
-        UsageError: as `image_features`; or an image is of one colour, as a generator's refusal is.
-    """
+    Raises UsageError: as `image_features`; or an image is of one colour, as a generator's refusal is."""
     return image_features(checkpoint, without_blanks(split), what, views, made_of={"blank": "refused"})
 
 
@@ -84,9 +80,7 @@ def image_features(
     The batch size and the kind of device are no part of an entry's name: they change features by rounding alone. What
     else made the features is in `made_of`.
 
-    Raises:
-        UsageError: the store cannot be written or is damaged, an image is broken, or has no feature.
-    """
+    Raises UsageError: the store cannot be written or is damaged, an image is broken, or has no feature."""
     made_of = {
         "kind": "image features",
         "weights": checkpoint.weights,
@@ -153,9 +147,7 @@ def class_weights(checkpoint: Checkpoint, class_names: Sequence[str], templates:
 
     The whole model is told in bytes, parameters, and FLOPs of an image forward and backward.
 
-    Raises:
-        UsageError: as `cachefl_jax.clip.encode_classes`, or the store cannot be written or is damaged.
-    """
+    Raises UsageError: as `cachefl_jax.clip.encode_classes`, or the store cannot be written or is damaged."""
     made_of = {
         "kind": "class weights",
         "weights": checkpoint.weights,

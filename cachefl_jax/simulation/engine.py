@@ -39,9 +39,7 @@ def start_engine(config: ConfigDict, learner: Learner, file: pathlib.Path) -> En
     The choice that `file`, a run's engine.json, holds is kept, so that a resumed run is the same run. One that followed
     from more than the config is kept in the user's store too, so that the same command is the same run on this machine.
 
-    Raises:
-        UsageError: no plan that the config allows fits into memory.
-    """
+    Raises UsageError: no plan that the config allows fits into memory."""
     plans = plans_of(config, learner)
     measures = len(plans) > 1 and worth_measuring(config, learner)
     store = home() / PLANS / f"{fingerprint(config, learner, plans, measures)}.json"

@@ -57,11 +57,7 @@ def wanted_platforms() -> str | None:
 
 
 def device_count() -> int:
-    """How many devices there are over all processes; starts JAX.
-
-    Raises:
-        UsageError: there is no such platform.
-    """
+    """How many devices there are over all processes; starts JAX. Raises UsageError: there is no such platform."""
     try:
         return jax.device_count()
     except (RuntimeError, AssertionError) as error:  # AssertionError: one that is known, and not built in

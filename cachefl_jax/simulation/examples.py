@@ -44,9 +44,7 @@ def in_order(clients: Clients, rows: Rows) -> tuple[Clients, Rows]:
     """(clients, rows) of a run, laid out client after client; before text logits are made, so that these are in memory
     once.
 
-    Raises:
-        UsageError: there is no memory for them.
-    """
+    Raises UsageError: there is no memory for them."""
     check_room("data", "training rows in the order of the clients", tree_bytes(rows))
     return in_client_order(clients, rows)
 
@@ -73,9 +71,7 @@ def text_logits_of(
         logit_scale: of the bank.
         places: [n] where each row's go, so that other places change no bit of them; None: where the row is.
 
-    Raises:
-        UsageError: there is no memory for them.
-    """
+    Raises UsageError: there is no memory for them."""
     shape = (len(features), len(text))
     size = math.prod(shape) * 4
     if size > max(TEXT_LOGITS_BYTES, features.nbytes):

@@ -36,11 +36,7 @@ def room(problem: Problem) -> int | None:
 
 
 def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
-    """The plan's engine, not filled yet; nothing is put onto the devices.
-
-    Raises:
-        UsageError: it would not fit.
-    """
+    """The plan's engine, not filled yet; nothing is put onto the devices. Raises UsageError: it would not fit."""
     run, need = compile_plan(config, learner, plan)
     wanted, there = needed(plan, need), room(learner.problem)
     if there is not None:

@@ -85,9 +85,7 @@ class LocalOnly:
     def train(self) -> tuple[dict, float | None]:
         """(figures by their names in summary.json, means over the clients that were trained; seconds a round, of all).
 
-        Raises:
-            UsageError: a client's training did not stay finite.
-        """
+        Raises UsageError: a client's training did not stay finite."""
         finished, rounds = self.finished, self.config.rounds
         try:
             self.train_parts()
@@ -198,9 +196,7 @@ class LocalOnly:
     def refuse(self, clients: np.ndarray, sound: np.ndarray, number: int) -> None:
         """Stops where a client's training has not stayed finite up to round `number`.
 
-        Raises:
-            UsageError: the first of them is named.
-        """
+        Raises UsageError: the first of them is named."""
         if sound.all():
             return
         who = f"client {clients[~sound].min()} of {self.row.name}" if len(self.population.rows) > 1 else self.row.name

@@ -24,11 +24,7 @@ from cachefl_jax.named import find
 
 
 def component(config: ConfigDict, field: str):
-    """The object that a field names, or the tuple of those that it does.
-
-    Raises:
-        UsageError: it is not to be had.
-    """
+    """The object that a field names, or the tuple of those that it does. Raises UsageError: it is not to be had."""
     value, table, kind = lookup(config, field), *COMPONENTS[field]
     if isinstance(value, str):
         return find(field, value, table, kind)

@@ -45,9 +45,7 @@ class Inputs(NamedTuple):
 def prepare(config: ConfigDict) -> Inputs:
     """Builds everything that can be refused before a file is written.
 
-    Raises:
-        UsageError: a file, checkpoint or size that the config asks for is not to be had.
-    """
+    Raises UsageError: a file, checkpoint or size that the config asks for is not to be had."""
     inputs = from_bank(config) if config.data.name == "feature_bank" else from_images(config)
     notes = list(inputs.notes)
     if inputs.bank.text_features is None:
@@ -62,9 +60,7 @@ def prepare(config: ConfigDict) -> Inputs:
 def counted(config: ConfigDict, inputs: Inputs) -> ConfigDict:
     """The config with the number of clients that was found, where it leaves it to the data.
 
-    Raises:
-        UsageError: a cohort is larger.
-    """
+    Raises UsageError: a cohort is larger."""
     if config.partition.clients:
         return config
     config = config.copy_and_resolve_references()
@@ -88,9 +84,7 @@ def from_bank(config: ConfigDict) -> Inputs:
 def server_of(config: ConfigDict, bank: FeatureBank, **more) -> Server:
     """What the server brings; `more` is the encoder and its templates, where there is one.
 
-    Raises:
-        UsageError: a class has fewer synthetic rows than it is to have keys.
-    """
+    Raises UsageError: a class has fewer synthetic rows than it is to have keys."""
     text = bank.text_features
     text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
     keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)

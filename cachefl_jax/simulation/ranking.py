@@ -37,9 +37,7 @@ def settings_of(results: list[dict], configs: list[ConfigDict]) -> dict[str, dic
 
     The one setting of a sweep that varies none is called "".
 
-    Raises:
-        UsageError: a line tells of a field that no config has.
-    """
+    Raises UsageError: a line tells of a field that no config has."""
     swept = dict.fromkeys(field for row in results for field in row["overrides"])  # in the order of the sweep
     swept = [field for field in swept if not field.startswith(NO_CHOICE)]
     if any(not any(has(config, field) for config in configs) for field in swept):

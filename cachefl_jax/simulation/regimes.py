@@ -115,9 +115,7 @@ def reference(run: Run, learner: Learner, row: Row, engine: Engine | None) -> di
 def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
     """A method as the server sends it at round 0; zero-shot CLIP, which sends nothing and has no answer without texts.
 
-    Raises:
-        UsageError: the method's logits are too large for float32.
-    """
+    Raises UsageError: the method's logits are too large for float32."""
     if row.regime == "zero_shot":
         scores = UNSCORED if learner.zero_shot is None else learner.zero_shot(())
         return result(scores | told_of(row, zero_shot))

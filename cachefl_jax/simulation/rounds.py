@@ -33,11 +33,7 @@ class Progress(NamedTuple):
 
 
 def begin(config: ConfigDict, learner: Learner, workdir: Workdir) -> Progress:
-    """The federation as its folder has it.
-
-    Raises:
-        UsageError: no plan that the config allows fits into memory.
-    """
+    """The federation as its folder has it. Raises UsageError: no plan that the config allows fits into memory."""
     state, done = resume(learner, workdir)
     return Progress(state, done, start_engine(config, learner, workdir.engine) if done < config.rounds else None)
 
@@ -47,9 +43,7 @@ def run_rounds(
 ) -> tuple[ServerState, list[dict]]:
     """(the server after the last round, a line of metrics a round).
 
-    Raises:
-        Interrupted: a signal came; the last round that was done is saved.
-    """
+    Raises Interrupted: a signal came; the last round that was done is saved."""
     state, start, engine = progress
     if start:
         print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)

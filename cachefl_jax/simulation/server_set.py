@@ -20,9 +20,7 @@ from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     """(the source's images, the server's, what is known of how those were made).
 
-    Raises:
-        UsageError: the source, the generator or the folder is not to be had, or lacks images of a class.
-    """
+    Raises UsageError: the source, the generator or the folder is not to be had, or lacks images of a class."""
     synthesis = config.synthesis
     if synthesis.source == "held_out":
         return set_apart(config)
@@ -51,9 +49,7 @@ def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> Lab
     """At most `count` images of each class, at random, out of class folders called as the classes are; folders of other
     classes are passed over, and the notes say so.
 
-    Raises:
-        UsageError: the folder is not there, or lacks a class.
-    """
+    Raises UsageError: the folder is not there, or lacks a class."""
     fields = default().data
     fields.update({"path": path, "splits": ("train", "", "")})
     match = functools.partial(match_among, names=class_names, field=folder.FIELD)

@@ -31,9 +31,7 @@ def simulate(config: ConfigDict, workdir: str | os.PathLike | None) -> Results:
 def read_back(config: ConfigDict, folder: Workdir) -> Results:
     """The results of the finished run that a folder holds; nothing is trained.
 
-    Raises:
-        UsageError: the checkpoint of the last round is damaged or not there.
-    """
+    Raises UsageError: the checkpoint of the last round is damaged or not there."""
     summary = read_summary(folder.summary)
     if not own_row(config):
         return Results(summary, [], None, {}, {})

@@ -17,9 +17,7 @@ from cachefl_jax.storage.run_files import read_results, read_sweep
 def claim(workdir: pathlib.Path, configs: list[ConfigDict]) -> dict[int, dict]:
     """The lines that the folder holds of this very sweep. Writes nothing.
 
-    Raises:
-        UsageError: it holds something else.
-    """
+    Raises UsageError: it holds something else."""
     ours, mark, results = [resolved(config) for config in configs], workdir / "sweep.json", workdir / "results.jsonl"
     refuse_other_files(workdir, mark, "a sweep's")
     if mark.is_file() and read_sweep(mark) != ours:
@@ -53,9 +51,7 @@ def files_of_sources(configs: list[ConfigDict]) -> dict[str, dict[str, str]]:
 def refuse_other_data(workdir: pathlib.Path, lines: dict[int, dict], configs: list[ConfigDict]) -> None:
     """Stops where points that are done were made of other data than there are now, one point for each source.
 
-    Raises:
-        UsageError: the parts that differ are named.
-    """
+    Raises UsageError: the parts that differ are named."""
     for number in one_of_each(lines, configs, "parts"):
         refuse_changes(workdir, lines[number]["parts"], parts_of(configs[number]))
 
@@ -64,9 +60,7 @@ def check_done(workdir: pathlib.Path, lines: dict[int, dict], configs: list[Conf
     """As `refuse_other_data`, of a sweep that is finished. Files whose times are as they were are not read, and those
     that are gone are told.
 
-    Raises:
-        UsageError: as `refuse_other_data`, or data that have changed cannot be read.
-    """
+    Raises UsageError: as `refuse_other_data`, or data that have changed cannot be read."""
     changed, gone = {}, {}
     for number in one_of_each(lines, configs, "files"):
         before, now = lines[number]["files"], files_of(configs[number])

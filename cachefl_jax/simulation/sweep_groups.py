@@ -51,9 +51,7 @@ class Group(NamedTuple):
 def make_groups(points: list[Prepared], side_by_side: bool) -> list[Group]:
     """All points in groups, ready to run; nothing is on the devices yet.
 
-    Raises:
-        UsageError: a group would not fit into memory.
-    """
+    Raises UsageError: a group would not fit into memory."""
     groups: dict[str, list[Prepared]] = {}
     for point in points:
         groups.setdefault(group_of(point), []).append(point)
@@ -78,11 +76,7 @@ def group_of(point: Prepared) -> str:
 
 
 def make_group(points: list[Prepared], side_by_side: bool) -> Group:
-    """Compiles the program of points that `group_of` says are alike.
-
-    Raises:
-        UsageError: it would not fit.
-    """
+    """Compiles the program of points that `group_of` says are alike. Raises UsageError: it would not fit."""
     first, plan = points[0], plan_of(points)
     devices = min(first.config.engine.devices or jax.device_count(), len(points))
     most = min(BATCH_POINTS, BATCH_BYTES // tree_bytes(first.learner.params), math.ceil(len(points) / devices))
@@ -131,9 +125,7 @@ def batch_of(group: Group, begin: int) -> tuple[Point, Point]:
 def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
     """Holds what the program needs against what there is. A CPU's devices read one copy of the `shared` bytes.
 
-    Raises:
-        UsageError: it would not fit.
-    """
+    Raises UsageError: it would not fit."""
     analysis, there = group.run.memory_analysis(), free()
     own = analysis.argument_size_in_bytes - shared + analysis.output_size_in_bytes + analysis.temp_size_in_bytes
     wanted = shared + own * (group.devices if jax.default_backend() == "cpu" else 1)

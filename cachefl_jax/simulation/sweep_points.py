@@ -45,9 +45,7 @@ def run_points(
 ) -> list[dict]:
     """Runs what results.jsonl does not hold yet; returns all lines, in the points' order.
 
-    Raises:
-        UsageError: the folder holds another sweep or one on other data, or a config asks for what is not there.
-    """
+    Raises UsageError: the folder holds another sweep or one on other data, or a config asks for what is not there."""
     lines = claim(workdir, configs)
     for config in configs:
         if not own_row(config):
@@ -103,11 +101,7 @@ def prepared_points(configs: list[ConfigDict], left: list[int]) -> list[Prepared
 
 
 def refuse_unranked(config: ConfigDict, inputs: Inputs) -> None:
-    """Stops before anything is trained that could not be ranked.
-
-    Raises:
-        UsageError: there are no validation rows.
-    """
+    """Stops before anything is trained that could not be ranked. Raises UsageError: there are no validation rows."""
     if inputs.bank.validation is None:
         allowed = "above 0, or data with validation rows: a sweep ranks its points by them"
         mend = "--config.data.validation_share=0.1, and of each class two training rows or more"

@@ -11,9 +11,7 @@ from cachefl_jax.storage.run_files import read_results, read_sweep
 def write_sweep(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:
     """Writes the page of a sweep, with what it has done so far; returns its path.
 
-    Raises:
-        UsageError: a file of the sweep is damaged, or `output` is a file that is no page.
-    """
+    Raises UsageError: a file of the sweep is damaged, or `output` is a file that is no page."""
     configs = [from_json(config) for config in read_sweep(workdir / "sweep.json")]
     file = workdir / "results.jsonl"
     lines = [row for row in read_results(file) if row["point"] < len(configs)] if file.exists() else []

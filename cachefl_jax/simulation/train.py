@@ -53,9 +53,7 @@ class Results(NamedTuple):
 def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
     """Runs or resumes the experiment in the folder `path` and prints its table; returns its summary.
 
-    Raises:
-        UsageError: as `run_in`.
-    """
+    Raises UsageError: as `run_in`."""
     workdir = Workdir(path)
     results = run_in(resolve(config), workdir)
     if results is None:
@@ -70,10 +68,8 @@ def train_and_evaluate(config: ConfigDict, path: pathlib.Path) -> dict:
 def run_in(config: ConfigDict, workdir: Workdir) -> Results | None:
     """Runs or resumes the experiment of a resolved config; None where the folder has all of it already.
 
-    Raises:
-        UsageError: the config is wrong, asks for what is not there, or the folder holds another run. Nothing has
-            been written then.
-    """
+    Raises UsageError: the config is wrong, asks for what is not there, or the folder holds another run. Nothing has
+    been written then."""
     if already_done(config, workdir):  # said without a lock, so that the folder may be one that is not to be written
         return None
     workdir.refuse_read_only()
@@ -87,9 +83,7 @@ def run_in(config: ConfigDict, workdir: Workdir) -> Results | None:
 def already_done(config: ConfigDict, workdir: Workdir) -> bool:
     """Whether the folder has all that this run leaves.
 
-    Raises:
-        UsageError: it holds another run, or one on other data than are there now.
-    """
+    Raises UsageError: it holds another run, or one on other data than are there now."""
     workdir.refuse_others(config)
     done = workdir.finished(config)
     if done:
@@ -136,9 +130,7 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
 def build_all(config: ConfigDict, inputs: Inputs) -> dict[str, Learner]:
     """A learner for each method that is compared, config.method's first; they have equal arrays in common.
 
-    Raises:
-        UsageError: a method reads what the data have not, or no plan that the config allows trains it.
-    """
+    Raises UsageError: a method reads what the data have not, or no plan that the config allows trains it."""
     shared, learners = Shared(), {}
     for name, rows in by_method(config).items():
         learners[name] = build(config, inputs, shared, ordered=True, name=name)
@@ -152,9 +144,7 @@ def rehearse(config: ConfigDict) -> None:
 
     The run's folder is left alone; what is drawn or encoded goes into the store, as a run's would.
 
-    Raises:
-        UsageError: as `train_and_evaluate`; a plan that does not fit is only told.
-    """
+    Raises UsageError: as `train_and_evaluate`; a plan that does not fit is only told."""
     config = resolve(config)
     use_devices(config.engine.devices)
     inputs = prepare(config)

@@ -59,10 +59,8 @@ class Workdir:
     def refuse_others(self, config: ConfigDict) -> None:
         """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds.
 
-        Raises:
-            UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
-                run's.
-        """
+        Raises UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
+        run's."""
         refuse_other_files(self.path, self.config, "a run's")
         if self.config.is_file():
             theirs, ours = resolved(self.stored_config()), resolved(config)
@@ -81,9 +79,7 @@ class Workdir:
     def refuse_read_only(self) -> None:
         """Stops where the folder cannot be written, before anything is computed.
 
-        Raises:
-            UsageError: it, or the folder above that it would be made in, may not be written.
-        """
+        Raises UsageError: it, or the folder above that it would be made in, may not be written."""
         above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             found = f"{self.path} ({above} is {'not to be written' if above.is_dir() else 'a file'})"
@@ -103,9 +99,7 @@ class Workdir:
     def refuse_other_data(self, parts: dict[str, str]) -> None:
         """Stops where the folder's run was made of other data than `parts` (`made_of`), or dealt them out otherwise.
 
-        Raises:
-            UsageError: the parts that differ are named.
-        """
+        Raises UsageError: the parts that differ are named."""
         if self.inputs.is_file():
             before = read_inputs(self.inputs)["parts"]
         elif self.partition_card.is_file():  # an older version's run: who holds what is all that it tells
@@ -120,9 +114,7 @@ class Workdir:
     def check_done(self, config: ConfigDict) -> None:
         """Stops where a finished run's data are others by now. Files whose times are as they were are not read.
 
-        Raises:
-            UsageError: as `refuse_other_data`, or data that have changed cannot be read.
-        """
+        Raises UsageError: as `refuse_other_data`, or data that have changed cannot be read."""
         if not self.inputs.is_file():
             return
         before, now = read_inputs(self.inputs)["files"], files_of(config)
@@ -220,9 +212,7 @@ def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:
 def refuse_other_files(folder: pathlib.Path, mark: pathlib.Path, whose: str) -> None:
     """Stops where something lies in a folder that lacks the file which marks it as `whose`; hidden files are nothing.
 
-    Raises:
-        UsageError: it does, or the folder is a file.
-    """
+    Raises UsageError: it does, or the folder is a file."""
     if folder.exists() and not folder.is_dir():
         raise UsageError("--workdir", str(folder), "a folder", "this is a file: name another")
     if folder.is_dir() and not mark.is_file() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -233,9 +223,7 @@ def refuse_other_files(folder: pathlib.Path, mark: pathlib.Path, whose: str) -> 
 def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> None:
     """Stops where what is in a folder was made of other parts than there are now.
 
-    Raises:
-        UsageError: the parts that differ are named.
-    """
+    Raises UsageError: the parts that differ are named."""
     found = changes(before, now)
     if found:
         value = f"{folder} with a run on other data ({'; '.join(found)})"
