@@ -7,12 +7,14 @@
 Nothing is imported before it is named, so that a table costs nothing.
 """
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -122,11 +124,22 @@ def load_file(field: str, name: str, path: pathlib.Path) -> ModuleType:
 
 def broken(field: str, name: str, error: BaseException, allowed: str = "a file or module that loads") -> UsageError:
     """The refusal of a user's code that raises, with where it does."""
-    inside, trace = "", error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<") and file != __file__:
-            inside = f", {pathlib.Path(file).name} line {trace.tb_lineno}"
-        trace = trace.tb_next
-    value = f"{name} ({type(error).__name__}: {error}{inside})"
-    return UsageError(field, value, allowed, "correct it")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    frames = [frame for frame in frames if frame.filename != __file__]
+    own = [frame for frame in frames if pathlib.Path(frame.filename) == file_of(name)] or frames
+    inside = f", {pathlib.Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
+    told = (str(error).strip() or "no message").splitlines()[0]
+    return UsageError(field, f"{name} ({type(error).__name__}: {told}{inside})", allowed, "correct it")
+
+
+@contextlib.contextmanager
+def users_code(field: str, name: str) -> Iterator[None]:
+    """Where the code of a user's component runs: whatever it raises becomes one line.
+
+    Raises UsageError: it raised."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise broken(field, name, error, "code that runs") from error

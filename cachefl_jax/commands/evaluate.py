@@ -149,6 +149,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.storage.checkpoint import restore, rounds_saved
 
     config, folder = resolve(config), Workdir(workdir).checkpoints
+    Workdir(workdir).refuse_other_code(config)
     settle()
     device_count()
     if config.data.name == "feature_bank":

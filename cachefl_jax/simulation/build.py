@@ -1,5 +1,6 @@
 """A config and its inputs to functions and arrays."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from cachefl_jax.federation import (
     traffic,
 )
 from cachefl_jax.methods import Method, Rows, find_method
+from cachefl_jax.named import users_code
 from cachefl_jax.precision import full_precision
 from cachefl_jax.simulation import examples
 from cachefl_jax.simulation.examples import (
@@ -115,7 +117,8 @@ def build(
     contradicts itself."""
     name, shared = name or config.method, shared or Shared()
     method, texts = find_method(name), inputs.bank.text_features is not None
-    score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
+    with users_code("method", name) if name not in METHODS else contextlib.nullcontext():
+        score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
     if method.linear and not method.loss and name not in METHODS:
         check_linear(name, method, params, score)
     return Learner(

@@ -1,5 +1,7 @@
 """The parts of a round that a config names, and their numbers."""
 
+import contextlib
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,7 +22,7 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
-from cachefl_jax.named import find
+from cachefl_jax.named import find, users_code
 
 
 def component(config: ConfigDict, field: str):
@@ -49,9 +51,18 @@ def hypers_of(config: ConfigDict) -> tuple[Hyper, ServerHyper, PartHyper]:
     clients = {name: config.local[name] for name in Hyper._fields}
     clients["clip_norm"] = clients["clip_norm"] or np.inf
     server = {**{name: config.server[name] for name in ServerHyper._fields}, **server_numbers(config.server)}
-    transforms = tuple(each.hyper(config) for each in component(config, "updates.transforms"))
-    parts = PartHyper(transforms, component(config, "aggregation.name").hyper(config))
+    parts = PartHyper(
+        tuple(own_hyper(config, "updates.transforms", name) for name in config.updates.transforms),
+        own_hyper(config, "aggregation.name", config.aggregation.name),
+    )
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
+
+
+def own_hyper(config: ConfigDict, field: str, name: str):
+    """The traced numbers of a transform or an aggregation."""
+    table, kind = COMPONENTS[field]
+    with users_code(field, name) if name not in table else contextlib.nullcontext():
+        return find(field, name, table, kind).hyper(config)
 
 
 def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTraining:

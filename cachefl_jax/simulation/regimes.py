@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config import Row, rows_of
+from cachefl_jax.config import Row, lookup, rows_of
 from cachefl_jax.federation import Clients, Problem, fedavg, place_locally, repeat_views, seen_locally, tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.method import MODEL
@@ -176,7 +176,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     first, which compiles."""
     config, workdir = run.config, run.workdir.of(run.config, row)
     state, records = run_rounds(config, learner, workdir, progress)
-    trained = Trained(records, *model_of(learner, run.inputs, state.params))
+    trained = Trained(records, *model_of(run, learner, state.params))
     workdir.write_artefact(workdir.path / learner.method.file, trained.artefact, trained.metadata)
     up, down = learner.traffic()
     seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
@@ -189,13 +189,14 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     ), trained  # fmt: skip
 
 
-def model_of(learner: Learner, inputs: Inputs, params) -> tuple[Any, dict, dict]:
+def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
     """(params, artefact, metadata) of `Trained`. An artefact whose file is not called after the method names it."""
     method, params = learner.method, jax.device_get(params)
     arrays, told = method.artefact(params, learner.score.frozen)
     named = {"method": learner.name} if method.file == MODEL else {}
+    named |= {field.name: lookup(run.config, field.name) for field in method.fields}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    return params, arrays, named | told | {"class_names": list(inputs.bank.class_names)}
+    return params, arrays, named | told | {"class_names": list(run.inputs.bank.class_names)}
 
 
 def told_of(row: Row, method: Method) -> dict[str, str]:

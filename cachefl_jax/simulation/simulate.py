@@ -11,7 +11,7 @@ from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.environment import settled
 from cachefl_jax.simulation.metrics import read_lines
 from cachefl_jax.simulation.prepare import counted, prepare
-from cachefl_jax.simulation.regimes import model_of
+from cachefl_jax.simulation.regimes import Run, model_of
 from cachefl_jax.simulation.train import Results, run_in, train
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.checkpoint import restore
@@ -40,4 +40,4 @@ def read_back(config: ConfigDict, folder: Workdir) -> Results:
     config = counted(config, inputs)
     learner = build(config, inputs)
     state = restore(folder.checkpoints, learner.start(), config.rounds) if config.rounds else learner.start()
-    return Results(summary, read_lines(folder.metrics), *model_of(learner, inputs, state.params))
+    return Results(summary, read_lines(folder.metrics), *model_of(Run(config, inputs, folder), learner, state.params))

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax.config import Row
+from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, figures
@@ -32,6 +33,7 @@ from cachefl_jax.simulation.sweep_folder import (
     write_lines,
 )
 from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
+from cachefl_jax.simulation.trial import try_components
 from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
 from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.files import write_json
@@ -91,12 +93,16 @@ def run_left(
 
 def prepared_points(configs: list[ConfigDict], left: list[int]) -> list[Prepared]:
     """These points with all that they need, built once where several need the same."""
-    shared, prepared, points = Shared(), {}, []
+    shared, prepared, points, tried = Shared(), {}, [], set()
     for number in tqdm(left, desc="preparing", unit="point", disable=None, delay=2, leave=False):
         inputs = inputs_of(configs[number], prepared, shared)
         refuse_unranked(configs[number], inputs)
         config = counted(configs[number], inputs)
-        points.append(Prepared(number, config, inputs, build(config, inputs, shared)))
+        learner, components = build(config, inputs, shared), tuple(named(config))
+        if components not in tried:
+            try_components(config, learner, inputs.bank.classes)
+            tried.add(components)
+        points.append(Prepared(number, config, inputs, learner))
     return points
 
 

@@ -23,6 +23,7 @@ from cachefl_jax.simulation.regimes import Run, by_method, compare
 from cachefl_jax.simulation.rounds import begin
 from cachefl_jax.simulation.scores import notes_on_clients
 from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.trial import try_components
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
@@ -134,6 +135,7 @@ def build_all(config: ConfigDict, inputs: Inputs) -> dict[str, Learner]:
     shared, learners = Shared(), {}
     for name, rows in by_method(config).items():
         learners[name] = build(config, inputs, shared, ordered=True, name=name)
+        try_components(config, learners[name], inputs.bank.classes)
         if any(row.regime == "federated" for row in rows):
             plans_of(config, learners[name])
     return learners

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import ROUNDS_BEFORE, Row, differences, from_json, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
-from cachefl_jax.simulation.made_of import changes, files_of
+from cachefl_jax.simulation.made_of import changes, code_parts, files_of
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
@@ -110,6 +110,13 @@ class Workdir:
         else:
             return
         refuse_changes(self.path, before, parts)
+
+    def refuse_other_code(self, config: ConfigDict) -> None:
+        """Stops where a user's components have other code by now than the folder's run had; of another component
+        nothing is known. Raises UsageError: those that differ are named."""
+        before = read_inputs(self.inputs)["parts"] if self.inputs.is_file() else {}
+        now = {name: code for name, code in code_parts(config).items() if name in before}
+        refuse_changes(self.path, {name: before[name] for name in now}, now)
 
     def check_done(self, config: ConfigDict) -> None:
         """Stops where a finished run's data are others by now. Files whose times are as they were are not read.
@@ -226,9 +233,10 @@ def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> N
     Raises UsageError: the parts that differ are named."""
     found = changes(before, now)
     if found:
-        value = f"{folder} with a run on other data ({'; '.join(found)})"
-        mend = "bring the data back as they were, or name another folder"
-        raise UsageError("--workdir", value, "the data that the run began with", mend)
+        what = "code" if all(each.startswith("code of ") for each in found) else "data"
+        value = f"{folder} with a run {'by' if what == 'code' else 'on'} other {what} ({'; '.join(found)})"
+        mend = f"bring the {what} back as {'it was' if what == 'code' else 'they were'}, or name another folder"
+        raise UsageError("--workdir", value, f"the {what} that the run began with", mend)
 
 
 def resolved(config: ConfigDict) -> dict:

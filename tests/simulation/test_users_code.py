@@ -36,7 +36,7 @@ def test_other_code_is_refused_before_more_rounds_and_after_the_last(file, make_
     assert train_and_evaluate(config, folder) == summary
     change(file)
     for rounds in (1, 2):
-        with pytest.raises(UsageError, match=rf"with a run on other data \(code of {file}:probe \w+, now \w+\)"):
+        with pytest.raises(UsageError, match=rf"with a run by other code \(code of {file}:probe \w+, now \w+\)"):
             train_and_evaluate(changed(config, {"rounds": rounds}), folder)
     shutil.copy(PROBE, file)
     assert train_and_evaluate(changed(config, {"rounds": 2}), folder)["methods"]["probe"]["rounds"] == 2
