@@ -122,13 +122,17 @@ def load_file(field: str, name: str, path: pathlib.Path) -> ModuleType:
     return module
 
 
+MOST_TOLD = 200  # characters of an error's message; of a longer one its first line
+
+
 def broken(field: str, name: str, error: BaseException, allowed: str = "a file or module that loads") -> UsageError:
     """The refusal of a user's code that raises, with where it does."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     frames = [frame for frame in frames if frame.filename != __file__]
     own = [frame for frame in frames if pathlib.Path(frame.filename) == file_of(name)] or frames
     inside = f", {pathlib.Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
-    told = (str(error).strip() or "no message").splitlines()[0]
+    told = " ".join(str(error).split()) or "no message"
+    told = told if len(told) <= MOST_TOLD else str(error).strip().splitlines()[0]  # JAX explains itself at length
     return UsageError(field, f"{name} ({type(error).__name__}: {told}{inside})", allowed, "correct it")
 
 

@@ -17,7 +17,7 @@ class ServerImages(NamedTuple):
 DRAWN = ServerImages(
     "What the generator drew",
     "synthetic images, drawn on the server from words alone",
-    "The cache was drawn from words: no client gave an image for it.",
+    "The server's images were drawn from words: no client gave an image for them.",
 )
 SERVER_IMAGES = {
     "pocket": DRAWN,
@@ -85,8 +85,11 @@ def pictures(run: Run, shown: int) -> str:
     which = f"the first {keys:,} of each class" if keys and keys < drawn else "these"
     made = f"each key the mean of {views:,} random crops" if views else "a key each"
     more = " and of others" if keys and keys > drawn else ""
+    used = (
+        f"the cache at round 0, {made}" if run.config.get("method", "cachefl") == "cachefl" else "the server's features"
+    )
     sentences = [
-        f"Server: {server_images(run).images}. The features of {which}{more} are the cache at round 0, {made}.",
+        f"Server: {server_images(run).images}. The features of {which}{more} are {used}.",
         f"Clients: their own of the same class{changed(run)}." if run.real.shape[1] else NONE_OF_SOME,
     ]
     if shown < len(run.class_names):

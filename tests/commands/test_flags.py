@@ -63,7 +63,7 @@ def test_a_reader_that_has_read_enough_is_no_error():
         ("def get_config():\n    return None\n", "get_config() returned NoneType"),
         ("def get_config():\n    return {'rounds': 1}\n", "get_config() returned dict"),
         ("def get_config():\n    exit(3)\n", "it ends the program"),
-        ("def get_config():\n    1 / 0\n", "partition by zero"),
+        ("def get_config():\n    1 / 0\n", "division by zero"),
     ],
 )
 def test_a_config_file_that_gives_no_config_is_told_by_its_name(text, told, command_of, tmp_path):

@@ -205,7 +205,7 @@ def test_unknown_fields_and_wrong_values_are_refused_before_a_point_runs():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("def sweep(add):\n    1 / 0\n", "ZeroDivisionError: partition by zero"),
+        ("def sweep(add):\n    1 / 0\n", "ZeroDivisionError: division by zero"),
         ("def sweep(add):\n    add(5)\n", "TypeError"),
         ("def sweep(add):\n    exit(3)\n", "SystemExit: 3"),
         ("def sweep():\n    pass\n", "TypeError"),

@@ -86,7 +86,7 @@ def test_no_module_no_file_no_attribute_are_told(file):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("1 / 0", "(ZeroDivisionError: partition by zero, mine.py line 1)"),
+        ("1 / 0", "(ZeroDivisionError: division by zero, mine.py line 1)"),
         ("\nimport nowhere_at_all", "(ModuleNotFoundError: No module named 'nowhere_at_all', mine.py line 2)"),
         ("exit(3)", "(SystemExit: 3"),
         ("a = = 1", "(SyntaxError: invalid syntax"),

@@ -118,8 +118,8 @@ def test_error_of_a_difference(left, right, rows, within):
 @pytest.mark.parametrize(
     ("source", "said", "unsaid"),
     [
-        ("pocket", "no client gave an image for it", "somebody has to give them"),
-        ("diffusers", "no client gave an image for it", "somebody has to give them"),
+        ("pocket", "no client gave an image for them", "somebody has to give them"),
+        ("diffusers", "no client gave an image for them", "somebody has to give them"),
         ("held_out", "somebody has to give them to the server, and their features go to every client", "from words"),
         ("image_folder", "cannot tell whether they were drawn or are real", "from words"),
         ("", "The features of the cache go to every client.", "from words"),
