@@ -32,7 +32,7 @@ def start(folder):
     prefork = Prefork(folder)
 
     def start(command: str, *more: str) -> str:
-        command = re.sub(r"\b(probe|middle|attack)\.py", rf"{folder}/\1.py", command)
+        command = re.sub(r"\b(probe|middle|attack|rest)\.py", rf"{folder}/\1.py", command)
         command = command.replace("bank.npz", f"{folder}/bank.npz").replace("runs/", f"{folder}/")
         name, *words = shlex.split(command.replace("digits.py", "digits.py:smoke"))
         done = prefork(*words, *more, command=name)
@@ -61,12 +61,12 @@ def test_the_files_are_short():
     """A method takes at most 60 lines, an aggregation or a transform at most 30."""
     lengths = {name: len(code.splitlines()) for name, code in FILES.items()}
     assert lengths["probe.py"] <= 60
-    assert max(lengths["middle.py"], lengths["attack.py"]) <= 30
+    assert max(lengths["middle.py"], lengths["attack.py"], lengths["rest.py"]) <= 30
 
 
 def test_every_command_of_the_page_is_tried():
     """None is left out here."""
-    tried = {"fields", *(command_of(name) for name in ("probe", "middle", "attack", "bank"))}
+    tried = {"fields", *(command_of(name) for name in ("probe", "middle", "attack", "rest", "bank"))}
     assert {command if command in tried else command.split()[0] for command in COMMANDS} == tried
 
 
@@ -110,6 +110,13 @@ def test_the_attack_changes_what_is_learnt(start, folder):
     start(command_of("middle"), ONE_ROW)
     files = [(folder / name / "cache.safetensors").read_bytes() for name in ("attack", "peace", "middle")]
     assert files[0] != files[1] == files[2]
+
+
+def test_the_client_that_is_left_out_takes_no_part(start, folder):
+    """All but one of the small demo's 4 clients, every round, and it is another run."""
+    start(command_of("rest"), ONE_ROW)
+    lines = [json.loads(line) for line in (folder / "rest" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["cohort"] for line in lines] == [0, 3, 3]
 
 
 def test_a_bank_of_any_program_is_trained_on(start, folder):
