@@ -193,8 +193,9 @@ def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
     """(params, artefact, metadata) of `Trained`. An artefact whose file is not called after the method names it."""
     method, params = learner.method, jax.device_get(params)
     arrays, told = method.artefact(params, learner.score.frozen)
-    named = {"method": learner.name} if method.file == MODEL else {}
-    named |= {field.name: lookup(run.config, field.name) for field in method.fields}
+    named = {}
+    if method.file == MODEL:
+        named = {"method": learner.name} | {field.name: lookup(run.config, field.name) for field in method.fields}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     return params, arrays, named | told | {"class_names": list(run.inputs.bank.class_names)}
 

@@ -14,7 +14,7 @@ from cachefl_jax.federation.dual.gram import capacity_of
 from cachefl_jax.federation.participation import poisson
 
 SIZES, ROUNDS, COHORT = [5, 9, 1, 12, 3, 7], 6, 3
-PLANS = [Plan("scan"), Plan("chunk", 2), Plan("vmap", 6), Plan("scan", 1, 4), Plan("chunk", 2, 4)]
+PLANS = [Plan("scan", 1, 4), Plan("chunk", 2), Plan("chunk", 2, 4)]
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_who_does_not_ask_for_towers_or_images_pays_for_neither(monkeypatch, inp
     learner = build(config, inputs._replace(pixels=refuse))
     assert learner.problem.data.images is None
     whole_encoder.cache_clear()
-    with pytest.raises(AssertionError, match="towers or images"):
+    with pytest.raises(UsageError, match="towers or images were asked for"):
         build(config_of("prompts"), inputs)
 
 
