@@ -12,8 +12,8 @@ from cachefl_jax.federation.parts import Federation
 
 # The CPU's sizes are measured on two cores, a device each: `experiments.benchmarks.ours`, --workload=small and large,
 # --optimizer=adamw --strategy=chunk for CHUNK and sgd with dual for the others, each size halved and doubled in turn in
-# one process, medians of 7 turns. Half or double changes a round by 6% at most, the noise there, but for CHUNK:
-# 16 clients take 1.8 times as long as 8, and LEAST_ROWS on "small", where 320 take 1.1 times as long as 640.
+# one process, medians of 7 turns on a busy machine. Half or double changes a round by 11% at most, about the noise
+# there, but for CHUNK: 16 clients side by side take 1.8 times as long as 8.
 # An accelerator's ("other") are guesses.
 CHUNK = {"cpu": 8, "other": 64}  # clients side by side
 LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches

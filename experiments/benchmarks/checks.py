@@ -36,7 +36,7 @@ def check_ours(result: Mapping, workload: str, optimizer: str) -> None:
     Raises UsageError: it is another."""
     own = result["rounds"] == workloads.WORKLOADS[workload].rounds
     if optimizer == "sgd" and workload in EXPECTED and own:
-        compare("ours", workload, optimizer, "key sum", result["key_sum"], EXPECTED[workload], SGD.key_sum)
+        compare(("ours", workload, optimizer), "key sum", result["key_sum"], EXPECTED[workload], SGD.key_sum)
 
 
 def check_peer(entrant: str, result: Mapping, reference: Mapping, workload: str, optimizer: str) -> None:
@@ -50,9 +50,10 @@ def check_peer(entrant: str, result: Mapping, reference: Mapping, workload: str,
     allowed = tolerance(entrant, optimizer)
     total, change = reference["key_sum"], reference["key_change"]
     most = max(allowed.key_sum, allowed.relative_sum * abs(total))
-    compare(entrant, workload, optimizer, "key sum", result["key_sum"], total, most)
+    case = entrant, workload, optimizer
+    compare(case, "key sum", result["key_sum"], total, most)
     most = max(allowed.relative_change * change, rounding_floor(workload) ** 2 / change)
-    compare(entrant, workload, optimizer, "distance of the keys", result["key_change"], change, most)
+    compare(case, "distance of the keys", result["key_change"], change, most)
 
 
 def rounding_floor(workload: str) -> float:
@@ -65,8 +66,10 @@ def rounding_floor(workload: str) -> float:
     return float(np.spacing(np.float32(job.width**-0.5))) / 2 * math.sqrt(count)
 
 
-def compare(entrant: str, workload: str, optimizer: str, what: str, value: float, expected: float, most: float) -> None:
+def compare(case: tuple[str, str, str], what: str, value: float, expected: float, most: float) -> None:
+    """Raises UsageError: a figure of (entrant, workload, optimizer) is farther than `most` from what is expected."""
     if not math.isfinite(value) or abs(value - expected) > most:
+        entrant, workload, optimizer = case
         field = f"{what} of {LABELS[entrant]} on {workload} by {optimizer}"
         mend = "no time is comparable before the keys agree: find out what it trains differently"
         raise UsageError(field, f"{value:.9g}", f"{expected:.9g} to within {most:.2g}", mend)

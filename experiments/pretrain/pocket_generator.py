@@ -130,10 +130,10 @@ def read_captions(captions: list[str], tokenizer: CLIPTokenizer, tower: CLIPText
     return Captions({caption: row for row, caption in enumerate(distinct)}, states)
 
 
-def train_denoiser(latents: Latents, scale: float, data, tokenizer, tower, steps: int, seed: int):
+def train_denoiser(latents: Latents, scale: float, data, tokenizer, tower, options):
     """Velocity prediction (Salimans & Ho, arXiv 2202.00512, appendix D); returns the averaged model and its loss."""
-    torch.manual_seed(seed)
-    rng, scheduler = np.random.default_rng(seed), DDIMScheduler(**SCHEDULE)
+    torch.manual_seed(options.seed)
+    rng, scheduler = np.random.default_rng(options.seed), DDIMScheduler(**SCHEDULE)
     # Several captions of each image, drawn beforehand: the text tower then runs once a distinct caption.
     spoken = [rendered_type.captions(rng, data) for _ in range(4)]
     captions = read_captions([text for texts in spoken for text in texts], tokenizer, tower)
@@ -151,7 +151,7 @@ def train_denoiser(latents: Latents, scale: float, data, tokenizer, tower, steps
         guess = model(scheduler.add_noise(clean, noise, times), times, captions.states[said]).sample
         return (guess - target).square().mean()
 
-    loss = optimise(model, loss_of, steps, 1e-3, "denoiser", lambda: average.step(model.parameters()))
+    loss = optimise(model, loss_of, options.denoiser_steps, 1e-3, "denoiser", lambda: average.step(model.parameters()))
     average.copy_to(model.parameters())
     return model.eval(), loss
 
@@ -196,7 +196,7 @@ def main(_):
     tower = CLIPTextModel.from_pretrained(options.clip, use_safetensors=True).eval()
     scale = autoencoder.config.scaling_factor
     latents = encode(autoencoder, data.images)
-    denoiser, loss = train_denoiser(latents, scale, data, tokenizer, tower, options.denoiser_steps, options.seed)
+    denoiser, loss = train_denoiser(latents, scale, data, tokenizer, tower, options)
     record = {
         "command": f"python -m experiments.pretrain.pocket_generator --seed={options.seed} --images={options.images} "
         f"--autoencoder_steps={options.autoencoder_steps} --denoiser_steps={options.denoiser_steps}",
