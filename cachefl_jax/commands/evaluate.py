@@ -141,6 +141,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.config import resolve
     from cachefl_jax.report.workdir import read_partition
     from cachefl_jax.simulation.build import build, finite
+    from cachefl_jax.simulation.contenders import config_of, own_of
     from cachefl_jax.simulation.environment import device_count, settle
     from cachefl_jax.simulation.notes import tell
     from cachefl_jax.simulation.prepare import counted, prepare
@@ -158,6 +159,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         config = counted(config, inputs)
     else:
         inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
+    config = config_of(config, own_of(config))
     learner = build(config, inputs)
     _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
     if round_number is None:

@@ -17,6 +17,7 @@ from cachefl_jax.config.components import COMPONENTS, check_own, fit_fields, loc
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
+from cachefl_jax.config.overrides import overrides_of, with_overrides
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.config.rows import Row, rows_of
@@ -35,10 +36,12 @@ __all__ = [
     "fits",
     "from_json",
     "lookup",
+    "overrides_of",
     "resolve",
     "rows_of",
     "server_numbers",
     "validate",
+    "with_overrides",
 ]
 ROUNDS_BEFORE = "rounds_before"  # in config.json: the numbers of rounds that the run was to have before it got more
 
@@ -114,6 +117,16 @@ def validate(config: ConfigDict) -> None:
     for name in config.methods:
         if name not in METHOD_NAMES:
             raise UsageError("methods", name, ", ".join(METHOD_NAMES), "drop it from the list")
+    check_values(config)
+    for row in rows_of(config) if config.overrides else ():
+        if values := overrides_of(config, row):
+            check_values(with_overrides(config, values))
+
+
+def check_values(config: ConfigDict) -> None:
+    """Checks ranges and relations of fields whose types are right.
+
+    Raises UsageError: names the first field that is wrong."""
     for field in (*FIELDS, *own_fields(config)):
         value = lookup(config, field.name)
         if not field.holds(value):

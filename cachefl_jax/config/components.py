@@ -15,7 +15,7 @@ from cachefl_jax.config.client import ALGORITHMS
 from cachefl_jax.config.data import SOURCES
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
-from cachefl_jax.config.method import METHODS, TRAINED
+from cachefl_jax.config.method import METHODS, RIVALS, TRAINED
 from cachefl_jax.config.paths import expand
 from cachefl_jax.config.round import AGGREGATIONS, PARTICIPATIONS, TRANSFORMS
 from cachefl_jax.config.rows import row_of
@@ -69,13 +69,23 @@ def users(config: ConfigDict) -> list[tuple[str, Any]]:
     return list(found.items())
 
 
+def bringing(config: ConfigDict) -> list[tuple[str, Any]]:
+    """(name, object) of each component of `config` that may bring fields: a user's, and methods of ours beside CacheFL,
+    whose fields every config has.
+
+    Raises UsageError: as `users`."""
+    methods = {name for field, name in named(config) if field in ("method", "compare") and name in RIVALS}
+    table, kind = COMPONENTS["compare"]
+    return [*users(config), *((name, find("method", name, table, kind)) for name in sorted(methods))]
+
+
 def own_fields(config: ConfigDict) -> list[Field]:
     """The fields that the components of `config` bring along.
 
     Raises UsageError: a component is not to be had, or its fields are not as they must be."""
     fields: dict[str, Field] = {}
     groups = {field.name.split(".")[0] for field in FIELDS}
-    for name, each in users(config):
+    for name, each in bringing(config):
         brought = getattr(each, "fields", ())
         for field in brought if isinstance(brought, Iterable) else (brought,):
             if field in FIELDS:  # a component made from one of ours
@@ -125,10 +135,10 @@ def with_fields(config: ConfigDict, fields: Iterable[Field]) -> ConfigDict:
 
 
 def check_own(config: ConfigDict) -> None:
-    """Asks the components of `config` that are a user's whether they agree with it.
+    """Asks the components of `config` whether they agree with it.
 
     Raises UsageError: one of them does not, or its check fails."""
-    for name, component in users(config):
+    for name, component in bringing(config):
         check = getattr(component, "check", None)
         try:
             if check is not None:

@@ -4,7 +4,14 @@ of the server's images every method gets."""
 from cachefl_jax.config.field import Field, Part
 from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, TEXTS, any_of, at_least, finite, one_named
 
-METHODS = {name: f"cachefl_jax.methods.{name}:{name}" for name in ("cachefl", "zero_shot")}
+METHODS = {
+    name: f"cachefl_jax.methods.{name}:{name}"
+    for name in (
+        "cachefl",
+        "zero_shot",
+    )
+}
+RIVALS = [name for name in METHODS if name not in ("cachefl", "zero_shot")]  # they bring their own fields
 TRAINED = {name: place for name, place in METHODS.items() if name != "zero_shot"}  # which has nothing to train
 METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 
@@ -16,6 +23,8 @@ METHOD = Part((
           *any_of(*METHOD_NAMES), "drop the others from the list"),
     Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized or NAME@round_0; "
           "zero_shot; cache_init, local_only and centralized of method. () = methods", *TEXTS, NONE),
+    Field("overrides", (), "values that rows have of their own, each as 'ROW: field=value'; ROW is a word of compare, "
+          "and a method's name stands for all its rows", *TEXTS, NONE),
     Field("cache.keys_per_class", 16, "keys of a class in the cache", *at_least(1), "raise it to 1 or more"),
     Field("cache.alpha", 1.0, "weight of the cache's logits beside CLIP's (residual ratio)",
           *finite(), FINITE, traced=True),

@@ -2,7 +2,7 @@
 
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.errors import UsageError
-from cachefl_jax.methods.method import Method, Rows, Server, text_logits
+from cachefl_jax.methods.method import Choice, ClosedForm, Method, Rows, Server, text_logits
 from cachefl_jax.named import find
 
 INPUTS = Rows._fields[1:]  # beside the labels
@@ -20,4 +20,4 @@ def find_method(name: str) -> Method:
     return method._replace(inputs=tuple(method.inputs), fields=tuple(method.fields))
 
 
-__all__ = ["Method", "Rows", "Server", "find_method", "text_logits"]
+__all__ = ["Choice", "ClosedForm", "Method", "Rows", "Server", "find_method", "text_logits"]

@@ -51,6 +51,28 @@ class Rows(NamedTuple):
     images: jax.Array | None = None  # [n, H, W, 3] uint8, resized and cropped as the run's encoder wants them
 
 
+class Choice(NamedTuple):
+    """A field of the config, and the values of it that a study may choose among."""
+
+    field: str  # dotted
+    values: tuple
+
+
+class ClosedForm(NamedTuple):
+    """A method whose clients do not train but count: the server solves what their statistics add up to, in one round.
+
+    All arithmetic is in float64. What adds up does not depend on who holds which rows, nor on how many clients there
+    are.
+
+    Attributes:
+        statistics: (frozen, rows [n, ...], valid [n] bool) -> a pytree of sums over the valid rows. Traced.
+        solve: (the statistics of all clients, frozen) -> params. Traced.
+    """
+
+    statistics: Callable[[Frozen, Rows, jax.Array], Any]
+    solve: Callable[[Any, Frozen], Params]
+
+
 class Text(NamedTuple):
     """What zero-shot CLIP is made of: the least that `text_logits` reads of a method's frozen pytree."""
 
@@ -104,6 +126,10 @@ class Method(NamedTuple):
         inputs: what `rows` hold beside labels, out of "features", "text_logits" and "images". "text_logits" brings
             "features", as text logits that are too large for memory are computed from them in every step.
         loss: (params, frozen, rows) -> [B]; None: softmax cross-entropy of the logits.
+        closed_form: its one round, where it is solved and not trained; `loss` and `linear` are not read then.
+        personal: params -> a pytree of bools: leaves that a client keeps for itself; they never travel, and the client
+            is scored with its own.
+        search: what a study tries; a field that is not named keeps its value.
         fields: its own config fields, dotted names in a group of its own, such as "probe.scale".
         check: (config) -> None; raises a UsageError where fields contradict each other.
         artefact: (params, frozen) -> (arrays by name, JSON values by name), what a user deploys.
@@ -120,6 +146,9 @@ class Method(NamedTuple):
     linear: Callable[[jax.Array, Frozen, Rows], jax.Array] | None = None
     inputs: tuple[str, ...] = ("features",)
     loss: Callable[[Params, Frozen, Rows], jax.Array] | None = None
+    closed_form: ClosedForm | None = None
+    personal: Callable[[Params], Any] | None = None
+    search: tuple[Choice, ...] = ()
     fields: tuple[Field, ...] = ()
     check: Callable[[ConfigDict], None] | None = None
     artefact: Callable[[Params, Frozen], tuple[dict[str, Any], dict[str, Any]]] = leaves_by_name

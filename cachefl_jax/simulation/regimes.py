@@ -17,13 +17,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
-from cachefl_jax.config import Row, lookup, rows_of
+from cachefl_jax.config import Row, lookup, overrides_of, rows_of
 from cachefl_jax.federation import Clients, Problem, fedavg, place_locally, repeat_views, seen_locally, tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.report.table import EXPLANATIONS, LABELS
 from cachefl_jax.simulation.build import Learner, scores_at_round_0
+from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.examples import bank_clients
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.local_only import LocalOnly, Population
@@ -52,41 +53,33 @@ class Trained(NamedTuple):
     metadata: dict[str, Any]
 
 
-def by_method(config: ConfigDict) -> dict[str, list[Row]]:
-    """The rows of each method, config.method first; zero_shot, which needs no training, is among its."""
-    found = {config.method: []}
-    for row in rows_of(config):
-        found.setdefault(config.method if row.regime == "zero_shot" else row.method, []).append(row)
-    return found
-
-
-def compare(run: Run, learners: dict[str, Learner], begun: dict[str, Progress]) -> tuple[dict[str, dict], Trained]:
+def compare(run: Run, contenders: list[Contender], begun: list[Progress]) -> tuple[dict[str, dict], Trained]:
     """(the entry of every row by its name, what the rounds of config.method leave).
 
-    One method comes after another, so that one engine's arrays are on the devices at a time. Entries that need no
+    One contender comes after another, so that one engine's arrays are on the devices at a time. Entries that need no
     rounds on the server are kept in baselines.json, so that no resume redoes them; federated rows go on from their
     checkpoints.
 
     Args:
         run: config, inputs and folder.
-        learners: of the methods of `by_method`.
-        begun: where the rounds of methods go on, of those that are ready; they are taken out.
+        contenders: of `contenders_of`, with their learners.
+        begun: where the rounds of the first of them go on, if it has any; it is taken out.
     """
     config, workdir = run.config, run.workdir
     references, federated_rows, trained = finished_references(run), {}, Trained([], None, {}, {})
-    for method, rows in by_method(config).items():
-        learner = learners[method]
-        federated = next((row for row in rows if row.regime == "federated"), None)
-        progress = begun.pop(method, None)
+    for contender in contenders:
+        own, learner, federated = run._replace(config=contender.config), contender.learner, contender.federated
+        progress = begun.pop() if begun else None
         if federated and progress is None:
-            progress = begin(config, learner, workdir.of(config, federated))
-        for row in rows:
+            progress = begin(own.config, learner, workdir.of(config, federated))
+        for row in contender.rows:
             if row is not federated and row.name not in references:
-                references[row.name] = reference(run, learner, row, progress and progress.engine)
+                told = reference(own, learner, row, progress and progress.engine)
+                references[row.name] = told | chosen(config, row)
                 workdir.write_json(workdir.baselines, references)
         if federated:
-            entry, left = train_federation(run, learner, federated, progress)
-            federated_rows[federated.name] = entry
+            entry, left = train_federation(own, learner, federated, progress)
+            federated_rows[federated.name] = entry | chosen(config, federated)
             trained = left if federated.name == own_row(config) else trained
         progress = None  # its arrays go before the next ones come
     if workdir.writes:
@@ -95,12 +88,20 @@ def compare(run: Run, learners: dict[str, Learner], begun: dict[str, Progress]) 
     return references | federated_rows, trained
 
 
+def chosen(config: ConfigDict, row: Row) -> dict[str, dict]:
+    """What an entry says of the values that its row has of its own; nothing where there are none."""
+    values = {} if row.regime == "zero_shot" else overrides_of(config, row)
+    return {"overrides": values} if values else {}
+
+
 def finished_references(run: Run) -> dict[str, dict]:
     """The entries of baselines.json, without those of fewer rounds, if only of none."""
     if not run.workdir.baselines.is_file():
         return {}
-    rows = {row.name: row.regime for row in rows_of(run.config)}
-    rounds = {name: run.config.rounds if regime in ("alone", "centralized") else 0 for name, regime in rows.items()}
+    rounds = {
+        row.name: config_of(run.config, row).rounds if row.regime in ("alone", "centralized") else 0
+        for row in rows_of(run.config)
+    }
     found = read_baselines(run.workdir.baselines)
     return {name: entry for name, entry in found.items() if entry.get("rounds") == rounds.get(name, -1)}
 

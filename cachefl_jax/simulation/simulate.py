@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import resolve
 from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.environment import settled
 from cachefl_jax.simulation.metrics import read_lines
@@ -38,6 +39,7 @@ def read_back(config: ConfigDict, folder: Workdir) -> Results:
     use_devices(config.engine.devices)
     inputs = prepare(config)
     config = counted(config, inputs)
+    config = config_of(config, own_of(config))
     learner = build(config, inputs)
     state = restore(folder.checkpoints, learner.start(), config.rounds) if config.rounds else learner.start()
     return Results(summary, read_lines(folder.metrics), *model_of(Run(config, inputs, folder), learner, state.params))

@@ -10,13 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cachefl_jax.config import Row
+from cachefl_jax.config import Row, overrides_of
 from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
@@ -52,6 +53,10 @@ def run_points(
     for config in configs:
         if not own_row(config):
             raise UsageError("methods", config.methods, f"a list with {config.method}, which a sweep trains", "add it")
+    for config, changes in zip(configs, overrides, strict=True):
+        if fixed := overrides_of(config, own_of(config)).keys() & changes.keys():
+            value, allowed = ", ".join(sorted(fixed)), f"no field of {config.method} that the sweep varies"
+            raise UsageError("overrides", value, allowed, "--config.overrides='()'")
     for config in configs:
         use_devices(config.engine.devices)
     if not left_of(lines, configs):
@@ -98,6 +103,7 @@ def prepared_points(configs: list[ConfigDict], left: list[int]) -> list[Prepared
         inputs = inputs_of(configs[number], prepared, shared)
         refuse_unranked(configs[number], inputs)
         config = counted(configs[number], inputs)
+        config = config_of(config, own_of(config))
         learner, components = build(config, inputs, shared), tuple(named(config))
         if components not in tried:
             try_components(config, learner, inputs.bank.classes)

@@ -12,14 +12,15 @@ from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
-from cachefl_jax.simulation.build import Learner, build
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.contenders import Contender, contenders_of
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.plans import plans_of
 from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
-from cachefl_jax.simulation.regimes import Run, by_method, compare
+from cachefl_jax.simulation.regimes import Run, compare
 from cachefl_jax.simulation.rounds import begin
 from cachefl_jax.simulation.scores import notes_on_clients
 from cachefl_jax.simulation.shared import Shared
@@ -101,10 +102,10 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     inputs = prepare(config)
     asked, config = config, counted(config, inputs)
     workdir.refuse_other_data(inputs.parts)
-    learners, own = build_all(config, inputs), own_row(config)
-    learner = learners[config.method]
+    contenders, own = build_all(config, inputs), own_row(config)
+    first = contenders[0]
     # Before anything is written: it may not fit.
-    begun = {config.method: begin(config, learner, workdir)} if own else {}
+    begun = [begin(first.config, first.learner, workdir)] if own else []
     made_of = {"parts": inputs.parts, "files": files}
     idle = unused(config)
     tell((*inputs.told, *idle) if workdir.writes else ())
@@ -113,14 +114,14 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     inputs = inputs._replace(images=None)  # what was drawn may be large
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
 
-    results, trained = compare(Run(config, inputs, workdir), learners, begun)
+    results, trained = compare(Run(config, inputs, workdir), contenders, begun)
     summary = {
         "dataset": describe(config, inputs),
         "method": own,
         "methods": {row.name: results[row.name] for row in rows_of(config)},
         "whole_model": inputs.whole_model,
         "precision": arithmetic(),
-        "notes": [*inputs.notes, *notes_on_clients(learner.score.own), *idle],
+        "notes": [*inputs.notes, *notes_on_clients(first.learner.score.own), *idle],
     }
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
@@ -128,17 +129,19 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     return Results(summary, *trained)
 
 
-def build_all(config: ConfigDict, inputs: Inputs) -> dict[str, Learner]:
-    """A learner for each method that is compared, config.method's first; they have equal arrays in common.
+def build_all(config: ConfigDict, inputs: Inputs) -> list[Contender]:
+    """The contenders with their learners, that of config.method's rounds first; they have equal arrays in common.
 
     Raises UsageError: a method reads what the data have not, or no plan that the config allows trains it."""
-    shared, learners = Shared(), {}
-    for name, rows in by_method(config).items():
-        learners[name] = build(config, inputs, shared, ordered=True, name=name)
-        try_components(config, learners[name], inputs.bank.classes)
-        if any(row.regime == "federated" for row in rows):
-            plans_of(config, learners[name])
-    return learners
+    shared, built = Shared(), []
+    for contender in contenders_of(config):
+        own = contender.config
+        learner = build(own, inputs, shared, ordered=True, name=contender.method)
+        try_components(own, learner, inputs.bank.classes)
+        if contender.federated:
+            plans_of(own, learner)
+        built.append(contender._replace(learner=learner))
+    return built
 
 
 def rehearse(config: ConfigDict) -> None:
@@ -151,10 +154,10 @@ def rehearse(config: ConfigDict) -> None:
     use_devices(config.engine.devices)
     inputs = prepare(config)
     config = counted(config, inputs)
-    learners = build_all(config, inputs)
+    contenders = build_all(config, inputs)
     tell((*inputs.told, *unused(config)))
-    for learner in learners.values():
-        print(*([f"{learner.method.label}:"] if len(learners) > 1 else []), needs_table(config, learner), sep="\n")
+    for own, _, _, learner in contenders:
+        print(*([f"{learner.method.label}:"] if len(contenders) > 1 else []), needs_table(own, learner), sep="\n")
 
 
 def untuned_cache(config: ConfigDict, inputs: Inputs) -> tuple[dict, dict]:
