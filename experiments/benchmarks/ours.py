@@ -7,6 +7,7 @@ Prints one JSON line: seconds and CPU-seconds of every round, memory, and what t
 
 import json
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
@@ -21,6 +22,15 @@ from experiments.benchmarks.workloads import Arrays, Workload
 SPLITS = ("equal", "dirichlet")
 CONCENTRATION = 0.1  # of the Dirichlet split
 ENGINE_FLAGS = ("strategy", "devices", "client_chunk", "rounds_a_call")
+
+
+class Choice(NamedTuple):
+    """How the engine is asked to train a workload; as flags have it."""
+
+    optimizer: str
+    strategy: str = "auto"  # coefficients where the optimizer has them; else on a CPU a scan, chunks elsewhere
+    client_chunk: int = 0
+    cohort: int = 0  # clients a round; 0: all
 
 
 def define_flags() -> None:
@@ -49,11 +59,9 @@ def engine_words() -> list[str]:
 
 
 def prepare_ours(
-    workload: Workload, arrays: Arrays, devices: int
+    workload: Workload, arrays: Arrays, devices: int, choice: Choice
 ) -> tuple[Callable[[int], None], Callable[[], np.ndarray]]:
     """(step, keys): so many rounds, finished when it returns; the keys. All that the benchmark knows of the engine.
-
-    Strategy 'auto' is coefficients where the flags' optimizer has them, else a scan.
 
     `arrays`: its data, which are placed on the device here."""
     import jax
@@ -63,24 +71,24 @@ def prepare_ours(
     from cachefl_jax.methods.cachefl import Cache, cachefl
     from cachefl_jax.methods.method import loss_of_scores, training_loss
 
-    values, samples = flags.FLAGS, np.diff(arrays.offsets)
+    samples = np.diff(arrays.offsets)
     linear = federation.Linear(lambda rows: rows.features, loss_of_scores(cachefl))
     sizes = federation.plan_batches(workload.batch, int(samples.max()))
-    optimizer = federation.CLIENT_OPTIMIZERS[values.optimizer]
+    optimizer = federation.CLIENT_OPTIMIZERS[choice.optimizer]
     local = federation.LocalTraining(
         training_loss(cachefl), optimizer, workload.epochs, *sizes, linear=linear, shuffle=False
     )
-    parts = federation.Federation(local, cohort=values.cohort)
-    exact, strategy = federation.fits_dual(parts), values.strategy
+    parts = federation.Federation(local, cohort=choice.cohort)
+    exact, strategy = federation.fits_dual(parts), choice.strategy
     if strategy == "dual" and not exact:
-        found = f"dual with {values.optimizer}"
+        found = f"dual with {choice.optimizer}"
         raise UsageError("--strategy", found, "another strategy, or sgd", "change one of them")
     if strategy == "auto":
-        strategy = "dual" if exact else "scan"
-    cohort, keys = values.cohort or workload.clients, workload.classes * workload.keys
-    shapes = federation.Shapes(samples, cohort, keys, workload.width, values.client_chunk)
+        strategy = "dual" if exact else "scan" if jax.default_backend() == "cpu" else "chunk"
+    cohort, keys = choice.cohort or workload.clients, workload.classes * workload.keys
+    shapes = federation.Shapes(samples, cohort, keys, workload.width, choice.client_chunk)
     plan = federation.make_plan(strategy, local, shapes, min(devices, cohort), jax.default_backend())
-    problem = federation.place(make_problem(workload, arrays, values.optimizer), plan)
+    problem = federation.place(make_problem(workload, arrays, choice.optimizer), plan)
     problem = federation.add_gram(parts, plan, problem)
     state = federation.init_server(parts, Cache(jnp.asarray(arrays.keys)), problem)
     state = federation.place(state, plan)
@@ -147,7 +155,8 @@ def measure(workload: Workload, devices: int) -> dict:
     arrays, stops = workloads.make(workload), flags.FLAGS.key_sums
     if flags.FLAGS.split == "dirichlet":
         arrays = deal(arrays, workload.clients)
-    step, keys = prepare_ours(workload, arrays, devices)
+    choice = Choice(*(flags.FLAGS[name].value for name in Choice._fields))
+    step, keys = prepare_ours(workload, arrays, devices, choice)
     start, largest = arrays.keys.copy(), int(np.diff(arrays.offsets).max())
     del arrays
     held, sums, before = readings.memory("VmRSS"), {}, []

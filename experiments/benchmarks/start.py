@@ -18,6 +18,7 @@ from absl import flags
 from cachefl_jax.commands import command
 
 WAIT = 0.01
+LONGEST = 120  # seconds of a whole demo
 
 
 def seconds_to_first_round(workdir: pathlib.Path, words: list[str], environment: dict[str, str]) -> float:
@@ -31,6 +32,21 @@ def seconds_to_first_round(workdir: pathlib.Path, words: list[str], environment:
     process.kill()
     process.wait()
     return seconds
+
+
+def whole_demo(tiny: bool) -> dict[str, float]:
+    """Seconds of the demo's command from its start to its end, the first time and the second; `tiny`: its variant
+    'smoke'."""
+    config = f"experiments/configs/digits.py{':smoke' if tiny else ''}"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, found = pathlib.Path(temporary), {}
+        places = {"CACHEFL_HOME": str(folder / "store"), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        for name in ("first", "second"):
+            words = [sys.executable, "-m", "experiments.run", f"--config={config}", f"--workdir={folder / name}"]
+            began = time.perf_counter()
+            subprocess.run(words, env=os.environ | places, check=True, capture_output=True, timeout=LONGEST)
+            found[f"{name}_s"] = time.perf_counter() - began
+    return found
 
 
 def main() -> None:

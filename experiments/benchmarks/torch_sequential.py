@@ -9,6 +9,7 @@ values; --sums does it by a view, which is cheaper. Prints one JSON line.
 import argparse
 import copy
 import json
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
@@ -46,6 +47,30 @@ def train_client(model: CacheModel, optimizer: torch.optim.Optimizer, batches, *
         optimizer.step()
 
 
+def sequential(
+    workload: workloads.Workload, arrays: workloads.Arrays, optimizer: str, device: str = "cpu", sums: bool = True
+) -> tuple[Callable[[], None], torch.nn.Parameter]:
+    """(one round, the server's keys [NK, D]) on a device; `sums`: a class's affinities added up by a view."""
+    text = torch.from_numpy(arrays.text).to(device)
+    features = torch.from_numpy(arrays.features).to(device).split(workload.samples)
+    labels = torch.from_numpy(arrays.labels).long().to(device).split(workload.samples)
+    server = CacheModel(torch.from_numpy(arrays.keys)).to(device)
+    values = None if sums else torch.eye(workload.classes, device=device).repeat_interleave(workload.keys, 0)  # one-hot
+
+    def one_round() -> None:
+        total = torch.zeros_like(server.keys.data)
+        for rows, answers in zip(features, labels, strict=True):
+            model = copy.deepcopy(server)
+            stepper = make_optimizer(optimizer, model, workload.learning_rate)
+            for _ in range(workload.epochs):
+                batches = zip(rows.split(workload.batch), answers.split(workload.batch), strict=True)
+                train_client(model, stepper, batches, text, values)
+            total += model.keys.data - server.keys.data
+        server.keys.data += total / workload.clients
+
+    return one_round, server.keys
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workload", choices=list(workloads.WORKLOADS), default="small")
@@ -58,22 +83,8 @@ def main() -> None:
     rounds = options.rounds or workload.rounds
     torch.set_num_threads(options.threads or cores())
     arrays = workloads.make(workload)
-    start, text = arrays.keys.copy(), torch.from_numpy(arrays.text)
-    features = torch.from_numpy(arrays.features).split(workload.samples)
-    labels = torch.from_numpy(arrays.labels).long().split(workload.samples)
-    server = CacheModel(torch.from_numpy(arrays.keys))
-    values = None if options.sums else torch.eye(workload.classes).repeat_interleave(workload.keys, 0)  # one-hot
-
-    def one_round() -> None:
-        total = torch.zeros_like(server.keys.data)
-        for rows, answers in zip(features, labels, strict=True):
-            model = copy.deepcopy(server)
-            optimizer = make_optimizer(options.optimizer, model, workload.learning_rate)
-            for _ in range(workload.epochs):
-                batches = zip(rows.split(workload.batch), answers.split(workload.batch), strict=True)
-                train_client(model, optimizer, batches, text, values)
-            total += model.keys.data - server.keys.data
-        server.keys.data += total / workload.clients
+    start = arrays.keys.copy()
+    one_round, keys = sequential(workload, arrays, options.optimizer, sums=options.sums)
 
     def step(count: int) -> None:
         for _ in range(count):
@@ -81,7 +92,7 @@ def main() -> None:
 
     result = readings.timed_rounds(step, rounds) | {"peak_bytes": readings.peak_bytes()}
     told = {"tag": "torch, one client after another", "workload": options.workload, "optimizer": options.optimizer}
-    found = workloads.fingerprint(server.keys.detach().numpy(), start)
+    found = workloads.fingerprint(keys.detach().numpy(), start)
     print(json.dumps(told | {"rounds": rounds} | result | found))
 
 
