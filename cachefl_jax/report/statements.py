@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cachefl_jax.report import table, units, words
+from cachefl_jax.report import rivals, table, units, words
 from cachefl_jax.report.captions import server_images
 from cachefl_jax.report.table import main_row
 from cachefl_jax.report.workdir import Run
@@ -10,15 +10,15 @@ from cachefl_jax.report.workdir import Run
 
 def measured(run: Run) -> list[str]:
     """What was measured in this run, how sure it is, and what was not."""
-    return [*accuracy(run), *error(run), *(run.summary.get("notes") or []), *costs(run)]
+    return [*accuracy(run), *tuning(run), *error(run), *(run.summary.get("notes") or []), *costs(run)]
 
 
 def accuracy(run: Run) -> Iterator[str]:
     """What the accuracies are of, and that nothing was chosen by them."""
-    row, rows = main_row(run), words.test_rows(run)
+    row, rows = main_row(run), rivals.test_rows(run)
     count = f"{rows:,} " if rows else ""
     if row.test_accuracy is not None:
-        when = f"the {words.at_round_0(run)}" if words.untrained(run) else "the last round"
+        when = f"the {words.at_round_0(run)}" if rivals.untrained(run) else "the last round"
         yield f"Test accuracy is that of {when}, on {count}rows that no client trained on."
     if sum(line["test_accuracy"] is not None for line in run.rounds) > 1:
         yield "The curve over the rounds comes from the test rows: this run chose no round and no setting by it."
@@ -30,6 +30,18 @@ def accuracy(run: Run) -> Iterator[str]:
         )
 
 
+def tuning(run: Run) -> Iterator[str]:
+    """Whether the rows that train have values of their own."""
+    rows = [row for row in table.method_rows(run.summary) if row.rounds]
+    own = {row.label: row.entry.get("overrides") or {} for row in rows}
+    told = [f"{label}: {', '.join(f'{name}={value}' for name, value in each.items())}" for label, each in own.items()
+            if each]  # fmt: skip
+    if told:
+        yield f"Values of their own have {'; '.join(told)}. Any other row trains by the settings of the config."
+    elif len(rows) > 1:
+        yield "All rows that train share the settings of the config: none was tuned for itself."
+
+
 def error(run: Run) -> Iterator[str]:
     """How much of the figures is chance."""
     doubt = words.doubt(run)
@@ -38,7 +50,7 @@ def error(run: Run) -> Iterator[str]:
             f"The standard error of {main_row(run).label}'s accuracy is {doubt}. It tells of other test rows, not of "
             "other seeds or partitions."
         )
-    if words.test_rows(run) and words.comparisons(run):
+    if rivals.test_rows(run) and rivals.comparisons(run):
         yield (
             "Within error: the 95% interval of the difference (Agresti and Caffo), as if each method had test rows of "
             "its own, holds 0."
@@ -75,7 +87,7 @@ def costs(run: Run) -> Iterator[str]:
 def privacy(run: Run) -> list[str]:
     """What leaves a client, and what it tells of its images."""
     sentences = [server_images(run).privacy]
-    trained = run.method in run.summary["methods"] and not words.untrained(run)
+    trained = run.method in run.summary["methods"] and not rivals.untrained(run)
     if trained:
         sentences.append(
             words.own_entry(run).get("privacy")

@@ -1,24 +1,21 @@
 """The headline in plain words: how the run's method stands to each of the others, and what is chance in it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cachefl_jax.report import table, units
+from cachefl_jax.report.rivals import (
+    Comparison,
+    comparisons,
+    is_better,
+    is_equal,
+    test_rows,
+    untrained,
+)
 from cachefl_jax.report.table import MethodRow, main_row
 from cachefl_jax.report.workdir import Run
 
-NORMAL_95 = 1.96  # standard errors to each side that hold 95% of a normal distribution
 MOST_RIVALS = 3  # that the headline names
-
-
-class Comparison(NamedTuple):
-    """How far the run's method is from another one."""
-
-    points: str  # "+34.0": the run's method less the other
-    label: str  # of the other method
-    accuracy: str  # of the other method
-    difference: float  # share of the test rows
-    within_error: bool  # too small to be told from chance
 
 
 def source(run: Run) -> str:
@@ -33,11 +30,6 @@ def tested(run: Run) -> str:
     return "test rows" if source(run) == "bank" else "test images"
 
 
-def untrained(run: Run) -> bool:
-    """Whether the run had no rounds: what is called its method is its start."""
-    return main_row(run).rounds == 0
-
-
 def own_entry(run: Run) -> Mapping[str, Any]:
     """What the summary says of the run's method; nothing where it is not among what was compared."""
     return run.summary["methods"].get(run.method, {})
@@ -48,31 +40,42 @@ def at_round_0(run: Run) -> str:
     return own_entry(run).get("untrained") or f"{main_row(run).label} at round 0"
 
 
-def test_rows(run: Run) -> int:
-    """0 where the summary does not tell."""
-    return int(units.number(run.summary["dataset"], "test") or 0)
-
-
 def headline(run: Run) -> str:
-    """The one sentence at the top. It names every method of the table that is better, or equal within error."""
+    """The first words of the page: how the run's method stands to the best of its rivals, in points with their error
+    and in bytes; then to zero-shot CLIP, and which others are better, or equal within error."""
     row = main_row(run)
     if row.test_accuracy is None:
         return without_accuracy(run, row)
     name = f"The {at_round_0(run)} (no round was run)" if untrained(run) else row.label
     sentence = f"{name} classifies {units.percent(row.test_accuracy)} of the {tested(run)} correctly"
     others = comparisons(run)
+    best = max((other for other in others if not other.pooled), key=lambda other: -other.difference, default=None)
+    parts = [sentence if best is None else f"{sentence}, {against(row, best, others)}"]
+    others = [other for other in others if other is not best]
     zero_shot = next((other for other in others if other.label == table.label("zero_shot")), None)
     if zero_shot is not None:
-        sentence += f", {gap(zero_shot)} {zero_shot.label}"
+        parts.append(f"{gap(zero_shot)} {zero_shot.label}")
     rivals = [other for other in others if other is not zero_shot]
     better = sorted((other for other in rivals if is_better(other)), key=lambda other: other.difference)
     equal = [other for other in rivals if is_equal(other)]
-    parts = [sentence]
     if better:
         parts.append(f"{listed([f'{other.label} (by {margin(other)})' for other in better])} {verb(better)} better")
     if equal:
         parts.append(f"{listed([other.label for other in equal])} {verb(equal)} {equal_words(equal)}")
     return "; ".join(parts) + "."
+
+
+def against(row: MethodRow, best: Comparison, others: Sequence[Comparison]) -> str:
+    """How the run's method stands to the best of its rivals."""
+    told = f"{gap(best)} {best.label}"
+    if sum(not other.pooled for other in others) > 1:
+        told += ", the best of the others"
+    if is_equal(best) and best.difference:
+        told += f" ({best.points}{error_words(best)} points)"
+    if None not in (row.total, best.total):
+        own, theirs = (units.readable_bytes(total) if total else "nothing" for total in (row.total, best.total))
+        told += f", with {own} sent in all against {theirs}"
+    return told
 
 
 def without_accuracy(run: Run, row: MethodRow) -> str:
@@ -81,15 +84,6 @@ def without_accuracy(run: Run, row: MethodRow) -> str:
     if row.diverged:
         return f"{row.label} diverged: its training did not stay finite, so it has no accuracy."
     return f"{row.label}: no test accuracy was measured."
-
-
-def is_equal(other: Comparison) -> bool:
-    return other.within_error or other.difference == 0
-
-
-def is_better(other: Comparison) -> bool:
-    """Whether the other method is better than the run's own by more than chance may do."""
-    return other.difference < 0 and not is_equal(other)
 
 
 def equal_words(equal: Sequence[Comparison]) -> str:
@@ -102,7 +96,12 @@ def verb(others: Sequence[Comparison]) -> str:
 
 
 def margin(other: Comparison) -> str:
-    return f"{100 * abs(other.difference):.1f} points"
+    return f"{100 * abs(other.difference):.1f}{error_words(other)} points"
+
+
+def error_words(other: Comparison) -> str:
+    """ " ± 2.1", half of the 95% interval; "" where it is not known."""
+    return "" if other.error is None else f" ± {100 * other.error:.1f}"
 
 
 def listed(names: Sequence[str], most: int = MOST_RIVALS) -> str:
@@ -140,37 +139,6 @@ def gap(other: Comparison) -> str:
     if is_equal(other):
         return "within error of" if other.within_error else "level with"
     return f"{margin(other)} {'above' if other.difference > 0 else 'below'}"
-
-
-def comparisons(run: Run) -> list[Comparison]:
-    """The run's method against each of the others that has a test accuracy. Before any round it is the cache at round
-    0, which is then no other."""
-    own, rows = main_row(run).test_accuracy, test_rows(run)
-    if own is None:
-        return []
-    same = {run.method, "cache_init"} if untrained(run) else {run.method}
-    return [
-        Comparison(
-            units.points(own - row.test_accuracy), row.label, units.percent(row.test_accuracy),
-            own - row.test_accuracy, within_error(own, row.test_accuracy, rows),
-        )
-        for row in table.method_rows(run.summary)
-        if row.name not in same and row.test_accuracy is not None
-    ]  # fmt: skip
-
-
-def within_error(left: float, right: float, rows: int) -> bool:
-    """Whether the 95% interval of the difference of two accuracies holds 0.
-
-    Agresti and Caffo's interval (The American Statistician 54, 2000), which holds near 0 and 1 too, as if each had
-    ``rows`` test rows of its own: on the same rows differences vary less, so that nothing is called a difference too
-    soon. False where the number of rows is not known.
-    """
-    if not rows:
-        return False
-    shares = [(share * rows + 1) / (rows + 2) for share in (left, right)]
-    variance = sum(share * (1 - share) / (rows + 2) for share in shares)
-    return abs(shares[0] - shares[1]) <= NORMAL_95 * variance**0.5
 
 
 def doubt(run: Run) -> str | None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cachefl_jax.report import captions, curve, statements, traffic, words
+from cachefl_jax.report import captions, curve, rivals, statements, traffic, words
 
 UNTUNED = {"cachefl": {"rounds": 0, "test_accuracy": 0.663}}
 
@@ -15,48 +15,60 @@ def near(accuracy: float) -> dict:
 # --- the headline
 
 
-def test_the_headline_names_a_rival_that_is_better(make_run):
+def test_the_headline_stands_against_the_best_rival_and_names_whoever_is_better(make_run):
     run = make_run(dataset={"test": 4000}, methods={"closed_form": None})
     assert words.headline(run) == (
-        "CacheFL classifies 94.1% of the test images correctly, 32.9 points above zero-shot CLIP; "
-        "centralized (by 1.4 points) is better."
+        "CacheFL classifies 94.1% of the test images correctly, 27.8 ± 1.6 points above cache at round 0, the best of "
+        "the others, with 96 KiB sent in all against nothing; 32.9 ± 1.7 points above zero-shot CLIP; "
+        "centralized (by 1.4 ± 1.0 points) is better."
     )
-    worse = make_run(dataset={"test": 4000}, methods={"cachefl": near(0.30)})
+    worse = make_run(dataset={"test": 4000}, methods={"cachefl": near(0.30), "closed_form": {"total_bytes": 2**20}})
     assert words.headline(worse) == (
-        "CacheFL classifies 30.0% of the test images correctly, 31.2 points below zero-shot CLIP; "
-        "centralized (by 65.5 points), closed_form (by 54.7 points), cache at round 0 (by 36.3 points) and 1 more are "
-        "better."
+        "CacheFL classifies 30.0% of the test images correctly, 54.7 ± 1.8 points below closed_form, the best of the "
+        "others, with 96 KiB sent in all against 1 MiB; 31.2 ± 2.1 points below zero-shot CLIP; "
+        "centralized (by 65.5 ± 1.6 points), cache at round 0 (by 36.3 ± 2.0 points) and each client alone (by 5.4 ± "
+        "2.1 points) are better."
     )
 
 
 def test_the_headline_says_what_is_within_error(make_run):
-    assert words.headline(make_run(methods={"closed_form": None})) == (
-        "CacheFL classifies 94.1% of the test images correctly, 32.9 points above zero-shot CLIP; "
-        "centralized is equal within error."
+    assert words.headline(make_run(methods={"closed_form": {"test_accuracy": 0.93}})) == (
+        "CacheFL classifies 94.1% of the test images correctly, within error of closed_form, the best of the others "
+        "(+1.1 ± 11.9 points); 32.9 ± 16.9 points above zero-shot CLIP; centralized is equal within error."
     )
     run = make_run(methods={"cachefl": near(0.63), "closed_form": None, "centralized": None, "local_only": near(0.2)})
     assert words.headline(run) == (
-        "CacheFL classifies 63.0% of the test images correctly, within error of zero-shot CLIP; "
-        "cache at round 0 is equal within error."
+        "CacheFL classifies 63.0% of the test images correctly, within error of cache at round 0, the best of the "
+        "others (-3.3 ± 20.5 points), with 96 KiB sent in all against nothing; within error of zero-shot CLIP."
     )
 
 
 def test_without_the_number_of_test_rows_no_error_is_claimed(make_run):
-    run = make_run(dataset={"test": None}, methods={"closed_form": near(0.941), "zero_shot": near(0.941)})
+    run = make_run(dataset={"test": None}, methods={"closed_form": near(0.941), "zero_shot": near(0.93)})
     assert words.headline(run) == (
-        "CacheFL classifies 94.1% of the test images correctly, level with zero-shot CLIP; "
-        "centralized (by 1.4 points) is better; closed_form is equal."
+        "CacheFL classifies 94.1% of the test images correctly, level with closed_form, the best of the others; "
+        "1.1 points above zero-shot CLIP; centralized (by 1.4 points) is better."
     )
 
 
 def test_without_zero_shot_the_headline_and_the_question_do_without(make_run, text_of):
+    others = dict.fromkeys(("zero_shot", "closed_form", "centralized", "local_only", "cache_init"))
+    assert words.headline(make_run(methods=others)) == "CacheFL classifies 94.1% of the test images correctly."
     run = make_run(methods={"zero_shot": None, "closed_form": None, "centralized": None})
-    assert words.headline(run) == "CacheFL classifies 94.1% of the test images correctly."
     text = text_of(run)
     assert "How accurate? 94.1%" in text
     assert "How much better" not in text
     assert "zero-shot" not in text
     assert "How much better than zero-shot? +32.9 points" in text_of(make_run())
+
+
+def test_rows_with_values_of_their_own_are_named(make_run):
+    shared = "All rows that train share the settings of the config: none was tuned for itself."
+    assert shared in statements.measured(make_run(methods={"centralized": {"rounds": 3}}))
+    own = {"rounds": 3, "overrides": {"local.learning_rate": 0.5}}
+    told = statements.measured(make_run(methods={"centralized": own}))
+    assert shared not in told
+    assert any("Values of their own have centralized: local.learning_rate=0.5." in sentence for sentence in told)
 
 
 def test_a_run_without_rounds_does_not_speak_of_tuning(make_run, text_of):
@@ -108,8 +120,8 @@ def test_a_bank_has_rows_and_no_images(make_run, text_of):
     (1.0, 0.8, 5, True), (0.5, 0.5, 0, False), (0.62, 0.66, 450, True), (0.62, 0.70, 450, False),
 ])  # fmt: skip
 def test_error_of_a_difference(left, right, rows, within):
-    assert words.within_error(left, right, rows) is within
-    assert words.within_error(right, left, rows) is within
+    assert rivals.within_error(left, right, rows) is within
+    assert rivals.within_error(right, left, rows) is within
 
 
 # --- where the server's images come from, and privacy
