@@ -1,10 +1,12 @@
 """What a round costs at a client, in floating-point operations."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
 
 from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start, train_client
 from cachefl_jax.precision import full_precision
@@ -14,8 +16,8 @@ def round_flops(local: LocalTraining, params, problem: Problem, rows: np.ndarray
     """Floating-point operations of a round at a client, the mean over clients of so many rows [C].
 
     A step's, as XLA counts them in its program, times the steps; so the empty places of an epoch's last batch count.
-    What is computed once a run (features, and text logits where they are stored) does not. XLA counts the body of a
-    loop once, so a method with a loop in its logits is told too low a number.
+    What is computed once a run (features, and text logits where they are stored) does not. A loop in a method's logits
+    counts as often as it runs where its length is known, as that of `jax.lax.scan` and `jax.lax.map`; others once.
     """
     return float(np.mean(-(-np.asarray(rows) // local.batch_size))) * local.epochs * step_flops(local, params, problem)
 
@@ -44,4 +46,23 @@ def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
         return train_client(local, Start(params, shared, problem, number, problem.key), client, LoopLayout(unrolled=1))
 
     with full_precision():
-        return float(jax.jit(step).lower(params, beside, problem).cost_analysis()["flops"])
+        return flops_of(step, params, beside, problem)
+
+
+def flops_of(function: Callable, *shapes) -> float:
+    """Operations of a function of arguments of these shapes, the passes of its loops counted."""
+    program = jax.make_jaxpr(function)(*shapes)
+    return float(jax.jit(function).lower(*shapes).cost_analysis()["flops"]) + further_passes(program.jaxpr)
+
+
+def further_passes(program: Jaxpr) -> float:
+    """Operations of the loops of known length in a program, but for the one pass of each that XLA counts."""
+    total = 0.0
+    for step in program.eqns:
+        further, passes = sum(map(further_passes, jaxprs_in_params(step.params))), 1
+        if step.primitive.name == "scan":
+            body, passes = step.params["jaxpr"], step.params["length"]
+            lowered = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals)
+            total += (passes - 1) * lowered.cost_analysis().get("flops", 0.0)
+        total += passes * further
+    return total

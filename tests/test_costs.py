@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cachefl_jax.costs import round_flops, step_flops
+from cachefl_jax.costs import flops_of, round_flops, step_flops
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     Clients,
@@ -63,3 +63,23 @@ def test_a_steps_flops_are_those_of_its_products_within_a_tenth(sizes, linear):
     known, computed = (step_of(*sizes, linear, known) for known in (True, False))
     assert known == pytest.approx(rows * 4 * classes * keys * width, rel=0.1)
     assert computed - known == pytest.approx(rows * (2 * classes + 1) * width, rel=0.01)
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    """Blocks of rows one after another, each computed again for its gradient, against the same without a loop."""
+    weights, rows = jnp.ones((64, 64)), jnp.ones((6, 5, 32, 64))
+
+    @jax.checkpoint
+    def block(rows, weights):
+        return jnp.tanh(rows @ weights).sum()
+
+    def looped(weights):
+        inner = lambda rows: jax.lax.map(lambda each: block(each, weights), rows).sum()  # noqa: E731
+        return jax.lax.map(inner, rows).sum()
+
+    def plain(weights):
+        return sum(block(each, weights) for part in rows for each in part)
+
+    expected = jax.jit(jax.value_and_grad(plain)).lower(weights).cost_analysis()["flops"]
+    assert expected == pytest.approx(30 * 3 * (2 * 32 * 64 * 64), rel=0.05), "forward twice, and once for the gradient"
+    assert flops_of(jax.value_and_grad(looped), weights) == pytest.approx(expected, rel=0.02)
