@@ -8,8 +8,8 @@ Without data.path a named data set, the checkpoint and the generator are downloa
 instead of ViT-B/16: ``--config.clip.checkpoint=timm/resnet50_clip.openai``. No generator at hand:
 ``--config.synthesis.source=held_out`` sets real images apart for the server.
 
-Named data sets have 16 training images a class (data.shots), as most of the literature has it; a folder of your own is
-taken whole. Both are dealt to 10 clients under a strong label skew. alpha is Tip-Adapter's by data set (arXiv
+All training images are taken; ``--config.data.shots=16`` takes 16 a class, as most of the literature on few shots has
+it. They are dealt to 10 clients under a strong label skew. alpha is Tip-Adapter's by data set (arXiv
 2111.03930, public code) and beta its 1.0, which were found for real keys; rounds and learning rate are a start. Choose
 all of them on validation data:
 
@@ -19,7 +19,6 @@ all of them on validation data:
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
-from cachefl_jax.config.data import SUITE
 
 ALPHA = {
     "imagenet": 1.17, "caltech101": 3.0, "dtd": 2.0, "eurosat": 2.0, "fgvc_aircraft": 5.0, "food101": 1.17,
@@ -30,7 +29,7 @@ ALPHA = {
 def get_config(name: str = "eurosat") -> ConfigDict:
     """The config of a data set by its data.name."""
     config = default()
-    config.data.name, config.data.shots = name, 16 if name in SUITE else 0
+    config.data.name = name
     config.clip.checkpoint = "timm/vit_base_patch16_clip_224.openai"  # OpenAI's, in safetensors
     config.clip.key_views = 10
     config.synthesis.source = "diffusers"

@@ -12,8 +12,9 @@ from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
+from cachefl_jax.simulation.advice import advice
 from cachefl_jax.simulation.build import build
-from cachefl_jax.simulation.contenders import Contender, contenders_of
+from cachefl_jax.simulation.contenders import Contender, contenders_of, own_of
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
@@ -115,13 +116,16 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
 
     results, trained = compare(Run(config, inputs, workdir), contenders, begun)
+    validation = inputs.bank.validation
+    doubts = advice(results, own_of(config), len(validation.labels) if validation else 0)
+    tell(doubts if workdir.writes else ())
     summary = {
         "dataset": describe(config, inputs),
         "method": own,
         "methods": {row.name: results[row.name] for row in rows_of(config)},
         "whole_model": inputs.whole_model,
         "precision": arithmetic(),
-        "notes": [*inputs.notes, *notes_on_clients(first.learner.score.own), *idle],
+        "notes": [*inputs.notes, *notes_on_clients(first.learner.score.own), *idle, *doubts],
     }
     workdir.write_json(workdir.summary, summary)
     if workdir.writes:
