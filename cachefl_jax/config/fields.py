@@ -11,6 +11,7 @@ from cachefl_jax.config.encoder import ENCODER
 from cachefl_jax.config.engine import ENGINE
 from cachefl_jax.config.method import METHOD
 from cachefl_jax.config.partition import PARTITION
+from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
 from cachefl_jax.config.run import RUN
 from cachefl_jax.config.synthesis import SYNTHESIS
@@ -22,6 +23,7 @@ PARTS = (
     SYNTHESIS,  # synthesis.*: what the server draws
     PARTITION,  # partition.*: who holds what
     METHOD,  # method, compare, cache.*: what is trained and compared
+    REGIMES,  # features_once.*: other ways to train it than the federation's
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
     ENGINE,  # engine.*: how it is computed

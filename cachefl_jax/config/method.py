@@ -21,8 +21,9 @@ METHOD = Part((
     Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
     Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
           *any_of(*METHOD_NAMES), "drop the others from the list"),
-    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized or NAME@round_0; "
-          "zero_shot; cache_init, local_only and centralized of method. () = methods", *TEXTS, NONE),
+    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized, NAME@round_0 or "
+          "NAME@features_once; zero_shot; cache_init, local_only, centralized, features_once of method. () = methods",
+          *TEXTS, NONE),
     Field("overrides", (), "values that rows have of their own, each as 'ROW: field=value'; ROW is a word of compare, "
           "and a method's name stands for all its rows", *TEXTS, NONE),
     Field("cache.keys_per_class", 16, "keys of a class in the cache", *at_least(1), "raise it to 1 or more"),

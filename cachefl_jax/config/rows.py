@@ -1,7 +1,7 @@
 """What a run compares: the rows of its table, each a method under a regime.
 
-A word of ``compare`` is NAME, NAME@alone, NAME@centralized or NAME@round_0, where NAME is a method's. The words below
-stand for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. Without ``compare``, the older field
+A word of ``compare`` is NAME or NAME@REGIME, where NAME is a method's and REGIME one of `AT`. The words of `OWN` stand
+for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. Without ``compare``, the older field
 ``methods`` says the same; at its default it follows config.method.
 """
 
@@ -14,8 +14,9 @@ from cachefl_jax.config.method import METHOD_NAMES, METHODS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import short
 
-OWN = {"cache_init": "round_0", "local_only": "alone", "centralized": "centralized"}  # regimes of config.method
-REGIMES = ("federated", "alone", "centralized", "round_0", "zero_shot")
+AT = ("alone", "centralized", "round_0", "features_once")  # what may stand behind an @
+OWN = {"cache_init": "round_0", "local_only": "alone"} | {name: name for name in ("centralized", "features_once")}
+REGIMES = ("federated", *AT, "zero_shot")
 
 
 class Row(NamedTuple):
@@ -54,8 +55,8 @@ def row_of(method: str, word: str) -> Row:
         return Row(word, method, OWN[word])
     found = re.fullmatch(r"(.*)@(\w*)", word, re.DOTALL)
     name, regime = found.groups() if found else (word, "federated")
-    if found and (regime not in ("alone", "centralized", "round_0") or name in ("zero_shot", *OWN)):
-        allowed = "NAME, NAME@alone, NAME@centralized or NAME@round_0 of a method, or zero_shot"
+    if found and (regime not in AT or name in ("zero_shot", *OWN)):
+        allowed = f"NAME, {', '.join(f'NAME@{each}' for each in AT[:-1])} or NAME@{AT[-1]} of a method, or zero_shot"
         raise UsageError("compare", word, allowed, "correct it")
     name = method if name == short(method) and name not in METHODS else name  # as its rows are called
     row = Row("", name, regime)

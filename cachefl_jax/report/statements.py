@@ -88,13 +88,16 @@ def privacy(run: Run) -> list[str]:
     """What leaves a client, and what it tells of its images."""
     sentences = [server_images(run).privacy]
     trained = run.method in run.summary["methods"] and not rivals.untrained(run)
+    others = (entry for entry in run.summary["methods"].values() if entry.get("regime") not in (None, "federated"))
+    beside = dict.fromkeys(entry["privacy"] for entry in others if entry.get("privacy"))
     if trained:
         sentences.append(
             words.own_entry(run).get("privacy")
             or "A client sends what it has trained and no image; what that tells of its images was not measured."
         )
-    else:
+    elif not beside:
         sentences.append("No client sent anything: no federated round was run.")
+    sentences += beside
     if "centralized" in run.summary["methods"]:
         sentences.append(f"The method {table.label('centralized')}, here to compare with, needs all data in one place.")
     return sentences

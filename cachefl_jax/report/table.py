@@ -12,6 +12,7 @@ LABELS = {
     "cache_init": "cache at round 0",
     "local_only": "each client alone",
     "cachefl": "CacheFL",
+    "features_once": "features sent once",
     "centralized": "centralized",
 }
 NO_ROUND = "no round was run"  # of a method that would have trained
@@ -20,6 +21,7 @@ EXPLANATIONS = {
     "cache_init": "as the server sends it, nothing tuned",
     "local_only": "tuned at each client, never averaged; mean over clients",
     "cachefl": "tuned at the clients, averaged by the server",
+    "features_once": "as many rounds at the server, on features that every site has sent once",
     "centralized": "as many rounds with all data in one place",
 }
 UNTRAINED = ("zero_shot", "cache_init")
@@ -60,12 +62,17 @@ def spread(row: MethodRow) -> str:
     return "" if None in (row.lowest, row.highest) else f"{100 * row.lowest:.1f} to {100 * row.highest:.1f}"
 
 
+def once(row: MethodRow) -> str:
+    """What a figure of a client and round is for a row whose clients send a single time."""
+    return "once" if row.entry.get("regime") == "features_once" else ""
+
+
 COLUMNS = (
     Column("test accuracy", "test", lambda row: units.percent(row.test_accuracy), spread),
     Column("points vs zero-shot", "vs zero-shot", lambda row: units.points(row.points)),
     Column("validation accuracy", "", lambda row: units.percent(row.validation_accuracy)),
     Column("rounds", "", lambda row: units.integer(row.rounds)),
-    Column("up, a client and round", "client up/round", lambda row: units.readable_bytes(row.up)),
+    Column("up, a client and round", "client up/round", lambda row: units.readable_bytes(row.up), once),
     Column("bytes in all", "bytes in all", lambda row: units.readable_bytes(row.total)),
     Column("work, a client and round", "client work/round", lambda row: units.readable_flops(row.flops)),
     Column("time a round", "round time", lambda row: units.readable_seconds(row.seconds)),

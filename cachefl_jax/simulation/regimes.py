@@ -1,10 +1,11 @@
 """What a run compares: methods, each under a regime.
 
-    federated    rounds of clients and server
-    alone        as many rounds, in which no client ever hears from another: participation without aggregation
-    centralized  the same with one client that holds everybody's rows
-    round_0      no rounds
-    zero_shot    no rounds of CLIP by its texts
+    federated      rounds of clients and server
+    alone          as many rounds, in which no client ever hears from another: participation without aggregation
+    centralized    the same with one client that holds everybody's rows
+    features_once  the same where that client is the server, to which every site has sent its features and labels
+    round_0        no rounds
+    zero_shot      no rounds of CLIP by its texts
 
 Each function gives a row's entry in summary.json. All rows share training, precision, checks and scoring.
 """
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax import costs
 from cachefl_jax.config import Row, lookup, overrides_of, rows_of
+from cachefl_jax.config.rows import OWN
 from cachefl_jax.federation import Clients, Problem, fedavg, place_locally, repeat_views, seen_locally, tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.method import MODEL
@@ -26,6 +28,7 @@ from cachefl_jax.report.table import EXPLANATIONS, LABELS
 from cachefl_jax.simulation.build import Learner, scores_at_round_0
 from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.examples import bank_clients
+from cachefl_jax.simulation.features_once import at_the_server, pooled, traffic_once
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.local_only import LocalOnly, Population
 from cachefl_jax.simulation.parts import local_training
@@ -34,6 +37,13 @@ from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
 from cachefl_jax.simulation.scores import rounds_to
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.run_files import UNSCORED, read_baselines
+
+TRAFFIC = ("uplink_bytes_per_client_round", "downlink_bytes_per_client_round", "total_bytes")
+PRIVACY = {
+    "features_once": "Where features are sent once, the features and labels of every site leave it. Of all that is "
+    "compared here they tell most of its images: pictures like them can be made from CLIP features."
+}
+TRAINED_APART = ("alone", "centralized", "features_once")  # regimes that train without the federation's rounds
 
 
 class Run(NamedTuple):
@@ -99,8 +109,7 @@ def finished_references(run: Run) -> dict[str, dict]:
     if not run.workdir.baselines.is_file():
         return {}
     rounds = {
-        row.name: config_of(run.config, row).rounds if row.regime in ("alone", "centralized") else 0
-        for row in rows_of(run.config)
+        row.name: config_of(run.config, row).rounds if row.regime in TRAINED_APART else 0 for row in rows_of(run.config)
     }
     found = read_baselines(run.workdir.baselines)
     return {name: entry for name, entry in found.items() if entry.get("rounds") == rounds.get(name, -1)}
@@ -108,7 +117,9 @@ def finished_references(run: Run) -> dict[str, dict]:
 
 def reference(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
     """The entry of a row without a server's rounds. `engine`: the method's, filled, where there is one."""
-    if row.regime in ("alone", "centralized"):
+    if row.regime == "features_once":
+        return features_once(run, learner, row)
+    if row.regime in TRAINED_APART:
         return (local_only if row.regime == "alone" else centralized)(run, learner, row, engine)
     return untrained(run.config, learner, row)
 
@@ -154,6 +165,15 @@ def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> 
         scores | told_of(row, learner.method), (None, None, None), rounds=run.config.rounds,
         flops=costs.round_flops(local, learner.params, problem, rows), seconds=seconds,
     )  # fmt: skip
+
+
+def features_once(run: Run, learner: Learner, row: Row) -> dict:
+    """As `centralized`, of features that the sites have sent; a site does no more than encode its images."""
+    inputs = pooled(run.config, run.inputs, learner.method)
+    learner = at_the_server(run.config, learner, inputs)
+    entry = centralized(run._replace(inputs=inputs), learner, row, None)
+    traffic = traffic_once(run.config, run.inputs, learner.params)
+    return entry | dict(zip(TRAFFIC, traffic, strict=True)) | {"client_flops_per_round": 0.0}
 
 
 def local_problem(
@@ -204,12 +224,12 @@ def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
 def told_of(row: Row, method: Method) -> dict[str, str]:
     """What an entry says of its row, so that a report needs no method's file."""
     told = {name: getattr(method, name) for name in ("label", "explanation", "untrained", "privacy")}
-    reference = {"alone": "local_only", "centralized": "centralized", "round_0": "cache_init"}.get(row.regime)
+    reference = {regime: name for name, regime in OWN.items()}.get(row.regime)
     if reference:
         label = method.untrained or f"{method.label} at round 0"
         if row.regime != "round_0":  # by its old name it is config.method's
             label = LABELS[reference] if row.name == reference else f"{method.label}, {LABELS[reference]}"
-        told = {"label": label, "explanation": EXPLANATIONS[reference]}
+        told = {"label": label, "explanation": EXPLANATIONS[reference], "privacy": PRIVACY.get(row.regime, "")}
     return {name: text for name, text in told.items() if text} | {"regime": row.regime}
 
 
@@ -218,9 +238,5 @@ def result(
 ) -> dict:
     """A row's entry in summary.json. `traffic` is bytes up and down, of a client and round, and in all; None where
     nothing federated happened that could be counted."""
-    up, down, total = traffic
-    return {
-        **scores, "rounds": rounds,
-        "uplink_bytes_per_client_round": up, "downlink_bytes_per_client_round": down, "total_bytes": total,
-        "client_flops_per_round": flops, "seconds_per_round": seconds,
-    }  # fmt: skip
+    sent = dict(zip(TRAFFIC, traffic, strict=True))
+    return {**scores, "rounds": rounds, **sent, "client_flops_per_round": flops, "seconds_per_round": seconds}

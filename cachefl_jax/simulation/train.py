@@ -16,6 +16,7 @@ from cachefl_jax.simulation.advice import advice
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.contenders import Contender, contenders_of, own_of
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
+from cachefl_jax.simulation.features_once import check_sendable
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
@@ -144,6 +145,8 @@ def build_all(config: ConfigDict, inputs: Inputs) -> list[Contender]:
         try_components(own, learner, inputs.bank.classes)
         if contender.federated:
             plans_of(own, learner)
+        if any(row.regime == "features_once" for row in contender.rows):
+            check_sendable(contender.method, learner.method)
         built.append(contender._replace(learner=learner))
     return built
 
