@@ -9,8 +9,18 @@ METHODS = {
     for name in (
         "cachefl",
         "zero_shot",
+        "linear_probe",
+        "task_res",
+        "clip_adapter",
+        "fed_clip",
+        "lp_plus_plus",
+        "local_prototypes",
     )
 }
+METHODS |= {
+    f"cache_{part}": f"cachefl_jax.methods.cache_variants:cache_{part}" for part in ("values", "low_rank", "vector")
+}
+METHODS |= {f"cache_{part}": f"cachefl_jax.methods.cache_channels:cache_{part}" for part in ("channels", "scale")}
 RIVALS = [name for name in METHODS if name not in ("cachefl", "zero_shot")]  # they bring their own fields
 TRAINED = {name: place for name, place in METHODS.items() if name != "zero_shot"}  # which has nothing to train
 METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")

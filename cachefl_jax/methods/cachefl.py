@@ -18,7 +18,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import FIELDS
-from cachefl_jax.methods.method import Method, Rows, Server, text_logits, text_of
+from cachefl_jax.methods.method import Choice, Method, Rows, Server, text_logits, text_of
+from cachefl_jax.methods.on_features import rates
 
 
 class Cache(NamedTuple):
@@ -85,6 +86,11 @@ cachefl = Method(
     freeze=freeze,
     linear=logits_of_cosines,
     inputs=("features", "text_logits"),
+    search=(
+        *rates(1e-3, 3e-3, 1e-2, 3e-2),
+        Choice("cache.alpha", (1.0, 3.0, 10.0, 30.0)),
+        Choice("cache.beta", (1.0, 5.0)),
+    ),
     fields=tuple(field for field in FIELDS if field.name.startswith("cache.")),
     artefact=artefact,
     file="cache.safetensors",
