@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
 
 from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start, train_client
+from cachefl_jax.federation.primal.client import counted
 from cachefl_jax.precision import full_precision
 
 
@@ -38,12 +39,15 @@ def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
     """`step_flops` from shapes alone."""
     params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     local = local._replace(epochs=1, shuffle=False, capacity=local.batch_size)  # a step, not the drawing of its rows
+    zero = jnp.zeros((), jnp.int32)
     beside = jax.eval_shape(lambda params: (local.work.shared(params), local.work.state(params)), params)
 
     def step(params, beside, problem):
-        number, (shared, state) = jnp.zeros((), jnp.int32), beside
-        client = Client(number, Rows(number, jnp.asarray(local.batch_size)), state)
-        return train_client(local, Start(params, shared, problem, number, problem.key), client, LoopLayout(unrolled=1))
+        rows, (shared, state) = Rows(zero, jnp.asarray(local.batch_size, jnp.int32)), beside
+        start = Start(params, shared, problem, zero, problem.key)
+        if local.work.statistics is not None:
+            return counted(local, start, rows)
+        return train_client(local, start, Client(zero, rows, state), LoopLayout(unrolled=1))
 
     with full_precision():
         return flops_of(step, params, beside, problem)

@@ -14,6 +14,12 @@ def full_precision():
     return jax.default_matmul_precision(MATMUL)
 
 
+def double_precision():
+    """The context in which a closed form's sums and solution are traced: float64 is what it says. Arrays that come from
+    outside keep their type."""
+    return jax.enable_x64(True)
+
+
 def arithmetic() -> dict[str, str]:
     """summary.json's account of it."""
     return {"matmul": MATMUL, "dtype": "float32"}

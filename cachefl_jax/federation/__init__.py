@@ -37,7 +37,7 @@ from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
 from cachefl_jax.federation.transforms import Sender, Transform, scaling, stateless
-from cachefl_jax.federation.work import Client, ClientWork, Finished, Rows, Start
+from cachefl_jax.federation.work import Client, ClientWork, Finished, Rows, Start, by_itself
 
 __all__ = [
     "CLIENT_OPTIMIZERS",
@@ -74,6 +74,7 @@ __all__ = [
     "Start",
     "Transform",
     "add_gram",
+    "by_itself",
     "collect",
     "compile_run",
     "draw_cohort",

@@ -38,6 +38,21 @@ def one_each(counts: jax.Array, present: jax.Array) -> jax.Array:
     return present.astype(jnp.float32)
 
 
+def in_double(update):
+    """Zeros of float64 in the update's shapes."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float64), update)
+
+
+def add_in_double(total, update, weight: jax.Array):
+    """total + weight x update, in the total's type."""
+    return jax.tree.map(lambda sums, leaf: sums + weight.astype(sums.dtype) * leaf.astype(sums.dtype), total, update)
+
+
+def add_totals(total, other):
+    """Of two devices."""
+    return jax.tree.map(jnp.add, total, other)
+
+
 class Aggregation(NamedTuple):
     """An aggregation. All functions are traced; a client without rows takes no part.
 
@@ -123,6 +138,9 @@ def mean_within(updates: jax.Array, received: Received) -> jax.Array:
 mean = Aggregation()
 uniform = Aggregation(weigh=equal)
 sum = Aggregation(weigh=one_each)
+# Of a closed form, whose server's side is traced with float64.
+double_sum = Aggregation(weigh=one_each, zero=in_double, add=add_in_double, merge=add_totals)
+each = Aggregation(weigh=one_each, collect=lambda updates, received: updates)
 # Yin et al., arXiv 1803.01498.
 median = collect(coordinate_median)
 trimmed_mean = collect(mean_within, hyper=lambda config: config.aggregation.trim)

@@ -55,7 +55,7 @@ def nothing_yet(federation: Federation, params: Params, update, members: Members
     if federation.drift:
         change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, params)
         spread = Spread(jnp.zeros(()), jnp.zeros(()), change)
-    return Folded(total, jnp.zeros(()), spread, members.states)
+    return Folded(total, jnp.zeros((), jnp.float32), spread, members.states)
 
 
 def add_one(federation: Federation, folded: Folded, members: Members, place: jax.Array, sent: Sent) -> Folded:

@@ -68,7 +68,7 @@ class LocalTraining(NamedTuple):
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
     """(batch_size, capacity) for clients of at most `largest` rows; batch_size 0 asks for full batches."""
-    largest = max(largest, 1)
+    largest = max(int(largest), 1)
     batch_size = min(batch_size, largest) or largest
     return batch_size, math.ceil(largest / batch_size) * batch_size
 

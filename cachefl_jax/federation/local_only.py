@@ -21,6 +21,7 @@ from cachefl_jax.federation.checks import ClientCheck, all_finite, known
 from cachefl_jax.federation.evaluate import score_rows
 from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, step_count, train_client
 from cachefl_jax.federation.place import place_on
+from cachefl_jax.federation.primal.client import counted
 from cachefl_jax.federation.primal.ranges import size_ranges, step_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
 from cachefl_jax.federation.work import Client, Params, Rows, Start
@@ -114,6 +115,9 @@ def train_one(program: tuple, most, params: Params, client, rounds: tuple, probl
         begin = clients.offsets[number]
         rows = Rows(begin, jnp.where(client == NOBODY, 0, clients.offsets[number + 1] - begin), most)
         start = Start(params, (), problem._replace(clients=clients), at, jax.random.fold_in(problem.key, at))
+        if local.work.alone is not None:
+            with local.work.arithmetic():
+                return local.work.alone(counted(local, start, rows), start), finite
         params, loss = train_client(local, start, Client(number, rows, ()), layout)
         return params, finite & jnp.isfinite(loss)
 

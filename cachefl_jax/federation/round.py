@@ -101,13 +101,13 @@ def train_round(
     chosen, counts = ordered  # the same in all views of the data
     problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
     aggregation, present = federation.aggregation, counts > 0
-    with full_precision():
-        key = jax.random.fold_in(problem.key, state.round)
-        start = Start(state.params, state.shared, problem, state.round, key)
-        received = Received(aggregation.weigh(counts, present), present, problem.part_hyper.aggregation)
-        members = Members(
-            chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
-        )
+    key = jax.random.fold_in(problem.key, state.round)
+    start = Start(state.params, state.shared, problem, state.round, key)
+    received = Received(aggregation.weigh(counts, present), present, problem.part_hyper.aggregation)
+    members = Members(
+        chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
+    )
+    with full_precision(), federation.local.work.arithmetic():
         folded = fold_cohort(federation, plan, start, members)
         aggregate = aggregated(federation, folded, received)
         change, shared = aggregate, state.shared

@@ -3,10 +3,13 @@
 FedAvg's client trains and sends the change of its params; another algorithm says only where it differs.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+
+from cachefl_jax.precision import double_precision
 
 Params = Any
 
@@ -40,8 +43,10 @@ class ClientWork(NamedTuple):
             from the steps alone, so that training on coefficients is exact. Transforms see factor x change; of extra,
             a weighted sum leaves the weighted mean.
         update: (change of the params, Finished) -> (update, state), where it is anything else.
-        statistics: (start, rows of a client [capacity, ...], valid [capacity]) -> update, for clients that do not train
-            but count: a closed form. Their loss is 0.
+        statistics: (start, rows [B, ...], valid [B]) -> sums over the valid rows, for clients that do not train but
+            count: a closed form. A client adds up those of its batches in float64 and sends them as float32. Its loss
+            is 0. The server's side, from the sum over the clients to its step, is traced with float64 there, too.
+        alone: (a client's statistics, start) -> params, where such a client never aggregates.
         apply: (aggregate, start, share) -> (change of the server's params, shared); share of the cohort in all clients,
             by weight (`aggregation.share_of_all`).
     """
@@ -52,7 +57,12 @@ class ClientWork(NamedTuple):
     scale: Callable | None = None
     update: Callable[[Params, Finished], tuple[Any, Any]] | None = None
     statistics: Callable | None = None
+    alone: Callable | None = None
     apply: Callable | None = None
+
+    def arithmetic(self):
+        """The context in which the server's side of a round is traced."""
+        return contextlib.nullcontext() if self.statistics is None else double_precision()
 
     @property
     def sends_change(self) -> bool:
@@ -61,6 +71,11 @@ class ClientWork(NamedTuple):
 
 
 fedavg = ClientWork()
+
+
+def by_itself(work: ClientWork) -> ClientWork:
+    """What clients that never aggregate do: other algorithms than FedAvg need a server, but for closed forms."""
+    return fedavg if work.alone is None else work
 
 
 class Rows(NamedTuple):

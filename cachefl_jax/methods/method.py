@@ -61,16 +61,22 @@ class Choice(NamedTuple):
 class ClosedForm(NamedTuple):
     """A method whose clients do not train but count: the server solves what their statistics add up to, in one round.
 
-    All arithmetic is in float64. What adds up does not depend on who holds which rows, nor on how many clients there
-    are.
+    A client adds up its rows' statistics in float64 and sends them as float32; the server adds up and solves in float64
+    and rounds the params to float32. What adds up does not depend on who holds which rows, nor on how many clients
+    there are, but for that rounding.
 
     Attributes:
         statistics: (frozen, rows [n, ...], valid [n] bool) -> a pytree of sums over the valid rows. Traced.
-        solve: (the statistics of all clients, frozen) -> params. Traced.
+        solve: (the statistics of all clients, frozen) -> params, finite whatever rows there are. Traced; float64 is
+            what it says.
+        collect: `solve` takes each client's statistics, [M, ...], zeros where nobody is, instead of their sum.
+        rows_a_class: the run is refused where there are no more rows than so many a class.
     """
 
     statistics: Callable[[Frozen, Rows, jax.Array], Any]
     solve: Callable[[Any, Frozen], Params]
+    collect: bool = False
+    rows_a_class: int = 0
 
 
 class Text(NamedTuple):

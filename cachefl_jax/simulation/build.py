@@ -29,6 +29,7 @@ from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.named import users_code
 from cachefl_jax.precision import full_precision
 from cachefl_jax.simulation import examples
+from cachefl_jax.simulation.closed_forms import check_rows
 from cachefl_jax.simulation.examples import (
     bank_clients,
     in_order,
@@ -121,6 +122,8 @@ def build(
         score, params = scorer(config, method, inputs, shared), shared.tree(method.init(inputs.server, config))
     if method.linear and not method.loss and name not in METHODS:
         check_linear(name, method, params, score)
+    if method.closed_form:
+        check_rows(config, method, inputs.bank.classes, inputs.partition.sizes)
     return Learner(
         name=name,
         method=method,

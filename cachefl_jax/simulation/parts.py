@@ -23,6 +23,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
+from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, work_of
 
 
 def component(config: ConfigDict, field: str):
@@ -34,15 +35,18 @@ def component(config: ConfigDict, field: str):
 
 
 def federation_of(config: ConfigDict, method: Method, largest: int) -> Federation:
-    """What a round is made of, for clients of at most `largest` rows."""
+    """What a round is made of, for clients of at most `largest` rows. Raises UsageError: as `check_closed`."""
+    if method.closed_form is not None:
+        check_closed(config, method)
+    closed = method.closed_form
     return Federation(
         local_training(config, method, largest),
         SERVER_OPTIMIZERS[server_optimizer(config)],
         component(config, "participation.name"),
         config.cohort,
         component(config, "updates.transforms"),
-        component(config, "aggregation.name"),
-        config.evaluation.drift,
+        aggregation_of(closed) if closed else component(config, "aggregation.name"),
+        config.evaluation.drift and not closed,
     )
 
 
@@ -68,6 +72,11 @@ def own_hyper(config: ConfigDict, field: str, name: str):
 def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTraining:
     """What a client of at most `largest` rows does."""
     local = config.local
+    if method.closed_form is not None:
+        batch_size, capacity = plan_batches(BATCH, largest)
+        optimizer, work = CLIENT_OPTIMIZERS["sgd"], work_of(method.closed_form)
+        return LocalTraining(training_loss(method), optimizer, 1, batch_size, capacity, shuffle=False,
+                             views=max(config.clip.train_views, 1), work=work)  # fmt: skip
     linear = Linear(features_of, loss_of_scores(method)) if method.linear and not method.loss else None
     batch_size, capacity = plan_batches(local.batch_size, largest)
     return LocalTraining(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from cachefl_jax import costs
 from cachefl_jax.config import Row, lookup, overrides_of, rows_of
 from cachefl_jax.config.rows import OWN
-from cachefl_jax.federation import Clients, Problem, fedavg, place_locally, repeat_views, seen_locally, tree_bytes
+from cachefl_jax.federation import Clients, Problem, by_itself, place_locally, repeat_views, seen_locally, tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
@@ -141,7 +141,7 @@ def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> d
     config, count = run.config, learner.clients
     devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), count)
     problem, _ = local_problem(run.inputs, learner, engine, devices)
-    local = learner.local._replace(work=fedavg)
+    local = learner.local._replace(work=by_itself(learner.local.work))
     population = Population(local, problem, learner.client_rows, devices)
     scores, seconds = LocalOnly(run, learner, row, population).train()
     down = tree_bytes(learner.params)
@@ -158,7 +158,8 @@ def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> 
     everybody = Clients(np.asarray([0, *rows], np.int32), np.arange(rows[0], dtype=np.int32))
     everybody = repeat_views(everybody, learner.local.views)
     everybody = everybody._replace(indices=everybody.indices if places is None else places[everybody.indices])
-    local = local_training(run.config, learner.method, rows[0])._replace(work=fedavg)
+    local = local_training(run.config, learner.method, rows[0])
+    local = local._replace(work=by_itself(local.work))
     problem = problem._replace(clients=place_locally(everybody, 1))
     scores, seconds = LocalOnly(run, learner, row, Population(local, problem, rows, 1)).train()
     return result(

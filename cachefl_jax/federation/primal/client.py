@@ -12,6 +12,7 @@ from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.problem import Problem, tree_bytes
 from cachefl_jax.federation.transforms import Sender
 from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key
+from cachefl_jax.precision import double_precision
 
 TRANSFORM = np.uint32(2**32 - 2)  # folded into a client's key for its first transform, one less for each next one
 
@@ -29,8 +30,8 @@ def train_and_send(federation: Federation, start: Start, client: Client, layout:
     """One client's round; `client.state` is as `init_client` has it. Traced."""
     (own, chain), local = client.state, federation.local
     if local.work.statistics is not None:
-        change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros(()), None
-        update = local.work.statistics(start, *own_rows(local, start, client.rows))
+        change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros((), jnp.float32), None
+        update = counted(local, start, client.rows)
     else:
         trained, loss = train_client(local, start, client._replace(state=own), layout)
         change, steps = jax.tree.map(jnp.subtract, trained, start.params), step_count(local, client.rows.count)
@@ -39,10 +40,19 @@ def train_and_send(federation: Federation, start: Start, client: Client, layout:
     return Sent(update if extra is None else (update, extra), (own, chain), change, loss)
 
 
-def own_rows(local: LocalTraining, start: Start, rows: Rows) -> tuple[Any, jax.Array]:
-    """(a client's rows [capacity, ...] and others after them, which of them are its own [capacity])."""
-    places = jnp.arange(local.capacity)
-    return gather(start.problem.data, start.problem.clients.indices, rows, places), places < rows.count
+def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
+    """What a client that counts sends: the statistics of its rows, added up batch by batch in float64, as float32."""
+
+    def of_batch(number):
+        places = number * local.batch_size + jnp.arange(local.batch_size, dtype=jnp.int32)
+        batch = gather(start.problem.data, start.problem.clients.indices, rows, places)
+        return local.work.statistics(start, batch, places < rows.count)
+
+    with double_precision():
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_batch, jnp.int32(0)))
+        add = lambda number, sums: jax.tree.map(jnp.add, sums, of_batch(number))  # noqa: E731
+        sums = jax.lax.fori_loop(jnp.int32(0), step_count(local, rows.count), add, zeros)
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), sums)
 
 
 def as_update(federation: Federation, change: Params, done: Finished) -> tuple[Any, Any, Any]:
@@ -80,7 +90,7 @@ def init_client(federation: Federation, params: Params, problem: Problem) -> tup
     """What a client keeps at round 0: (for its algorithm, for each transform). Traced."""
     work, states = federation.local.work, []
     own = work.state(params)
-    update = jax.eval_shape(lambda: first_update(federation, params, problem, own)[0])
+    update, _ = jax.eval_shape(lambda *of: first_update(federation, *of), params, problem, own)
     for number, transform in enumerate(federation.transforms):
         states.append(transform.state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)))
         update = jax.eval_shape(lambda n=number: transformed_one(federation, problem, n, update, states[n]))  # noqa: B023
@@ -92,7 +102,7 @@ def first_update(federation: Federation, params: Params, problem: Problem, own) 
     zero, shared = jnp.zeros((), jnp.int32), federation.local.work.shared(params)
     if federation.local.work.statistics is not None:
         start = Start(params, shared, problem, zero, problem.key)
-        return federation.local.work.statistics(start, *own_rows(federation.local, start, Rows(zero, zero))), None
+        return counted(federation.local, start, Rows(zero, zero)), None
     return as_update(federation, params, Finished(zero, problem.hyper, shared, own))[:2]
 
 
@@ -108,7 +118,7 @@ def update_stages(federation: Federation, params: Params, problem: Problem) -> t
     """(shapes of an update as the algorithm makes it, then after each transform; of what goes with it, or None).
     `problem` may be on the host."""
 
-    def stages():
+    def stages(params, problem):
         own, states = init_client(federation, params, problem)
         update, extra = first_update(federation, params, problem, own)
         found = [update]
@@ -117,7 +127,7 @@ def update_stages(federation: Federation, params: Params, problem: Problem) -> t
             found.append(update)
         return found, extra
 
-    return jax.eval_shape(stages)
+    return jax.eval_shape(stages, params, problem)
 
 
 def update_shape(federation: Federation, params: Params, problem: Problem):

@@ -39,7 +39,7 @@ def fold_chunks(federation: Federation, client_chunk: int, start: Start, members
             sent = jax.vmap(one)(numbers, counts, weights, jax.tree.map(cut, folded.states))
             return add_many(federation, folded, members, place, sent)
 
-        after = (members.counts[::client_chunk] >= least).sum()
+        after = (members.counts[::client_chunk] >= least).sum(dtype=jnp.int32)
         folded, first = jax.lax.fori_loop(first, after, add_chunk, folded), after
     own = lambda tree: jax.tree.map(lambda leaf: leaf[:places], tree)  # noqa: E731
     total = own(folded.total) if federation.aggregation.collect else folded.total
@@ -59,7 +59,7 @@ def fold_scan(federation: Federation, start: Start, members: Members) -> Folded:
             client = Client(number, Rows(offsets[number], members.counts[place]), state, members.weights[place])
             return add_one(federation, folded, members, place, train_and_send(of_size, start, client, layout))
 
-        after = (steps >= least).sum()
+        after = (steps >= least).sum(dtype=jnp.int32)
         folded, first = jax.lax.fori_loop(first, after, add_client, folded), after
     return folded
 

@@ -1,0 +1,197 @@
+"""Closed forms against NumPy in float64, written from the formulas; any partition, any regime, any plan."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from scipy.linalg import solve
+
+from cachefl_jax import simulate
+from cachefl_jax.commands.evaluate import evaluate, stored_config
+from cachefl_jax.config import changed, default, resolve
+from cachefl_jax.data import load_bank
+from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Clients, Plan, compile_run
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.parts import federation_of
+from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.sweep_groups import make_groups
+from cachefl_jax.simulation.sweep_points import prepared_points, run_points
+
+ADDITIVE = ("ridge",)
+KEYS = 3  # the server's images of each of the bank's classes
+
+
+@pytest.fixture
+def config_of(make_bank):
+    """(method, its compare=(...), fields by dotted name) -> a config of five unequal clients."""
+    path = str(make_bank())
+
+    def make(method: str, *compare: str, **fields):
+        config = default()
+        config.data.name, config.data.path = "feature_bank", path
+        config.partition.clients, config.partition.concentration = 5, 0.3
+        config.engine.devices, config.cache.keys_per_class = 1, KEYS
+        return changed(config, {"method": method, "compare": compare or (method,), **fields})
+
+    return make
+
+
+def rows_of(config, server: bool = True, held=slice(None)) -> tuple[np.ndarray, np.ndarray, int]:
+    """(features [n, D] float64, labels [n], N) of the training rows `held`, and of the server's images."""
+    bank = load_bank(pathlib.Path(config.data.path))
+    features, labels = bank.train.features[held], bank.train.labels[held]
+    if server:
+        own = bank.synthetic.features, bank.synthetic.labels
+        features, labels = np.concatenate([features, own[0]]), np.concatenate([labels, own[1]])
+    return features.astype(np.float64), labels, bank.classes
+
+
+def ridge(features, labels, classes, penalty=0.1):
+    """{"weight": W [N, D]}, by least squares on the rows themselves with sqrt(penalty) I below them."""
+    rows = np.concatenate([features, np.sqrt(penalty) * np.eye(features.shape[1])])
+    targets = np.concatenate([np.eye(classes)[labels], np.zeros((features.shape[1], classes))])
+    return {"weight": np.linalg.lstsq(rows, targets, rcond=None)[0].T}
+
+
+REFERENCES = {"ridge": ridge}
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    """Each array within 1e-5 of its largest number."""
+    found = {name: array for name, array in found.items() if len(array)}
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-5 * max(np.abs(array).max(), 1))
+
+
+@pytest.mark.parametrize("server", [True, False])
+@pytest.mark.parametrize("method", REFERENCES)
+def test_the_head_is_numpys(config_of, method, server):
+    config = config_of(method, **{"closed_form.server_rows": server})
+    results = simulate(config, None)
+    assert_same(results.artefact, REFERENCES[method](*rows_of(config, server)))
+    assert results.metadata["closed_form.server_rows"] is server
+
+
+@pytest.mark.parametrize("method", ADDITIVE)
+def test_twenty_partitions_give_one_head(config_of, method):
+    """Of 1 to 30 clients, some of them large and some without rows."""
+    config, rng, most = resolve(config_of(method)), np.random.default_rng(0), 30
+    learner, rows = build(config, prepare(config)), len(load_bank(pathlib.Path(config.data.path)).train.labels)
+    parts = federation_of(config, learner.method, rows)
+    state, run = learner.start(), None
+    expected = REFERENCES[method](*rows_of(config))
+    for clients in (1, most, *rng.integers(2, most, 18)):
+        owners = np.sort(rng.choice(clients, rows, p=rng.dirichlet(np.full(clients, 0.5))))
+        offsets = np.searchsorted(owners, np.arange(most + 1)).astype(np.int32)
+        problem = learner.problem._replace(clients=Clients(offsets, rng.permutation(rows).astype(np.int32)))
+        run = run or compile_run(parts, Plan("chunk", 8), 1, state, problem)
+        found, _ = run(jax.tree.map(np.copy, state), np.int32(1), problem)
+        assert_same(found.params._asdict(), expected)
+
+
+def test_cohorts_over_devices_send_what_their_rows_are(config_of):
+    config = config_of("ridge", cohort=2, **{"engine.devices": 2})
+    found = simulate(config, None)
+    partition = prepare(resolve(config)).partition
+    clients = np.split(partition.indices, partition.offsets[1:-1])
+    pairs = [(one, other) for one in range(5) for other in range(one)]
+    errors = []
+    for pair in pairs:
+        held = np.concatenate([clients[number] for number in pair])
+        errors.append(np.abs(found.artefact["weight"] - ridge(*rows_of(config, held=held))["weight"]).max())
+    assert min(errors) < 1e-5 < 1e-3 < np.sort(errors)[1]
+
+
+def test_batches_of_a_large_client_add_up(config_of, monkeypatch):
+    monkeypatch.setattr("cachefl_jax.simulation.parts.BATCH", 7)
+    config = config_of("ridge")
+    assert_same(simulate(config, None).artefact, ridge(*rows_of(config)))
+
+
+def test_every_regime_is_the_formula_on_its_rows(config_of, tmp_path):
+    words = ("ridge", "ridge@alone", "ridge@centralized", "ridge@round_0", "zero_shot")
+    config = config_of("ridge", *words, **{"ridge.mix": 50.0})
+    methods = simulate(config, tmp_path / "run").summary["methods"]
+    bank, partition = load_bank(pathlib.Path(config.data.path)), prepare(resolve(config)).partition
+    test, text = bank.test.features.astype(np.float64), bank.text_features.astype(np.float64)
+
+    def accuracy(held) -> float:
+        weight = ridge(*rows_of(config, held=held))["weight"]
+        logits = bank.logit_scale * test @ text.T + 50 * test @ weight.T
+        return (logits.argmax(axis=1) == bank.test.labels).mean()
+
+    alone = [accuracy(rows) for rows in np.split(partition.indices, partition.offsets[1:-1])]
+    expected = [accuracy(slice(None)), np.mean(alone), accuracy(slice(None)), accuracy(slice(0))]
+    assert [methods[word]["test_accuracy"] for word in words[:4]] == pytest.approx(expected, abs=1e-9)
+    classes, width = text.shape
+    up, down = 4 * (classes + classes * width + width * (width + 1) // 2), 4 * classes * width
+    told = methods["ridge"]
+    assert (told["uplink_bytes_per_client_round"], told["downlink_bytes_per_client_round"]) == (up, down)
+    assert (told["total_bytes"], told["rounds"]) == (5 * (up + down), 1)
+    rows = 60 / 5  # of a client; its second moments take 2 D^2 operations a row, in batches of the largest client's
+    assert 1 < told["client_flops_per_round"] / (rows * 2 * width**2) < 10
+    # What was left behind is evaluated, and not done again.
+    stored = stored_config(["evaluate", f"--workdir={tmp_path / 'run'}"])
+    assert evaluate(stored, tmp_path / "run", None)["test_accuracy"] == told["test_accuracy"]
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    again = simulate(config, tmp_path / "run")
+    assert before == (tmp_path / "run" / "summary.json").read_bytes()
+    assert_same(again.artefact, ridge(*rows_of(config)))
+    assert json.loads(before)["methods"]["ridge"]["label"] == "ridge regression"
+
+
+def test_a_sweep_of_numbers_is_one_program_and_ends_where_runs_do(config_of, tmp_path):
+    changes = [{"ridge.penalty": 0.01, "ridge.mix": 1.0}, {"ridge.penalty": 10.0, "ridge.mix": 100.0}]
+    changes.append({"closed_form.server_rows": False})
+    configs = [resolve(config_of("ridge", **each)) for each in changes]
+    assert len(make_groups(prepared_points(configs, range(3)), side_by_side=False)) == 1
+    lines = run_points(configs, changes, tmp_path / "sweep", [], False)
+    for line, config in zip(lines, configs, strict=True):
+        entry = simulate(config, None).summary["methods"]["ridge"]
+        for name in ("test_accuracy", "validation_accuracy", "client_flops_per_round", "total_bytes"):
+            assert line["methods"]["ridge"][name] == entry[name]
+
+
+def test_afls_recursion_without_its_regularisers_is_ridge_without_a_penalty(config_of):
+    """arXiv 2405.16240: each client sends (C_k, W_k), C_k = F_k' F_k + gamma I; the server merges two at a time."""
+    config = config_of("ridge", **{"closed_form.server_rows": False, "ridge.penalty": 1e-5})
+    features, labels, classes = rows_of(config, server=False)
+    gamma, width, sums = 1.0, features.shape[1], None
+    parts = np.array_split(np.random.default_rng(1).permutation(len(features)), 7)
+    for held in parts:
+        gram = features[held].T @ features[held] + gamma * np.eye(width)
+        weight = solve(gram, features[held].T @ np.eye(classes)[labels[held]])
+        if sums is not None:
+            both = sums[0] + gram
+            weight = solve(both, sums[0] @ sums[1] + gram @ weight)
+            gram = both
+        sums = gram, weight
+    free = solve(sums[0] - len(parts) * gamma * np.eye(width), sums[0] @ sums[1])
+    np.testing.assert_allclose(simulate(config, None).artefact["weight"], free.T, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("local.algorithm", "scaffold"), ("aggregation.name", "median"), ("server.optimizer", "adam"),
+     ("server.learning_rate", 0.5)],
+)  # fmt: skip
+def test_a_round_of_other_parts_is_refused(config_of, tmp_path, field, value):
+    optimizer = {"local.optimizer": "sgd"} if value == "scaffold" else {}
+    with pytest.raises(UsageError, match=f"{field}: got {value}; allowed: .* with ridge regression, which is solved"):
+        simulate(config_of("ridge", **{field: value, **optimizer}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_overrides_reach_a_closed_form_beside_a_trained_method(config_of):
+    config = config_of("cachefl", "cachefl", "ridge", rounds=2, overrides=("ridge: ridge.penalty=2.0",))
+    config.server.optimizer = "adam"
+    with pytest.raises(UsageError, match="server.optimizer"):
+        simulate(config, None)
+    config.overrides = (*config.overrides, "ridge: server.optimizer=sgd", "ridge: server.learning_rate=1.0",
+                        "ridge: server.momentum=0.0")  # fmt: skip
+    methods = simulate(config, None).summary["methods"]
+    assert (methods["cachefl"]["rounds"], methods["ridge"]["rounds"]) == (2, 1)
