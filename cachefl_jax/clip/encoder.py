@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cachefl_jax.clip.architecture import TextConfig, read_config
 from cachefl_jax.clip.checkpoint import FIELD, find_checkpoint, is_open_clip
+from cachefl_jax.clip.costs import TEXT
 from cachefl_jax.clip.distinct import check_texts, check_weights
 from cachefl_jax.clip.encoding import unit_rows
 from cachefl_jax.clip.images import Preparation, read_preparation
@@ -68,11 +69,16 @@ def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
 def image_part(encoder: Encoder) -> Encoder:
     """The encoder without its text tower, for images alone: less than two thirds of a ViT-B/32's memory, once nobody
     holds the whole."""
-    model = nnx.merge(*nnx.split(encoder.model))  # another module of the same arrays
-    for name in ("text_model", "text_projection"):
+    return encoder._replace(model=without(encoder.model, TEXT))
+
+
+def without(model: nnx.Module, parts: Sequence[str]) -> nnx.Module:
+    """Another model of the same arrays, without some parts; one that the model does not have counts as left out."""
+    model = nnx.merge(*nnx.split(model))
+    for name in parts:
         if hasattr(model, name):
             delattr(model, name)
-    return encoder._replace(model=model)
+    return model
 
 
 def image_size(directory: pathlib.Path) -> int:

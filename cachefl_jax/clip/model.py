@@ -188,8 +188,12 @@ class TextTower(nnx.Module):
         self.final_layer_norm = layer_norm(config, rngs)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
-        hidden = self.encoder(self.embeddings(ids))
-        return self.final_layer_norm(hidden[jnp.arange(ids.shape[0]), self.end_positions(ids)])
+        return self.read(self.embeddings(ids), self.end_positions(ids))
+
+    def read(self, embedded: jax.Array, ends: jax.Array) -> jax.Array:
+        """The last states [B, width] at the positions `ends` [B] of embedded tokens [B, T, width], positions added."""
+        hidden = self.encoder(embedded)
+        return self.final_layer_norm(hidden[jnp.arange(len(embedded)), ends])
 
     def end_positions(self, ids: jax.Array) -> jax.Array:
         """Where each caption ends, [B]: at the first end token, which may be the padding too. Configs written before
@@ -200,7 +204,7 @@ class TextTower(nnx.Module):
 
 
 class TwoTowers(nnx.Module):
-    """What all models here give: features of `embed_images` and `embed_texts`, in float32."""
+    """What all models here give: features of `embed_images` and of the text tower, in float32."""
 
     def image_features(self, pixels: jax.Array) -> jax.Array:
         """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
@@ -210,7 +214,17 @@ class TwoTowers(nnx.Module):
     def text_features(self, ids: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of token ids [B, T]; not normalised."""
         with full_precision():
-            return self.embed_texts(ids).astype(jnp.float32)
+            return self.project(self.text_model(ids)).astype(jnp.float32)
+
+    def features_of_embedded(self, embedded: jax.Array, ends: jax.Array) -> jax.Array:
+        """Text features [B, D] float32 of tokens that are embedded already, [B, T, width] with positions added, and end
+        at `ends` [B]; not normalised. What a prompt's vectors go through."""
+        with full_precision():
+            return self.project(self.text_model.read(embedded, ends)).astype(jnp.float32)
+
+    def project(self, states: jax.Array) -> jax.Array:
+        """Features [B, D] of the text tower's states [B, width]; SigLIP's tower gives features itself."""
+        return self.text_projection(states) if hasattr(self, "text_projection") else states
 
 
 class CLIP(TwoTowers):
@@ -228,9 +242,6 @@ class CLIP(TwoTowers):
 
     def embed_images(self, pixels: jax.Array) -> jax.Array:
         return self.visual_projection(self.vision_model(pixels))
-
-    def embed_texts(self, ids: jax.Array) -> jax.Array:
-        return self.text_projection(self.text_model(ids))
 
 
 def compiled_features(model: nnx.Module) -> tuple[Callable, Callable]:

@@ -63,9 +63,6 @@ class ResNetCLIP(TwoTowers):
     def embed_images(self, pixels: jax.Array) -> jax.Array:
         return self.visual(pixels)
 
-    def embed_texts(self, ids: jax.Array) -> jax.Array:
-        return self.text_projection(self.text_model(ids))
-
 
 def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLIP | CLIP:
     """Builds the model that the directory's config describes and fills it with its weights.

@@ -86,7 +86,12 @@ class SigLIPTextTower(nnx.Module):
         self.head = linear(config.hidden_size, config.projection_size or config.hidden_size, rngs, dtype)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
-        hidden = self.encoder(self.embeddings(ids))
+        return self.read(self.embeddings(ids))
+
+    def read(self, embedded: jax.Array, ends: jax.Array | None = None) -> jax.Array:
+        """The features [B, D] of embedded tokens [B, T, width], positions added; `ends` is where CLIP's tower reads."""
+        del ends
+        hidden = self.encoder(embedded)
         return self.head(self.final_layer_norm(hidden[:, -1]))
 
 
@@ -103,6 +108,3 @@ class SigLIP(TwoTowers):
 
     def embed_images(self, pixels: jax.Array) -> jax.Array:
         return self.vision_model(pixels)
-
-    def embed_texts(self, ids: jax.Array) -> jax.Array:
-        return self.text_model(ids)

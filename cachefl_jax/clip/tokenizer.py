@@ -27,7 +27,9 @@ class Tokenizer:
 
     def __init__(self, tokenizer, length: int, lower: bool = False):
         self.tokenizer, self.length, self.lower = tokenizer, length, lower
-        self.end: int | None = tokenizer.eos_token_id  # the token that ends a text
+        # The tokens that start and end a text; a tokenizer may have a start token that it does not put there.
+        self.start: int | None = tokenizer.bos_token_id
+        self.end: int | None = tokenizer.eos_token_id
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids [B, T].

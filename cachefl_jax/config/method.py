@@ -15,6 +15,7 @@ METHODS = {
         "fed_clip",
         "lp_plus_plus",
         "local_prototypes",
+        "prompt_fl",
         "ridge",
     )
 }
