@@ -203,9 +203,9 @@ def filled(config: ConfigDict, fields: dict) -> ConfigDict:
 
 def differences(left: dict, right: dict) -> list[str]:
     """Dotted names of the fields in which two resolved configs differ; methods and compare, where they ask for other
-    rows."""
+    rows; writers, which change no result, never."""
     rows = {"methods", "compare"} if rows_of(left) == rows_of(right) else set()
-    return [name for name in other_fields(left, right) if name not in rows]
+    return [name for name in other_fields(left, right) if name not in {"writers", *rows}]
 
 
 def other_fields(left: dict, right: dict, prefix: str = "") -> list[str]:

@@ -21,6 +21,7 @@ from cachefl_jax.simulation.plans import stored
 from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.scores import scalars
 from cachefl_jax.simulation.workdir import Workdir
+from cachefl_jax.simulation.writers import open_writers
 from cachefl_jax.storage.run_files import UNSCORED
 
 
@@ -52,17 +53,21 @@ def run_rounds(
         records = workdir.keep_metrics(-1, config) + [first_record(config, learner)]
         workdir.append_metrics(records[-1:])
     if engine is None:
+        with open_writers(config, workdir) as write:
+            write(records)
         return state, records
     if stored(workdir.engine) != engine.plan:
         workdir.write_json(workdir.engine, engine.record)
     state = place(state, engine.plan)
     number, pace = start, 1
     bar = tqdm(initial=start, total=config.rounds, desc="rounds", disable=None if workdir.writes else True)
-    with interrupts.finishing(), bar, workdir.open_checkpoints() as save:
+    with interrupts.finishing(), bar, workdir.open_checkpoints() as save, open_writers(config, workdir) as write:
+        write(records)
         while number < config.rounds:
             stop = min(next_act(config, number), number + pace, number + engine.capacity)
             state, new = some_rounds(config, learner, engine, state, number, stop)
             workdir.append_metrics(new)
+            write(new)
             records += new
             number, pace = stop, rounds_a_call(new[-1]["seconds"])
             bar.update(len(new))

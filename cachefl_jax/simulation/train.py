@@ -28,6 +28,7 @@ from cachefl_jax.simulation.scores import notes_on_clients
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.trial import try_components
 from cachefl_jax.simulation.workdir import Workdir, own_row
+from cachefl_jax.simulation.writers import check_writers
 from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.storage.run_files import read_summary
@@ -97,6 +98,7 @@ def already_done(config: ConfigDict, workdir: Workdir) -> bool:
 
 def train(config: ConfigDict, workdir: Workdir) -> Results:
     """`run_in` a folder that is this process's own, or in none."""
+    check_writers(config)
     if workdir.writes:
         workdir.remove_leftovers()
         tidy_stores()
