@@ -16,7 +16,10 @@ METHODS = {
         "lp_plus_plus",
         "local_prototypes",
         "prompt_fl",
+        "ncm",
+        "gda",
         "ridge",
+        "fed_cof",
     )
 }
 METHODS |= {

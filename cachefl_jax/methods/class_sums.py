@@ -32,10 +32,11 @@ SERVER_ROWS = Field("closed_form.server_rows", True, "closed forms: whether the 
                     "of one more client", *SWITCH, NONE, traced=True)  # fmt: skip
 DECADES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)  # of a mixing weight
 NEVER = -1e9  # the bias of a class without rows: minus infinity, in numbers that stay finite
-PRIVACY = (
+SENT = (
     "A client sends, once, how many rows of each class it has and sums over their features, and no image. A class with "
-    "a single row sends that row's feature. The sums add up over the clients, so a secure sum would hide each one's."
+    "a single row sends that row's feature."
 )
+PRIVACY = f"{SENT} The sums add up over the clients, so a secure sum would hide each one's."
 
 
 class Head(NamedTuple):
@@ -115,6 +116,16 @@ def sums_of(frozen: Frozen, rows: Rows, valid: jax.Array) -> tuple[Sums, jax.Arr
     away = (rows.features.astype(jnp.float64) - means[rows.labels]) * counted[:, None]
     count = jnp.zeros(len(means), jnp.float64).at[rows.labels].add(counted)
     return Sums(count, jnp.zeros_like(means).at[rows.labels].add(away)), away
+
+
+def with_server(sums: Sums, frozen: Frozen) -> tuple[jax.Array, jax.Array]:
+    """(count [M + 1, N], total [M + 1, N, D] about the class means m) of each client [M, ...] and, where its rows
+    count, the server as one more."""
+    count, total = (leaf.astype(jnp.float64) for leaf in sums[:2])
+    images = frozen.server_rows * frozen.synthetic.shape[1]
+    return (
+        jnp.concatenate([count, jnp.full_like(count[:1], images)]), jnp.concatenate([total, jnp.zeros_like(total[:1])]),
+    )  # fmt: skip
 
 
 def moments(sums: Sums, frozen: Frozen) -> Moments:

@@ -14,13 +14,20 @@ from cachefl_jax.config import changed, default, resolve
 from cachefl_jax.data import load_bank
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients, Plan, compile_run
+from cachefl_jax.methods import Rows
+from cachefl_jax.methods.class_sums import Frozen
+from cachefl_jax.methods.fed_cof import fed_cof as fed_cof_method
+from cachefl_jax.methods.gda import gda as gda_method
+from cachefl_jax.methods.ncm import ncm as ncm_method
+from cachefl_jax.methods.ridge import ridge as ridge_method
+from cachefl_jax.precision import double_precision
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.parts import federation_of
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_groups import make_groups
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 
-ADDITIVE = ("ridge",)
+ADDITIVE = ("ncm", "gda", "ridge")
 KEYS = 3  # the server's images of each of the bank's classes
 
 
@@ -56,7 +63,42 @@ def ridge(features, labels, classes, penalty=0.1):
     return {"weight": np.linalg.lstsq(rows, targets, rcond=None)[0].T}
 
 
-REFERENCES = {"ridge": ridge}
+def class_means(features, labels, classes):
+    return np.stack([features[labels == label].mean(axis=0) for label in range(classes)])
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def ncm(features, labels, classes):
+    return {"weight": unit(class_means(features, labels, classes))}
+
+
+def gda(features, labels, classes):
+    """{"weight": [N, D], "bias": [N]}, as the formulas of the paper read."""
+    means, width = class_means(features, labels, classes), features.shape[1]
+    covariance = np.cov((features - means[labels]).T)
+    shrunk = (len(features) - 1) * covariance + np.trace(covariance) * np.eye(width)
+    weight = means @ (width * np.linalg.inv(shrunk))
+    return {"weight": weight, "bias": np.log(1 / classes) - (weight * means).sum(axis=1) / 2}
+
+
+def fed_cof(clients, classes, gamma=1e-4):
+    """{"weight": [N, D]} of clients, each (features, labels), class by class."""
+    features = np.concatenate([own for own, _ in clients])
+    gram, sums = len(features) * np.outer(features.mean(axis=0), features.mean(axis=0)), []
+    for label in range(classes):
+        held = [own[of == label] for own, of in clients if (of == label).any()]
+        everything = np.concatenate(held)
+        away = np.stack([np.sqrt(len(own)) * (own.mean(axis=0) - everything.mean(axis=0)) for own in held])
+        covariance = away.T @ away / max(len(held) - 1, 1) + gamma * np.eye(features.shape[1])
+        gram += (len(everything) - 1) * covariance
+        sums.append(everything.sum(axis=0))
+    return {"weight": unit(solve(gram, np.stack(sums).T).T)}
+
+
+REFERENCES = {"ncm": ncm, "gda": gda, "ridge": ridge}
 
 
 def assert_same(found: dict, expected: dict) -> None:
@@ -195,3 +237,58 @@ def test_overrides_reach_a_closed_form_beside_a_trained_method(config_of):
                         "ridge: server.momentum=0.0")  # fmt: skip
     methods = simulate(config, None).summary["methods"]
     assert (methods["cachefl"]["rounds"], methods["ridge"]["rounds"]) == (2, 1)
+
+
+def clients_of(config) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(features, labels) of each client, and of the server."""
+    features, labels, _ = rows_of(config)
+    partition = prepare(resolve(config)).partition
+    held = [*np.split(partition.indices, partition.offsets[1:-1]), np.arange(partition.offsets[-1], len(features))]
+    return [(features[rows], labels[rows]) for rows in held if len(rows)]
+
+
+def test_fed_cof_reads_the_covariance_off_the_clients_means_so_it_depends_on_who_holds_what(config_of):
+    found = []
+    for seed in range(2):
+        config = config_of("fed_cof", seed=seed)
+        results = simulate(config, None)
+        expected = fed_cof(clients_of(config), 4)
+        assert_same(results.artefact, expected)
+        found.append(results.artefact["weight"])
+    assert np.abs(found[0] - found[1]).max() > 1e-2
+    told = results.summary["methods"]["fed_cof"]
+    assert told["uplink_bytes_per_client_round"] == 4 * (4 + 4 * 8)
+
+
+def solved(form, frozen, features, labels):
+    """The head of these rows as one client's."""
+    with double_precision():
+        rows = Rows(labels, features)
+        sums = form.statistics(frozen, rows, np.ones(len(labels), bool))
+        return jax.device_get(form.solve(jax.tree.map(lambda leaf: leaf[None] if form.collect else leaf, sums), frozen))
+
+
+@pytest.mark.parametrize("method", [ncm_method, gda_method, ridge_method, fed_cof_method])
+def test_a_class_without_rows_is_never_predicted_and_every_number_is_finite(method):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: unit(np.abs(rng.normal(size=(np.prod(shape), 6))) + 0.2).reshape(*shape, 6)  # noqa: E731
+    text, synthetic = draw(3).astype(np.float32), draw(3, 2).astype(np.float32)
+    frozen = Frozen(text, np.float32(0), synthetic, np.float32(0), np.float32(1), (np.float32(0.01),))
+    features, labels = draw(20).astype(np.float32), np.arange(20, dtype=np.int32) % 2
+    for count in (20, 2, 1):  # one row of each class shows no spread; one client has one class
+        head = solved(method.closed_form, frozen, features[:count], labels[:count])
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(head))
+        logits = method.logits(jax.tree.map(np.float32, head), frozen, Rows(None, features))
+        if count == 20 or method is not gda_method:
+            assert (np.asarray(logits).argmax(axis=1) < 2).all()
+        else:
+            assert not np.asarray(logits).any()  # nothing is known of the spread: CLIP's texts alone answer
+
+
+def test_rows_without_spread_are_refused(config_of, tmp_path):
+    few = {"data.shots": 1, "partition.clients": 2, "closed_form.server_rows": False}
+    with pytest.raises(UsageError, match="method: got GDA with 4 rows of 4 classes; allowed: more than 4 rows"):
+        simulate(config_of("gda", **few), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with_server = simulate(config_of("gda", **few | {"closed_form.server_rows": True}), None)
+    assert with_server.summary["methods"]["gda"]["test_accuracy"] > 0.5
