@@ -215,20 +215,27 @@ def image_program(encoder, devices: Sequence[jax.Device], dtype: np.dtype) -> Ca
     """Pixels [B, H, W, 3] uint8, spread over the devices by B, to raw features [B, D] float32."""
     mesh = jax.make_mesh((len(devices),), ("images",), (AxisType.Auto,), devices=devices)
     spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
-    preparation = encoder.preparation
-    numbers = [np.float32(preparation.scale)]
-    numbers += [np.asarray(value, np.float32).reshape(1, 1, 1, 3) for value in (preparation.mean, preparation.std)]
     graph, state = nnx.split(encoder.model)
-    state, numbers = jax.device_put((state, numbers), everywhere)
-    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), tuple(numbers), dtype=dtype)
+    state, numbers = jax.device_put((state, normalisation(encoder.preparation)), everywhere)
+    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), numbers, dtype=dtype)
 
 
 @jax.jit(static_argnames="dtype")
 def raw_image_features(graph, state, pixels, numbers, *, dtype) -> jax.Array:
-    """Raw features [B, D] of pixels [B, H, W, 3] uint8.
+    """Raw features [B, D] of pixels [B, H, W, 3] uint8."""
+    given = normalised(pixels, numbers).astype(dtype)
+    return nnx.merge(graph, state).image_features(given).astype(jnp.float32)
 
-    Scale, mean and deviation are arguments: XLA turns a division by a constant into a product, which rounds otherwise.
-    """
+
+def normalisation(preparation: Preparation) -> tuple[np.ndarray, ...]:
+    """(scale [], mean [1, 1, 1, 3], deviation [1, 1, 1, 3]) of pixels, float32.
+
+    Programs take them as arguments: XLA turns a division by a constant into a product, which rounds otherwise."""
+    colours = (np.asarray(value, np.float32).reshape(1, 1, 1, 3) for value in (preparation.mean, preparation.std))
+    return np.float32(preparation.scale), *colours
+
+
+def normalised(pixels: jax.Array, numbers: tuple[jax.Array, ...]) -> jax.Array:
+    """Pixels [B, H, W, 3] uint8 as the vision tower takes them, by the numbers of `normalisation`."""
     scale, mean, std = numbers
-    normalised = (pixels.astype(jnp.float32) * scale - mean) / std
-    return nnx.merge(graph, state).image_features(normalised.astype(dtype)).astype(jnp.float32)
+    return (pixels.astype(jnp.float32) * scale - mean) / std

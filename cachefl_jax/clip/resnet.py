@@ -3,7 +3,7 @@
 Radford et al., arXiv 2103.00020, section 2.4: a ResNet-D (He et al., arXiv 1812.01187) whose strides are average pools
 (Zhang, arXiv 1904.11486) and whose last pool is a layer of attention. The modules carry open_clip's names, so that
 `cachefl_jax.clip.open_clip` finds a checkpoint's tensors without a table. Batch norm stands as it was trained, by its
-running statistics: these towers are frozen.
+running statistics, and does so where a tower is tuned.
 
 Axis letters: B batch, T tokens (positions of the last map, their mean in front), D features, H W image.
 """
@@ -117,6 +117,7 @@ class ResNetTower(nnx.Module):
                 inputs = inner * EXPANSION
             setattr(self, f"layer{stage + 1}", nnx.List(blocks))
         self.attnpool = AttentionPool(shape, rngs=rngs, dtype=dtype)
+        self.rematerialise = False  # as `cachefl_jax.clip.model.Encoder`
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
         x = pixels
@@ -124,5 +125,5 @@ class ResNetTower(nnx.Module):
             x = nnx.relu(norm(layer(x)))
         x = pool(x, 2)
         for block in (*self.layer1, *self.layer2, *self.layer3, *self.layer4):
-            x = block(x)
+            x = (jax.checkpoint(block) if self.rematerialise else block)(x)
         return self.attnpool(x)

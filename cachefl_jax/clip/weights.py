@@ -104,16 +104,22 @@ def stored_shape(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> tuple[
 
 def save_clip(model: CLIP, config: "transformers.CLIPConfig", directory: pathlib.Path) -> None:
     """Writes ``config.json`` and ``model.safetensors`` as Hugging Face's ``save_pretrained`` would."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = directory / "model.safetensors"
+    save_file(stored_tensors(nnx.state(model)), weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # the writer leaves it to its owner alone
+    config.save_pretrained(directory)
+
+
+def stored_tensors(state) -> dict[str, np.ndarray]:
+    """The arrays of a state, or of a pure dictionary of it, under the names and with the axes that Hugging Face's
+    checkpoints have them."""
     tensors = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         name, axes = tensor_name(path, leaf.ndim)
         array = np.asarray(leaf)
         tensors[name] = np.array(array if axes is None else array.transpose(np.argsort(axes)), order="C")
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = directory / "model.safetensors"
-    save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # the writer leaves it to its owner alone
-    config.save_pretrained(directory)
+    return tensors
 
 
 class Stored(NamedTuple):

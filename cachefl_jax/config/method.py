@@ -20,6 +20,9 @@ METHODS = {
         "gda",
         "ridge",
         "fed_cof",
+        "full_fine_tuning",
+        "lora",
+        "visual_prompt",
     )
 }
 METHODS |= {

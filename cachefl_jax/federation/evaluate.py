@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cachefl_jax.federation.problem import tree_bytes
 from cachefl_jax.precision import full_precision
 
-BATCH = 512
+BATCH = 512  # rows
+BATCH_BYTES = {"cpu": 2**22, "other": 2**25}  # of rows; of images, whose towers take far more, a batch has fewer
 BINS = 15  # of the largest probability, as Guo et al., arXiv 1706.04599, section 3
 
 
@@ -61,7 +63,7 @@ def make_scores(logits: Callable, each_row: bool = False) -> Callable[..., Score
 
 
 def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores:
-    """The scores of rows, in batches: memory stays at BATCH x N x K whatever n is. Traced.
+    """The scores of rows, in batches, so that memory does not grow with n. Traced.
 
     Args:
         logits: (params, frozen, rows of a batch) -> [B, N].
@@ -71,7 +73,8 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
         rows: a pytree of arrays [n, ...] with a field `labels`.
     """
     count = len(rows.labels)
-    batches = -(-count // BATCH)
+    most = batch_rows(tree_bytes(rows) // count)
+    batches = -(-count // most)
     size = -(-count // batches)
 
     def batch(number):
@@ -93,6 +96,12 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: batch(0)[1]))
         start = zeros._replace(finite=jnp.asarray(True), correct=jnp.zeros(count, bool) if each_row else None)
         return jax.lax.fori_loop(0, batches, add, start)
+
+
+def batch_rows(size: int) -> int:
+    """Rows of a batch, each of `size` bytes."""
+    most = BATCH_BYTES["cpu" if jax.default_backend() == "cpu" else "other"]
+    return max(min(BATCH, most // max(size, 1)), 1)
 
 
 def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Scores:

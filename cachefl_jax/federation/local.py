@@ -51,6 +51,7 @@ class LocalTraining(NamedTuple):
         clip: a step's gradient (of the loss and the proximal term) has a norm of at most Hyper.clip_norm.
         views: versions of every row that the data hold (`problem.repeat_views`); round r trains on number r modulo it.
         work: where the clients' algorithm differs from FedAvg's.
+        compact: a step is written into a program once, for losses that take long to compile.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -64,6 +65,7 @@ class LocalTraining(NamedTuple):
     clip: bool = False
     views: int = 1
     work: ClientWork = fedavg
+    compact: bool = False
 
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:

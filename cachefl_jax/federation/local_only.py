@@ -19,10 +19,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite, known
 from cachefl_jax.federation.evaluate import score_rows
-from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, step_count, train_client
+from cachefl_jax.federation.local import LocalTraining, step_count, train_client
 from cachefl_jax.federation.place import place_on
 from cachefl_jax.federation.primal.client import counted
-from cachefl_jax.federation.primal.ranges import size_ranges, step_ranges
+from cachefl_jax.federation.primal.ranges import step_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
 from cachefl_jax.federation.work import Client, Params, Rows, Start
 from cachefl_jax.precision import full_precision
@@ -47,7 +47,7 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Calla
     The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`), and
     for clients in another order.
     """
-    ranges = programs(local, lanes)
+    ranges = step_ranges(local, compact=lanes > 1)
 
     def train(params: Params, clients, first, count, problem: Problem):
         rounds = (first, first + count)
@@ -80,13 +80,6 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Calla
     return checked
 
 
-def programs(local: LocalTraining, lanes: int) -> list[tuple[LoopLayout, LocalTraining, int]]:
-    """(loop layout, local training, steps): clients of at least so many steps, that no program before has taken."""
-    if lanes == 1:
-        return step_ranges(local)
-    return [(LOOP, sized, step_count(local, rows)) for sized, rows in size_ranges(local)]
-
-
 def train_group(program: tuple, most, params: Params, clients, rounds: tuple, problem: Problem):
     """`train_one` of L clients [L] side by side, with params [L, ...]; of one client without `jax.vmap`. Traced."""
     train = functools.partial(train_one, program, most)
@@ -100,7 +93,7 @@ def train_one(program: tuple, most, params: Params, client, rounds: tuple, probl
     """(the params of one client, or NOBODY, after its rounds; whether they and its losses are finite). Traced.
 
     Args:
-        program: of `programs`; its capacity holds this client's rows.
+        program: of `step_ranges`; its capacity holds this client's rows.
         most: [] at least this client's rows; the same for all that train side by side.
         params: the client's own.
         client: [] its number.

@@ -83,6 +83,7 @@ def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTra
         training_loss(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
         shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
         views=max(config.clip.train_views, 1), work=component(config, "local.algorithm"),
+        compact="images" in method.inputs,  # whole towers
     )  # fmt: skip
 
 

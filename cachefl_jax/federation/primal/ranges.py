@@ -2,7 +2,7 @@
 no other dearer, and a client of two steps of AdamW never stores its moments.
 """
 
-from cachefl_jax.federation.local import NARROW, LocalTraining, LoopLayout, step_count
+from cachefl_jax.federation.local import LOOP, NARROW, LocalTraining, LoopLayout, step_count
 
 UNROLLED = 2  # steps of a client that are written out one by one
 LARGE = 32  # small clients have a program of their own where the largest client has so many times their rows
@@ -16,8 +16,11 @@ def size_ranges(local: LocalTraining) -> list[tuple[LocalTraining, int]]:
     return [(local, small + 1), (local._replace(capacity=small), 1)]
 
 
-def step_ranges(local: LocalTraining) -> list[tuple[LoopLayout, LocalTraining, int]]:
-    """(loop layout, local training, steps): clients of at least so many steps, that no range before has taken."""
+def step_ranges(local: LocalTraining, compact: bool = False) -> list[tuple[LoopLayout, LocalTraining, int]]:
+    """(loop layout, local training, steps): clients of at least so many steps, that no range before has taken;
+    `compact` where a step shall be written out once."""
+    if compact or local.compact:
+        return [(LOOP, sized, step_count(local, rows)) for sized, rows in size_ranges(local)]
     ranges = []
     for sized, rows in size_ranges(local):
         least = max(step_count(local, rows), UNROLLED + 1)
