@@ -20,6 +20,7 @@ METHODS = {
         "gda",
         "ridge",
         "fed_cof",
+        "fed_pft",
         "full_fine_tuning",
         "lora",
         "visual_prompt",

@@ -17,6 +17,7 @@ from cachefl_jax.federation import Clients, Plan, compile_run
 from cachefl_jax.methods import Rows
 from cachefl_jax.methods.class_sums import Frozen
 from cachefl_jax.methods.fed_cof import fed_cof as fed_cof_method
+from cachefl_jax.methods.fed_pft import fed_pft as fed_pft_method
 from cachefl_jax.methods.gda import gda as gda_method
 from cachefl_jax.methods.ncm import ncm as ncm_method
 from cachefl_jax.methods.ridge import ridge as ridge_method
@@ -260,6 +261,15 @@ def test_fed_cof_reads_the_covariance_off_the_clients_means_so_it_depends_on_who
     assert told["uplink_bytes_per_client_round"] == 4 * (4 + 4 * 8)
 
 
+def test_what_needs_each_clients_statistics_runs_on_several_devices_and_alone(config_of):
+    words = ("fed_pft", "fed_pft@alone", "fed_cof")
+    config = config_of("fed_pft", *words, **{"engine.devices": 2})
+    methods = simulate(config, None).summary["methods"]
+    for name, told in methods.items():
+        assert told["test_accuracy"] > (0.8 if "@alone" not in name else 0.6)
+    assert methods["fed_pft"]["uplink_bytes_per_client_round"] == 4 * (4 + 2 * 4 * 8)
+
+
 def solved(form, frozen, features, labels):
     """The head of these rows as one client's."""
     with double_precision():
@@ -268,12 +278,13 @@ def solved(form, frozen, features, labels):
         return jax.device_get(form.solve(jax.tree.map(lambda leaf: leaf[None] if form.collect else leaf, sums), frozen))
 
 
-@pytest.mark.parametrize("method", [ncm_method, gda_method, ridge_method, fed_cof_method])
+@pytest.mark.parametrize("method", [ncm_method, gda_method, ridge_method, fed_cof_method, fed_pft_method])
 def test_a_class_without_rows_is_never_predicted_and_every_number_is_finite(method):
     rng = np.random.default_rng(0)
     draw = lambda *shape: unit(np.abs(rng.normal(size=(np.prod(shape), 6))) + 0.2).reshape(*shape, 6)  # noqa: E731
     text, synthetic = draw(3).astype(np.float32), draw(3, 2).astype(np.float32)
-    frozen = Frozen(text, np.float32(0), synthetic, np.float32(0), np.float32(1), (np.float32(0.01),))
+    own = np.uint32(0) if method is fed_pft_method else np.float32(0.01)
+    frozen = Frozen(text, np.float32(0), synthetic, np.float32(0), np.float32(1), (own,))
     features, labels = draw(20).astype(np.float32), np.arange(20, dtype=np.int32) % 2
     for count in (20, 2, 1):  # one row of each class shows no spread; one client has one class
         head = solved(method.closed_form, frozen, features[:count], labels[:count])
