@@ -31,22 +31,32 @@ if "side_by_side" not in flags.FLAGS:
 def points(file: str) -> list[dict]:
     """The overrides that the config file's `sweep(add)` adds, in order.
 
-    Raises UsageError: the file has no sweep, it does not run, or it adds nothing."""
+    Raises UsageError: the file has no sweep, or as `added`."""
+    found = added(file, "sweep")
+    if found is None:
+        raise UsageError("--config", file, "a config file with sweep(add)", "define def sweep(add): add(rounds=10)")
+    return found
+
+
+def added(file: str, name: str) -> list[dict] | None:
+    """The overrides that the config file's function of this name adds, in order; None where it has no such function.
+
+    Raises UsageError: the file does not run, or the function adds nothing."""
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     module = importlib.util.module_from_spec(spec)
     found: list[dict] = []
     try:
         spec.loader.exec_module(module)
-        if not hasattr(module, "sweep"):
-            raise UsageError("--config", file, "a config file with sweep(add)", "define def sweep(add): add(rounds=10)")
-        module.sweep(lambda **overrides: found.append(overrides))
+        if not hasattr(module, name):
+            return None
+        getattr(module, name)(lambda **overrides: found.append(overrides))
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # the file is the user's own program, and raises whatever it does
-        value = f"{file} (sweep(add): {type(error).__name__}: {error})"
-        raise UsageError("--config", value, "a Python file whose sweep(add) runs", "correct it") from error
+        value = f"{file} ({name}(add): {type(error).__name__}: {error})"
+        raise UsageError("--config", value, f"a Python file whose {name}(add) runs", "correct it") from error
     if not found:
-        raise UsageError("--config", f"{file}: sweep(add) added nothing", "at least one point", "call add(...) in it")
+        raise UsageError("--config", f"{file}: {name}(add) added nothing", "at least one point", "call add(...) in it")
     return found
 
 

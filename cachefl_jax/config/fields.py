@@ -14,6 +14,7 @@ from cachefl_jax.config.partition import PARTITION
 from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
 from cachefl_jax.config.run import RUN
+from cachefl_jax.config.study import STUDY
 from cachefl_jax.config.synthesis import SYNTHESIS
 
 PARTS = (
@@ -27,5 +28,6 @@ PARTS = (
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
     ENGINE,  # engine.*: how it is computed
+    STUDY,  # study.*: how much a study tries
 )
 FIELDS = tuple(field for part in PARTS for field in part.fields)

@@ -30,6 +30,7 @@ from cachefl_jax.precision import full_precision
 NOBODY = -1  # fills a call up; holds no rows
 
 
+@functools.lru_cache(maxsize=16)  # points of a study that train alike are compiled once
 def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Callable:
     """The jitted training: (params [M, ...], clients [M], first, count, problem) -> (params [M, ...], finite [M]).
 
@@ -136,6 +137,7 @@ def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:
     return jnp.where(numbers == NOBODY, 0, held)
 
 
+@functools.lru_cache(maxsize=16)
 def make_scores_of_each(logits: Callable, devices: int = 1, each_row: bool = False) -> Callable:
     """The jitted evaluation: (params [M, ...], frozen, splits) -> a list of `score_rows` of each split's rows, every
     leaf with a leading [M]. Clients one after another."""

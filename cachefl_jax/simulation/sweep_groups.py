@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -36,6 +36,14 @@ class Prepared(NamedTuple):
     learner: Learner
 
 
+class Way(NamedTuple):
+    """How points run."""
+
+    side_by_side: bool = False  # vmap those of a device rather than one after another
+    each_row: bool = False  # tells of every test row whether it is right
+    a_call: int = 0  # points of a device in one call; 0: chosen
+
+
 class Group(NamedTuple):
     """Points that share a program, which is compiled."""
 
@@ -48,14 +56,14 @@ class Group(NamedTuple):
     run: jax.stages.Compiled
 
 
-def make_groups(points: list[Prepared], side_by_side: bool) -> list[Group]:
+def make_groups(points: list[Prepared], way: Way) -> list[Group]:
     """All points in groups, ready to run; nothing is on the devices yet.
 
     Raises UsageError: a group would not fit into memory."""
     groups: dict[str, list[Prepared]] = {}
     for point in points:
         groups.setdefault(group_of(point), []).append(point)
-    return [make_group(group, side_by_side) for group in groups.values()]
+    return [make_group(group, way) for group in groups.values()]
 
 
 def group_of(point: Prepared) -> str:
@@ -65,7 +73,7 @@ def group_of(point: Prepared) -> str:
     shapes = [hash(structure), *((leaf.shape, str(leaf.dtype)) for leaf in leaves)]
     local = learner.local
     choices = [
-        client_optimizer(config), server_optimizer(config), config.method, config.cohort, config.engine.to_dict(),
+        client_optimizer(config), server_optimizer(config), learner.name, config.cohort, config.engine.to_dict(),
         config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
         learner.score.own.dealt,
@@ -75,14 +83,15 @@ def group_of(point: Prepared) -> str:
     return json.dumps([shapes, choices, tested])
 
 
-def make_group(points: list[Prepared], side_by_side: bool) -> Group:
+def make_group(points: list[Prepared], way: Way) -> Group:
     """Compiles the program of points that `group_of` says are alike. Raises UsageError: it would not fit."""
     first, plan = points[0], plan_of(points)
     devices = min(first.config.engine.devices or jax.device_count(), len(points))
     most = min(BATCH_POINTS, BATCH_BYTES // tree_bytes(first.learner.params), math.ceil(len(points) / devices))
+    most = way.a_call or most
     every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
     evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
-    logits, each_row = first.learner.method.logits, first.learner.score.own.dealt
+    logits, each_row = first.learner.method.logits, first.learner.score.own.dealt or way.each_row
 
     def evaluate(params, problem, data):
         return [score_rows(logits, each_row, params, problem.frozen, rows) for rows in data]
@@ -91,16 +100,16 @@ def make_group(points: list[Prepared], side_by_side: bool) -> Group:
     largest = local._replace(capacity=max(point.learner.local.capacity for point in points))
     sweep = make_sweep(
         first.learner.federation._replace(local=largest), plan, evaluate, max(evaluations, 1),
-        side_by_side=side_by_side, devices=devices,
+        side_by_side=way.side_by_side, devices=devices,
     )  # fmt: skip
     leaves = [
         Point(point.learner.params, point.learner.problem, np.int32(point.config.rounds), np.int32(each))
         for point, each in zip(points, every, strict=True)
     ]
     group = Group(points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
-    arguments = jax.eval_shape(lambda *one: one, *batch_of(group, 0), first.learner.score.splits)
+    arguments = jax.eval_shape(lambda *one: one, *stacked(group, leaves), first.learner.score.splits)
     group = group._replace(run=sweep.lower(*arguments).compile())
-    check_memory(group, tree_bytes(arguments[1:]), side_by_side)
+    check_memory(group, tree_bytes(arguments[1:]), way.side_by_side)
     return group
 
 
@@ -115,11 +124,9 @@ def plan_of(group: list[Prepared]) -> Plan:
     return plans[0]._replace(block_rows=max(plan.block_rows for plan in plans))
 
 
-def batch_of(group: Group, begin: int) -> tuple[Point, Point]:
-    """The points from number `begin` on, as `stack` has them; the last batch is filled up with the last point, so that
-    all are the same program."""
-    last = len(group.leaves) - 1
-    return stack([group.leaves[min(begin + at, last)] for at in range(group.batch)], group.common)
+def stacked(group: Group, leaves: list[Point]) -> tuple[Point, Point]:
+    """The first points of these, as `stack` has them; filled up with the last one, so that all are the same program."""
+    return stack([leaves[min(at, len(leaves) - 1)] for at in range(group.batch)], group.common)
 
 
 def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
@@ -140,14 +147,18 @@ def check_memory(group: Group, shared: int, side_by_side: bool) -> None:
     raise UsageError(field, value, f"what fits into the {readable_bytes(there)} that are free", mend)
 
 
-def run_group(group: Group) -> Iterator[tuple[list[Prepared], Outcome, float]]:
-    """Yields (points, their outcome on the host, seconds) batch by batch."""
-    common = place((batch_of(group, 0)[1], group.points[0].learner.score.splits), Plan(devices=group.devices))
-    for begin in range(0, len(group.points), group.batch):
-        varying, _ = batch_of(group, begin)
+def run_group(group: Group, chosen: Sequence[int] | None = None) -> Iterator[tuple[list[Prepared], Outcome, float]]:
+    """Yields (points, their outcome on the host, seconds) batch by batch; of all points, or of those whose places in
+    the group are `chosen`."""
+    places = range(len(group.points)) if chosen is None else chosen
+    shared = stacked(group, group.leaves)[1], group.points[0].learner.score.splits
+    common = place(shared, Plan(devices=group.devices))
+    for begin in range(0, len(places), group.batch):
+        batch = places[begin : begin + group.batch]
+        varying, _ = stacked(group, [group.leaves[number] for number in batch])
         began = time.perf_counter()
         outcome = jax.device_get(group.run(varying, *common))
-        yield group.points[begin : begin + group.batch], outcome, time.perf_counter() - began
+        yield [group.points[number] for number in batch], outcome, time.perf_counter() - began
 
 
 def digest(params) -> str:

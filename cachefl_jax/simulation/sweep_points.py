@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import shlex
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from cachefl_jax.config import Row, overrides_of
 from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, figures
+from cachefl_jax.federation import Outcome, Plan, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.contenders import config_of, own_of
@@ -33,7 +34,7 @@ from cachefl_jax.simulation.sweep_folder import (
     source_of,
     write_lines,
 )
-from cachefl_jax.simulation.sweep_groups import Prepared, digest, make_groups, run_group
+from cachefl_jax.simulation.sweep_groups import Prepared, Way, digest, make_groups, run_group
 from cachefl_jax.simulation.trial import try_components
 from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
 from cachefl_jax.storage.entries import tidy_stores
@@ -78,7 +79,7 @@ def run_left(
     refuse_other_data(workdir, lines, configs)
     files = files_of_sources([configs[number] for number in left])  # before they are read, as a run does
     points = prepared_points(configs, left)
-    groups = make_groups(points, side_by_side)
+    groups = make_groups(points, Way(side_by_side))
     tell(dict.fromkeys(note for point in points for note in point.inputs.told))
     write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
@@ -129,10 +130,40 @@ def inputs_of(config: ConfigDict, prepared: dict[str, Inputs], shared: Shared) -
     return prepared[name]
 
 
-def line(point: Prepared, outcome, seconds: float) -> dict:
+class Done(NamedTuple):
+    """What a point came to."""
+
+    entry: dict  # as in summary.json
+    curve: dict[str, list]  # round, test and validation accuracy; these are None where it diverged
+    diverged: bool
+
+
+def line(point: Prepared, outcome: Outcome, seconds: float) -> dict:
     """A point's line of results.jsonl."""
-    config, learner, inputs = point.config, point.learner, point.inputs
-    own, *others = (row_of(config.method, word) for word in (config.method, "zero_shot", "cache_init"))
+    own, *others = (row_of(point.config.method, word) for word in (point.config.method, "zero_shot", "cache_init"))
+    methods = {row.name: entry_at_round_0(point, row) for row in others}
+    start = methods["cache_init"]
+    done = done_of(point, own, outcome, seconds, start)
+    methods[own.name] = done.entry
+    if not done.diverged:
+        accuracies = [start["test_accuracy"], *done.curve["test"]]
+        methods[own.name] |= {"rounds_to": rounds_to([0, *done.curve["round"]], accuracies)}
+    return {
+        "point": point.number,
+        "method": own.name,
+        "diverged": done.diverged,
+        # A thousand classes at a thousand points would be most of the file; a point's own command tells of them.
+        "methods": {name: {**entry, "test_class_accuracy": None} for name, entry in methods.items()},
+        "curve": done.curve,
+        "keys_sha256": digest(outcome.params),
+        "parts": point.inputs.parts,
+    }
+
+
+def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: dict) -> Done:
+    """What a point came to as the rounds of `row`; `start` is the entry of round 0, which counts where there are no
+    rounds."""
+    config, learner = point.config, point.learner
     every = min(config.eval_every, max(config.rounds, 1))
     count = math.ceil(config.rounds / every)
     evaluated = jax.tree.map(lambda leaf: leaf[:count], outcome.scores)
@@ -141,29 +172,17 @@ def line(point: Prepared, outcome, seconds: float) -> dict:
     diverged = not all(np.isfinite(numbers).all() for numbers in told)
     if diverged:
         test, validation = [None] * count, [None] * count
+    scores = UNSCORED if diverged else start
+    if count and not diverged:
+        scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
-    methods = {row.name: entry_at_round_0(point, row) for row in others}
-    start = methods["cache_init"]
-    scores, rounds = UNSCORED if diverged else start, [min((at + 1) * every, config.rounds) for at in range(count)]
-    if not diverged:
-        if count:
-            scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
-        scores = scores | {"rounds_to": rounds_to([0, *rounds], [start["test_accuracy"], *test])}
-    methods[own.name] = result(
-        scores | told_of(own, learner.method), (up, down, sent), rounds=config.rounds,
+    entry = result(
+        scores | told_of(row, learner.method), (up, down, sent), rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
-    return {
-        "point": point.number,
-        "method": own.name,
-        "diverged": diverged,
-        # A thousand classes at a thousand points would be most of the file; a point's own command tells of them.
-        "methods": {name: {**entry, "test_class_accuracy": None} for name, entry in methods.items()},
-        "curve": {"round": rounds, "test": test, "validation": validation},
-        "keys_sha256": digest(outcome.params),
-        "parts": inputs.parts,
-    }  # fmt: skip
+    rounds = [min((at + 1) * every, config.rounds) for at in range(count)]
+    return Done(entry, {"round": rounds, "test": test, "validation": validation}, diverged)
 
 
 def entry_at_round_0(point: Prepared, row: Row) -> dict:

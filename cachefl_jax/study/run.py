@@ -1,0 +1,184 @@
+"""A study from its config to all of its runs: a setting's rows are tuned on validation rows, then run by all seeds."""
+
+import pathlib
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cachefl_jax import interrupts
+from cachefl_jax.config import Row, validate, with_overrides
+from cachefl_jax.errors import UsageError
+from cachefl_jax.interrupts import finishing, leave_if_asked
+from cachefl_jax.simulation.contenders import config_of
+from cachefl_jax.simulation.devices import use_devices
+from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.prepare import Inputs, counted
+from cachefl_jax.simulation.shared import Shared
+from cachefl_jax.simulation.sweep_folder import check_done, files_of_sources, refuse_other_data, source_of
+from cachefl_jax.simulation.sweep_groups import Prepared
+from cachefl_jax.simulation.sweep_points import inputs_of, refuse_unranked
+from cachefl_jax.simulation.trial import try_components
+from cachefl_jax.simulation.workdir import Workdir
+from cachefl_jax.storage.entries import tidy_stores
+from cachefl_jax.storage.files import write_json
+from cachefl_jax.storage.leftovers import remove_leftovers
+from cachefl_jax.storage.locks import folder_lock
+from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, write_lines
+from cachefl_jax.study.page import FILES, write_results
+from cachefl_jax.study.plan import Setting, Study
+from cachefl_jax.study.results import choose
+from cachefl_jax.study.space import Candidate, candidates
+from cachefl_jax.study.trainers import Trained, learner_of, trainer_of
+
+SECONDS_A_SAVE = 2.0  # between two, which write all lines
+
+
+def run_study(study: Study, workdir: pathlib.Path) -> None:
+    """Runs what the folder does not hold yet, and writes what comes of it.
+
+    Raises UsageError: the folder holds another study or one on other data, or a config asks for what is not there."""
+    lines = claim(workdir, study)
+    use_devices(study.config.engine.devices)
+    if all((workdir / name).is_file() for name in FILES):
+        check_done(workdir, *by_number(lines, study))
+        return
+    Workdir(workdir).refuse_read_only()
+    with folder_lock(workdir):
+        remove_leftovers(workdir, (MARK, RUNS))
+        tidy_stores()
+        lines = claim(workdir, study)  # once more: another command may just have left
+        refuse_other_data(workdir, *by_number(lines, study))
+        Runner(study, workdir, lines).run()
+        write_results(study, lines, workdir)
+
+
+def by_number(lines: Lines, study: Study) -> tuple[dict, list]:
+    """(lines by their place, the config of each), as the checks of a sweep's folder take them."""
+    settings = {setting.name: setting for setting in study.settings}
+    configs = [of_seed(settings[key.setting], key.seed) for key in lines]
+    return dict(enumerate(lines.values())), configs
+
+
+class Ready(NamedTuple):
+    """A point of a row, ready to be trained."""
+
+    key: Key
+    candidate: Candidate
+    prepared: Prepared
+
+
+class Runner:
+    """A study's runs in a folder that is this process's own."""
+
+    def __init__(self, study: Study, workdir: pathlib.Path, lines: Lines):
+        self.study, self.workdir, self.lines = study, workdir, lines
+        self.saved = time.monotonic()
+        self.inputs: dict[str, Inputs] = {}  # of the source at hand
+        self.shared = Shared()  # of the same
+        self.files: dict[str, dict[str, str]] = {}  # by source
+        self.bar = tqdm(desc="runs", unit="run", disable=None)
+
+    def run(self) -> None:
+        """Source after source of data, so that no more than one's rows are in memory; settings of one source share
+        programs."""
+        sources: dict[str, list[Setting]] = {}
+        for setting in self.study.settings:
+            sources.setdefault(source_of(setting.config), []).append(setting)
+        with self.bar, finishing():
+            for settings in sources.values():
+                self.prepare(settings)
+                for row in self.study.rows:
+                    self.run_row(row, settings)
+            self.save()
+
+    def prepare(self, settings: list[Setting]) -> None:
+        """Reads and encodes all that these settings need, and marks the folder: no refusal of data can come any more.
+
+        Raises UsageError: data are not to be had, or have no validation rows to choose by."""
+        self.inputs, self.shared = {}, Shared()
+        configs = [of_seed(setting, seed) for setting in settings for seed in self.study.seeds]
+        self.files |= files_of_sources(configs)  # before they are read, as a run does
+        notes: dict[str, None] = {}
+        for config in configs:
+            inputs = inputs_of(config, self.inputs, self.shared)
+            if self.study.config.study.budget > 1:
+                refuse_unranked(config, inputs)
+            notes |= dict.fromkeys(inputs.told)
+        tell(notes)
+        write_json(self.workdir / MARK, self.study.mark())
+
+    def run_row(self, row: Row, settings: list[Setting]) -> None:
+        """Tunes a row in each of these settings and runs what was chosen by the other seeds."""
+        shared = Shared()
+        every = [point for setting in settings for point in self.points(row, setting, shared)]
+        points = [point._replace(prepared=point.prepared._replace(number=at)) for at, point in enumerate(every)]
+        trainer = cache(lambda: trainer_of(row, [point.prepared for point in points]))
+        tuning = [point for point in points if point.key.seed in self.study.tuning_seeds]
+        self.run_points(tuning, trainer)
+        names = dict.fromkeys(point.key.setting for point in tuning)
+        chosen = {name: choose(self.lines, name, row, self.study) for name in names}
+        others = (point for point in points if point.key.seed not in self.study.tuning_seeds)
+        self.run_points([point for point in others if point.key.candidate == chosen[point.key.setting]], trainer)
+
+    def points(self, row: Row, setting: Setting, shared: Shared) -> list[Ready]:
+        """A row's candidates by all seeds. A candidate that the method refuses for these data is none."""
+        budget, found, refused = self.study.config.study.budget, [], []
+        for candidate in candidates(setting.config, row):
+            try:
+                found.append([self.point(row, setting, candidate, seed, shared) for seed in self.study.seeds])
+            except UsageError as error:
+                if row.name == self.study.own and not candidate.number:
+                    raise
+                refused.append(error)
+            if len(found) == budget:
+                break
+        if refused:
+            what = f"{len(refused)} points are" if found else "the row is"
+            tell([f"{row.name}: {what} left out{setting.name and f', {setting.name}'}: {refused[0]}"])
+        return [point for points in found for point in points]
+
+    def point(self, row: Row, setting: Setting, candidate: Candidate, seed: int, shared: Shared) -> Ready:
+        """A point with all that it needs. Raises UsageError: the method cannot be had with these values or data."""
+        base = of_seed(setting, seed)
+        inputs = inputs_of(base, self.inputs, self.shared)
+        config = with_overrides(config_of(counted(base, inputs), row), candidate.values)
+        validate(config)
+        learner = learner_of(config, row, inputs, shared)
+        if not candidate.number and seed == self.study.seeds[0]:
+            try_components(config, learner, inputs.bank.classes)
+        key = Key(setting.name, row.name, seed, candidate.number)
+        return Ready(key, candidate, Prepared(0, config, inputs, learner))
+
+    def run_points(self, points: list[Ready], trainer: Callable[[], Callable]) -> None:
+        """Runs those of these points that have no line yet."""
+        left = {point.prepared.number: point for point in points if point.key not in self.lines}
+        self.bar.update(len(points) - len(left))
+        for trained in trainer()(list(left)) if left else ():
+            self.add(left[trained.number], trained)
+            self.bar.update()
+            if time.monotonic() - self.saved > SECONDS_A_SAVE:
+                self.save()
+            if interrupts.asked():
+                self.save()
+                leave_if_asked()
+
+    def add(self, point: Ready, trained: Trained) -> None:
+        """Notes what a point came to."""
+        correct = None if trained.correct is None else packed(trained.correct)
+        entry = trained.entry | {"test_class_accuracy": None}  # a thousand classes would be most of the file
+        self.lines[point.key] = point.key._asdict() | {
+            "values": point.candidate.values, "diverged": trained.diverged, "entry": entry, "correct": correct,
+            "parts": point.prepared.inputs.parts, "files": self.files[source_of(point.prepared.config)],
+        }  # fmt: skip
+
+    def save(self) -> None:
+        write_lines(self.workdir / RUNS, self.lines)
+        self.saved = time.monotonic()
+
+
+def of_seed(setting: Setting, seed: int) -> ConfigDict:
+    return with_overrides(setting.config, {"seed": seed})

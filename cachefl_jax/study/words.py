@@ -1,0 +1,91 @@
+"""What a study's tables, figures and page say in words and numbers."""
+
+from cachefl_jax.report import units
+from cachefl_jax.study.plan import Study
+from cachefl_jax.study.results import Comparison, Standing, Table
+from cachefl_jax.study.statistics import BETTER, EQUAL, UNKNOWN, WORSE
+
+AGAINST = {
+    BETTER: "better than",
+    EQUAL: "no different within error from",
+    WORSE: "worse than",
+    UNKNOWN: "untested against",
+}
+
+
+def headline(study: Study, tables: list[Table]) -> list[str]:
+    """The first sentences of a page: config.method against the best rival of each setting."""
+    lines = [headline_of(study, table) for table in tables]
+    if len(tables) == 1:
+        return lines
+    found = [table.best_rival(study.own) for table in tables]
+    verdicts = [each.verdict for each in found if each is not None]
+    counts = [f"{words} it in {verdicts.count(name)}" for name, words in AGAINST.items() if name in verdicts]
+    label = next((row.label for table in tables for row in table.rows if row.name == study.own), study.own)
+    return [f"{label} and the best rival in each of {len(tables)} settings: {', '.join(counts)}.", *lines]
+
+
+def headline_of(study: Study, table: Table) -> str:
+    """One setting's: accuracies, the difference with its error, and the bytes of both."""
+    place = f"{table.setting.name}: " if table.setting.name else ""
+    own = next((row for row in table.rows if row.name == study.own), None)
+    if own is None or own.mean is None:
+        return f"{place}{own.label if own else study.own} has no accuracy here: training did not stay finite."
+    compared = table.best_rival(study.own)
+    if compared is None:
+        return f"{place}{own.label} classifies {accuracy(own)} of the test rows correctly; nothing rivals it here."
+    rival, half = table.row(compared.rival), compared.difference.half
+    error = f" ± {100 * half:.1f}" if half is not None else ""
+    return (
+        f"{place}{own.label} is {AGAINST[compared.verdict]} the best rival, {rival.label}: {accuracy(own)} of the test "
+        f"rows are right against {accuracy(rival)}, {units.points(compared.difference.mean)}{error} points, with "
+        f"{sent(own)} sent in all against {sent(rival)}."
+    )
+
+
+def accuracy(row: Standing) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
+    return f"{100 * row.mean:.1f}{spread}%" if row.mean is not None else units.EMPTY
+
+
+def sent(row: Standing) -> str:
+    """Bytes of a run by everybody."""
+    total = row.average("total_bytes")
+    return "nothing" if total == 0 else units.readable_bytes(total) if total is not None else "bytes not counted"
+
+
+def points(compared: Comparison) -> str:
+    """A difference with half of its 95% interval, in points."""
+    half = compared.difference.half
+    return units.points(compared.difference.mean) + (f" ± {100 * half:.1f}" if half is not None else "")
+
+
+def values(row: Standing) -> str:
+    """What was chosen for a row."""
+    return ", ".join(f"{field}={value}" for field, value in row.values.items())
+
+
+def p_value(p: float | None) -> str:
+    return units.EMPTY if p is None else "<0.001" if p < 1e-3 else f"{p:.3f}"
+
+
+def method(study: Study, tables: list[Table]) -> list[str]:
+    """How the figures came about: what a reader of a paper asks."""
+    count, tuned = study.config.study.seeds, study.config.study.tuning_seeds
+    rows = len({row.name for table in tables for row in table.rows})
+    seeds = f"seeds {study.seeds[0]} to {study.seeds[-1]}" if count > 1 else f"seed {study.seeds[0]}"
+    tests = "a paired bootstrap over the test rows"
+    if count > 1:
+        tests = (
+            f"a paired t-test over {count} seeds ({count - 1} degrees of freedom) and {tests} where one model is "
+            "tested; the larger p counts"
+        )
+    return [
+        f"Each of {rows} rows had at most {study.config.study.budget} points of its own search space, the config as it "
+        f"is among them; the best by validation accuracy on {'seed' if tuned == 1 else 'the first'} "
+        f"{study.seeds[0] if tuned == 1 else f'{tuned} seeds'} was run by {seeds}. Test accuracy chose nothing.",
+        f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval. "
+        f"Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
+        "A row that needs all data in one place is a reference and no rival.",
+    ]

@@ -1,0 +1,51 @@
+"""What a study tries of a row: as many points for every row, by a draw that another day repeats."""
+
+import itertools
+
+import pytest
+
+from cachefl_jax.config import changed, rows_of
+from cachefl_jax.config.rows import row_of
+from cachefl_jax.study.space import candidates, space_of
+from experiments.configs import digits
+
+PROBE = "tests/methods/linear_probe.py:probe"
+
+
+def drawn(word: str, count: int = 12, **changes) -> list:
+    config = changed(digits.get_config(), {"compare": (word, "cachefl", PROBE), **changes})
+    row = next(row for row in rows_of(config) if row[1:] == row_of(config.method, word)[1:])
+    return list(itertools.islice(candidates(config, row), count))
+
+
+@pytest.mark.parametrize("word", ["cachefl", "cachefl@alone", "cachefl@centralized", PROBE])
+def test_every_trained_row_has_its_budget_of_different_points_the_config_as_it_is_first(word):
+    points = drawn(word)
+    assert [point.number for point in points] == list(range(12))
+    assert len({tuple(point.values.items()) for point in points}) == 12
+    config = digits.get_config()
+    assert points[0].values["local.learning_rate"] == config.local.learning_rate
+    assert drawn(word) == points
+    assert drawn(word, seed=1)[1:] != points[1:]
+
+
+def test_regimes_of_a_method_are_tried_at_the_same_points():
+    assert drawn("cachefl") == drawn("cachefl@alone") == drawn("cachefl@centralized")
+
+
+def test_a_rows_own_value_is_the_config_as_it_is():
+    first, *_ = drawn("cachefl", overrides=("cachefl: local.learning_rate=0.5",))
+    assert first.values["local.learning_rate"] == 0.5
+
+
+def test_a_small_space_is_tried_whole_and_zero_shot_has_none():
+    assert [point.values for point in drawn("zero_shot")] == [{}]
+    round_0 = drawn("cachefl@round_0", 1000)
+    assert {field for point in round_0 for field in point.values} == {"cache.alpha", "cache.beta"}
+    sizes = [len(choice.values) for choice in space_of(row_of("cachefl", "cachefl@round_0"))]
+    assert len(round_0) == 1 + sizes[0] * sizes[1]  # the digits' own alpha is none of the choices
+
+
+def test_a_method_that_says_nothing_of_its_search_is_offered_both_optimizers_and_rates():
+    fields = [choice.field for choice in space_of(row_of("cachefl", PROBE))]
+    assert fields == ["local.optimizer", "local.learning_rate"]
