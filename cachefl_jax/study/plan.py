@@ -67,7 +67,8 @@ def study_of(base: ConfigDict, overrides: list[dict[str, Any]]) -> Study:
         own.eval_every = max(own.rounds, 1)
         settings.append(Setting(", ".join(f"{field}={value}" for field, value in changes.items()), changes, own))
     names = [setting.name for setting in settings]
-    if repeated := next((name for name in names if names.count(name) > 1), None):
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
         raise UsageError("study", f"{repeated or 'the config as it is'}, twice", "settings that differ", "drop one")
     study = Study(config, settings, rows_of(config))
     if study.own is None:
