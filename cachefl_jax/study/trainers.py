@@ -8,20 +8,25 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import Row
+from cachefl_jax.data import everything
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Clients, Federation, ServerHyper, fedavg, make_scores, participation, repeat_views
+from cachefl_jax.federation import Federation, ServerHyper, by_itself, make_scores
+from cachefl_jax.methods import find_method
 from cachefl_jax.methods.zero_shot import zero_shot
-from cachefl_jax.simulation.build import Learner, build
+from cachefl_jax.simulation.build import Learner, build, problem, training_data
 from cachefl_jax.simulation.contenders import Contender
+from cachefl_jax.simulation.features_once import check_sendable, pooled, traffic_once
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
-from cachefl_jax.simulation.regimes import Run, compare, result, told_of, untrained
+from cachefl_jax.simulation.regimes import TRAFFIC, Run, compare, result, told_of, untrained
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_groups import Group, Prepared, Way, make_groups, run_group
 from cachefl_jax.simulation.sweep_points import done_of
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.run_files import UNSCORED
 
+ONE_PLACE = ("centralized", "features_once")  # regimes in which one place has all that is trained on
+SWEPT = ("federated", *ONE_PLACE)
 WAY = Way(each_row=True, a_call=1)  # one point a device and call: what is chosen goes through the program of the search
 
 
@@ -35,30 +40,30 @@ class Trained(NamedTuple):
 
 
 def learner_of(config: ConfigDict, row: Row, inputs: Inputs, shared: Shared) -> Learner:
-    """The learner of a row's rounds. Raises UsageError: as `build`."""
-    learner = build(config, inputs, shared, name=row.method, ordered=not is_swept(row, None))
-    return pooled(config, inputs, learner) if row.regime == "centralized" else learner
+    """The learner of a row's rounds. Raises UsageError: as `build`, or the row's regime is nothing for the method."""
+    if row.regime == "features_once":
+        check_sendable(row.method, find_method(row.method))
+    learner = build(config, inputs, shared, name=row.method, ordered=row.regime not in SWEPT)
+    return at_one_place(config, row, inputs, learner, shared) if row.regime in ONE_PLACE else learner
 
 
-def is_swept(row: Row, learner: Learner | None) -> bool:
+def is_swept(row: Row, learner: Learner) -> bool:
     """Whether points of a row train by the sweep's programs, which score the one model that a server ends in."""
-    if row.regime not in ("federated", "centralized"):
-        return False
-    return learner is None or learner.method.personal is None
+    return row.regime in SWEPT and learner.method.personal is None
 
 
-def pooled(config: ConfigDict, inputs: Inputs, learner: Learner) -> Learner:
-    """The learner of a federation of one client, which holds everybody's rows: centralised training."""
-    count = len(inputs.bank.train.labels)
-    everybody = Clients(np.asarray([0, count], np.int32), np.arange(count, dtype=np.int32))
-    local = local_training(config, learner.method, count)
-    federation = Federation(local._replace(work=fedavg))
-    if learner.method.closed_form is not None:  # whose server does not step, but solves
-        federation = learner.federation._replace(local=local, cohort=0, participation=participation.full, transforms=())
-    problem = learner.problem._replace(clients=repeat_views(everybody, local.views))
-    if learner.method.closed_form is None:
-        problem = problem._replace(server=server_of_one())
-    return learner._replace(federation=federation, problem=problem, client_rows=np.asarray([count]))
+def at_one_place(config: ConfigDict, row: Row, inputs: Inputs, learner: Learner, shared: Shared) -> Learner:
+    """The learner of a federation of one client, which holds everybody's rows, or what all sites have sent."""
+    held = inputs._replace(partition=everything(len(inputs.bank.train.labels)))
+    if row.regime == "features_once":
+        held = shared.inputs(pooled(config, inputs, learner.method))
+    local = local_training(config, learner.method, len(held.bank.train.labels))
+    federation = Federation(local._replace(work=by_itself(local.work)))
+    if learner.method.closed_form is not None:
+        federation = federation._replace(aggregation=learner.federation.aggregation)
+    arrays = problem(config, learner.score.frozen, training_data(learner.method, held, shared, ordered=False))
+    arrays = arrays._replace(server=server_of_one())
+    return learner._replace(federation=federation, problem=arrays, client_rows=held.partition.sizes)
 
 
 def server_of_one() -> ServerHyper:
@@ -94,14 +99,17 @@ class Swept:
                 own = jax.tree.map(lambda leaf, at=at: leaf[at], outcome)
                 done = done_of(point, self.row, own, seconds / len(batch), {})
                 correct = None if done.diverged else own.scores[0].correct[-1]
-                entry = done.entry | (not_counted() if self.row.regime == "centralized" else {})
-                yield Trained(point.number, entry, done.diverged, correct)
+                yield Trained(point.number, done.entry | once_sent(self.row, point), done.diverged, correct)
 
 
-def not_counted() -> dict[str, None]:
-    """The bytes of an entry of which nothing federated is known."""
-    entry = result({}, (None, None, None))
-    return {name: entry[name] for name in entry if name.endswith(("bytes_per_client_round", "total_bytes"))}
+def once_sent(row: Row, point: Prepared) -> dict:
+    """What an entry says otherwise where no rounds of server and clients happened: bytes, and a client's work."""
+    if row.regime == "centralized":
+        return dict.fromkeys(TRAFFIC)
+    if row.regime == "features_once":
+        traffic = traffic_once(point.config, point.inputs, point.learner.params)
+        return dict(zip(TRAFFIC, traffic, strict=True)) | {"client_flops_per_round": 0.0}
+    return {}
 
 
 def untrained_point(row: Row, point: Prepared) -> Trained:

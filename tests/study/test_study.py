@@ -19,9 +19,10 @@ from cachefl_jax.study.run import run_study
 from experiments.configs import feature_bank
 
 PROBE = "tests/methods/linear_probe.py:probe"
-ROWS = ("zero_shot", "cache_init", "cachefl", "cachefl@alone", "cachefl@centralized", PROBE)
+ONCE = ("cachefl@alone", "cachefl@centralized", "cachefl@features_once")
+ROWS = ("zero_shot", "cache_init", "cachefl", *ONCE, "ridge", PROBE)
 SETTINGS = [{}, {"rounds": 2}]
-TRAINED = ("cachefl", "cachefl@alone", "cachefl@centralized", "probe")
+TRAINED = ("cachefl", *ONCE, "ridge", "probe")
 
 
 def config_on(bank, **changes):
@@ -79,7 +80,8 @@ def test_a_run_with_the_chosen_overrides_comes_to_the_same(done, number):
     for row in study.rows:
         found = next(line for key, line in lines.items() if key[:3] == (setting.name, row.name, seed))["entry"]
         alone = summary["methods"][row.name]
-        for name in ("rounds", "total_bytes", "uplink_bytes_per_client_round", "label", "regime"):
+        same = ("rounds", "total_bytes", "uplink_bytes_per_client_round", "label", "regime", "privacy")
+        for name in (*same, "client_flops_per_round"):
             assert found.get(name) == alone.get(name), (row.name, name)
         for name in ("test_accuracy", "validation_accuracy", "test_cross_entropy"):
             assert found[name] == pytest.approx(alone[name], abs=1e-5), (row.name, name)
