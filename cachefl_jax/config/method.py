@@ -9,6 +9,7 @@ METHODS = {
     for name in (
         "cachefl",
         "zero_shot",
+        "class_directions",
         "linear_probe",
         "task_res",
         "clip_adapter",

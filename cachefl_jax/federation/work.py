@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cachefl_jax.precision import double_precision
+from cachefl_jax.precision import double_precision, in_single
 
 Params = Any
 
@@ -44,8 +44,9 @@ class ClientWork(NamedTuple):
             a weighted sum leaves the weighted mean.
         update: (change of the params, Finished) -> (update, state), where it is anything else.
         statistics: (start, rows [B, ...], valid [B]) -> sums over the valid rows, for clients that do not train but
-            count: a closed form. A client adds up those of its batches in float64 and sends them as float32. Its loss
-            is 0. The server's side, from the sum over the clients to its step, is traced with float64 there, too.
+            count: a closed form. A client adds up those of its batches in float64. Its loss is 0. The server's side,
+            from the sum over the clients to its step, is traced with float64 there, too.
+        packed: a client's sums -> what it sends of them, with fewer bits.
         alone: (a client's statistics, start) -> params, where such a client never aggregates.
         apply: (aggregate, start, share) -> (change of the server's params, shared); share of the cohort in all clients,
             by weight (`aggregation.share_of_all`).
@@ -57,6 +58,7 @@ class ClientWork(NamedTuple):
     scale: Callable | None = None
     update: Callable[[Params, Finished], tuple[Any, Any]] | None = None
     statistics: Callable | None = None
+    packed: Callable[[Any], Any] = in_single
     alone: Callable | None = None
     apply: Callable | None = None
 

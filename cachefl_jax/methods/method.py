@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.field import Field
 from cachefl_jax.errors import UsageError
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import full_precision, in_single
 
 Params = Any
 Frozen = Any
@@ -61,9 +61,9 @@ class Choice(NamedTuple):
 class ClosedForm(NamedTuple):
     """A method whose clients do not train but count: the server solves what their statistics add up to, in one round.
 
-    A client adds up its rows' statistics in float64 and sends them as float32; the server adds up and solves in float64
-    and rounds the params to float32. What adds up does not depend on who holds which rows, nor on how many clients
-    there are, but for that rounding.
+    A client adds up its rows' statistics in float64 and sends them with fewer bits; the server adds up and solves in
+    float64 and rounds the params to float32. What adds up does not depend on who holds which rows, nor on how many
+    clients there are, but for that rounding.
 
     Attributes:
         statistics: (frozen, rows [n, ...], valid [n] bool) -> a pytree of sums over the valid rows. Traced.
@@ -71,12 +71,14 @@ class ClosedForm(NamedTuple):
             what it says.
         collect: `solve` takes each client's statistics, [M, ...], zeros where nobody is, instead of their sum.
         rows_a_class: the run is refused where there are no more rows than so many a class.
+        packed: a client's sums -> what it sends of them.
     """
 
     statistics: Callable[[Frozen, Rows, jax.Array], Any]
     solve: Callable[[Any, Frozen], Params]
     collect: bool = False
     rows_a_class: int = 0
+    packed: Callable[[Any], Any] = in_single
 
 
 class Text(NamedTuple):

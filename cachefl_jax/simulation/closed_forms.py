@@ -61,4 +61,4 @@ def work_of(form: ClosedForm) -> ClientWork:
         solved = form.solve(own, start.problem.frozen)
         return jax.tree.map(lambda new, old: new.astype(old.dtype), solved, start.params)
 
-    return ClientWork(statistics=statistics, apply=apply, alone=alone)
+    return ClientWork(statistics=statistics, packed=form.packed, apply=apply, alone=alone)

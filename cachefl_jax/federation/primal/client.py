@@ -41,7 +41,7 @@ def train_and_send(federation: Federation, start: Start, client: Client, layout:
 
 
 def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
-    """What a client that counts sends: the statistics of its rows, added up batch by batch in float64, as float32."""
+    """What a client that counts sends: its rows' statistics, added up batch by batch in float64, as they travel."""
 
     def of_batch(number):
         places = number * local.batch_size + jnp.arange(local.batch_size, dtype=jnp.int32)
@@ -52,7 +52,7 @@ def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_batch, jnp.int32(0)))
         add = lambda number, sums: jax.tree.map(jnp.add, sums, of_batch(number))  # noqa: E731
         sums = jax.lax.fori_loop(jnp.int32(0), step_count(local, rows.count), add, zeros)
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), sums)
+        return local.work.packed(sums)
 
 
 def as_update(federation: Federation, change: Params, done: Finished) -> tuple[Any, Any, Any]:
