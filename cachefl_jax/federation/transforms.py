@@ -70,7 +70,7 @@ def add_noise(update: Update, sender: Sender) -> Update:
     """Independent Gaussian noise of standard deviation updates.noise on every number."""
     leaves, structure = jax.tree.flatten(update)
     keys = jax.random.split(sender.key, len(leaves))
-    drawn = [jax.random.normal(key, leaf.shape, leaf.dtype) for leaf, key in zip(leaves, keys, strict=True)]
+    drawn = [jax.random.normal(key, leaf.shape, jnp.float32) for leaf, key in zip(leaves, keys, strict=True)]
     noisy = [leaf + sender.hyper * noise for leaf, noise in zip(leaves, drawn, strict=True)]
     return jax.tree.unflatten(structure, noisy)
 

@@ -4,10 +4,10 @@ beside CLIP's texts.
     n[c] = rows of class c    S[c] = sum (f - m[c])    Q = sum (f - m[y]) (f - m[y])^T      over a client's rows (f, y)
     z[b,n] = s f[b] . text[n] + mix (f[b] . weight[n] + bias[n])                            logits
 
-m[c] [D] is the mean feature of the server's own images of class c, which all clients are told: moments about it are
-smaller than those about 0, so that float32, in which they travel, rounds them less. `moments` moves them back. They are
-sums, so they do not depend on who holds which rows, and a secure sum fits them. Of the symmetric Q the upper triangle
-travels: 4 (N + N D + D (D + 1) / 2) bytes.
+m[c] [D] is the mean feature of the server's own images of class c, which all clients are told, as they are told a head
+of that size: moments about it are smaller than those about 0, so that float32 rounds them less. `moments` moves them
+back. They are sums, so they do not depend on who holds which rows, and a secure sum fits them. Of the symmetric Q the
+upper triangle travels: 4 (N + N D + D (D + 1) / 2) bytes.
 
 The server's images count as the rows of one more client (`closed_form.server_rows`), as CacheFL has them for its keys.
 
@@ -24,12 +24,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import Field, lookup
-from cachefl_jax.config.ranges import FINITE, NONE, SWITCH, finite
+from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, SWITCH, finite, one_of
 from cachefl_jax.methods.method import ClosedForm, Rows, Server, leaves_by_name, text_logits, text_of
 from cachefl_jax.precision import double_precision, full_precision
 
 SERVER_ROWS = Field("closed_form.server_rows", True, "closed forms: whether the server's own images count as the rows "
                     "of one more client", *SWITCH, NONE, traced=True)  # fmt: skip
+DTYPE = Field("closed_form.dtype", "float32", "closed forms: what sums travel as; float64 takes twice the bytes and "
+              "leaves no rounding by which partitions differ", *one_of("float32", "float64"), CHOOSE)  # fmt: skip
+SHARED = (SERVER_ROWS, DTYPE)
 DECADES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)  # of a mixing weight
 NEVER = -1e9  # the bias of a class without rows: minus infinity, in numbers that stay finite
 SENT = (

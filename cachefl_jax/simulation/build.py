@@ -212,6 +212,9 @@ def scores_at_round_0(config: ConfigDict, learner: Learner) -> dict:
 
 def diverged(config: ConfigDict, learner: Learner, what: str) -> UsageError:
     """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
+    if learner.method.closed_form:
+        mend = " or ".join(["leave updates.transforms out", *number_fields(learner.method)])
+        return UsageError("method", learner.name, f"sums from which it can be solved (those of {what} have none)", mend)
     allowed = f"a rate at which training stays finite ({what} did not)"
     mend = " or ".join(["lower it", *number_fields(learner.method)])
     return UsageError("local.learning_rate", config.local.learning_rate, allowed, f"{mend}, in a new folder")

@@ -31,12 +31,17 @@ def check_closed(config: ConfigDict, method: Method) -> None:
 def check_rows(config: ConfigDict, method: Method, classes: int, client_rows: np.ndarray) -> None:
     """Refuses rows from which a closed form sees nothing. Raises UsageError: there are too few."""
     needed, rows = method.closed_form.rows_a_class * classes, int(client_rows.sum())
-    if any(field.name == "closed_form.server_rows" for field in method.fields) and config.closed_form.server_rows:
+    if own(config, method, "closed_form.server_rows"):
         rows += config.cache.keys_per_class * classes
     if needed and rows <= needed:
         value = f"{method.label} with {rows} rows of {classes} classes"
         mend = "closed_form.server_rows=True with cache.keys_per_class=2 or more, or a larger data.shots"
         raise UsageError("method", value, f"more than {needed} rows, the server's among them where they count", mend)
+
+
+def own(config: ConfigDict, method: Method, field: str):
+    """The value of a field that the method may bring; None where it does not."""
+    return lookup(config, field) if any(each.name == field for each in method.fields) else None
 
 
 def aggregation_of(form: ClosedForm) -> Aggregation:
@@ -45,8 +50,8 @@ def aggregation_of(form: ClosedForm) -> Aggregation:
 
 
 @functools.cache  # so that the points of a sweep are one program
-def work_of(form: ClosedForm) -> ClientWork:
-    """What clients and server do."""
+def work_of(form: ClosedForm, unrounded: bool) -> ClientWork:
+    """What clients and server do; sums that are sent `unrounded` are float64."""
 
     def statistics(start: Start, rows: Rows, valid: jax.Array):
         return form.statistics(start.problem.frozen, rows, valid)
@@ -57,8 +62,9 @@ def work_of(form: ClosedForm) -> ClientWork:
         return jax.tree.map(lambda new, old: new - old.astype(new.dtype), solved, start.params), start.shared
 
     def alone(update, start: Start):
-        own = jax.tree.map(lambda leaf: leaf[None], update) if form.collect else update
-        solved = form.solve(own, start.problem.frozen)
+        update = jax.tree.map(lambda leaf: leaf[None], update) if form.collect else update
+        solved = form.solve(update, start.problem.frozen)
         return jax.tree.map(lambda new, old: new.astype(old.dtype), solved, start.params)
 
-    return ClientWork(statistics=statistics, packed=form.packed, apply=apply, alone=alone)
+    packed = (lambda sums: sums) if unrounded else form.packed
+    return ClientWork(statistics=statistics, packed=packed, apply=apply, alone=alone)

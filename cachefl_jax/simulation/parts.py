@@ -23,7 +23,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
-from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, work_of
+from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
 
 
 def component(config: ConfigDict, field: str):
@@ -74,7 +74,8 @@ def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTra
     local = config.local
     if method.closed_form is not None:
         batch_size, capacity = plan_batches(BATCH, largest)
-        optimizer, work = CLIENT_OPTIMIZERS["sgd"], work_of(method.closed_form)
+        unrounded = own(config, method, "closed_form.dtype") == "float64"
+        optimizer, work = CLIENT_OPTIMIZERS["sgd"], work_of(method.closed_form, unrounded)
         return LocalTraining(training_loss(method), optimizer, 1, batch_size, capacity, shuffle=False,
                              views=max(config.clip.train_views, 1), work=work)  # fmt: skip
     linear = Linear(features_of, loss_of_scores(method)) if method.linear and not method.loss else None

@@ -119,10 +119,11 @@ def test_the_head_is_numpys(config_of, method, server):
     assert results.metadata["closed_form.server_rows"] is server
 
 
-@pytest.mark.parametrize("method", ADDITIVE)
-def test_twenty_partitions_give_one_head(config_of, method):
-    """Of 1 to 30 clients, some of them large and some without rows."""
-    config, rng, most = resolve(config_of(method)), np.random.default_rng(0), 30
+@pytest.mark.parametrize(("method", "dtype"), [*((method, "float32") for method in ADDITIVE), ("ridge", "float64")])
+def test_twenty_partitions_give_one_head(config_of, method, dtype):
+    """Of 1 to 30 clients, some large and some without rows; but for float32's rounding, where sums travel so."""
+    config = resolve(config_of(method, **{"closed_form.dtype": dtype}))
+    rng, most, heads = np.random.default_rng(0), 30, []
     learner, rows = build(config, prepare(config)), len(load_bank(pathlib.Path(config.data.path)).train.labels)
     parts = federation_of(config, learner.method, rows)
     state, run = learner.start(), None
@@ -134,6 +135,12 @@ def test_twenty_partitions_give_one_head(config_of, method):
         run = run or compile_run(parts, Plan("chunk", 8), 1, state, problem)
         found, _ = run(jax.tree.map(np.copy, state), np.int32(1), problem)
         assert_same(found.params._asdict(), expected)
+        heads.append(np.asarray(found.params.weight))
+    spread = np.ptp(np.stack(heads), axis=0).max()
+    assert (spread < 2e-7) if dtype == "float64" else (spread > 0)
+    classes, width = heads[0].shape
+    size = {"ncm": 0}.get(method, width * (width + 1) // 2) + classes + classes * width
+    assert learner.traffic()[0] == np.dtype(dtype).itemsize * size
 
 
 def test_cohorts_over_devices_send_what_their_rows_are(config_of):
@@ -227,6 +234,14 @@ def test_a_round_of_other_parts_is_refused(config_of, tmp_path, field, value):
     with pytest.raises(UsageError, match=f"{field}: got {value}; allowed: .* with ridge regression, which is solved"):
         simulate(config_of("ridge", **{field: value, **optimizer}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_sums_go_through_the_transforms_and_are_refused_where_noise_leaves_no_solution(config_of, tmp_path):
+    chain = {"updates.transforms": ("clip", "noise"), "updates.clip_norm": 1e9, "closed_form.dtype": "float64"}
+    config = config_of("ridge", **chain)
+    assert_same(simulate(config, None).artefact, ridge(*rows_of(config)))
+    with pytest.raises(UsageError, match="method: got ridge; allowed: sums from which it can be solved .*round 1"):
+        simulate(config_of("ridge", **chain, **{"updates.noise": 100.0}), None)
 
 
 def test_overrides_reach_a_closed_form_beside_a_trained_method(config_of):

@@ -91,9 +91,10 @@ def init_client(federation: Federation, params: Params, problem: Problem) -> tup
     work, states = federation.local.work, []
     own = work.state(params)
     update, _ = jax.eval_shape(lambda *of: first_update(federation, *of), params, problem, own)
-    for number, transform in enumerate(federation.transforms):
-        states.append(transform.state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)))
-        update = jax.eval_shape(lambda n=number: transformed_one(federation, problem, n, update, states[n]))  # noqa: B023
+    with work.arithmetic():
+        for number, transform in enumerate(federation.transforms):
+            states.append(transform.state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)))
+            update = jax.eval_shape(lambda n=number: transformed_one(federation, problem, n, update, states[n]))  # noqa: B023
     return own, tuple(states)
 
 
@@ -122,9 +123,10 @@ def update_stages(federation: Federation, params: Params, problem: Problem) -> t
         own, states = init_client(federation, params, problem)
         update, extra = first_update(federation, params, problem, own)
         found = [update]
-        for number in range(len(federation.transforms)):
-            update = transformed_one(federation, problem, number, update, states[number])
-            found.append(update)
+        with federation.local.work.arithmetic():
+            for number in range(len(federation.transforms)):
+                update = transformed_one(federation, problem, number, update, states[number])
+                found.append(update)
         return found, extra
 
     return jax.eval_shape(stages, params, problem)
@@ -139,7 +141,8 @@ def update_shape(federation: Federation, params: Params, problem: Problem):
 def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[int, int]:
     """(up, down): bytes of a client's round, one way each, as the parts say them."""
     stages, extra = update_stages(federation, params, problem)
-    stages = [tree_bytes(stage) for stage in stages]
+    with federation.local.work.arithmetic():  # or float64 would count as float32
+        stages = [tree_bytes(stage) for stage in stages]
     size = float(stages[0])
     for transform, before, after in zip(federation.transforms, stages[:-1], stages[1:], strict=True):
         size = size * after / max(before, 1) if transform.size is None else transform.size(size)
