@@ -17,6 +17,7 @@ METHODS = {
         "lp_plus_plus",
         "local_prototypes",
         "prompt_fl",
+        "fed_tpg",
         "ncm",
         "gda",
         "ridge",

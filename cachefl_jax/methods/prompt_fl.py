@@ -94,14 +94,20 @@ def token_ids(encoder, class_names: tuple[str, ...], template: str, field: str) 
 
 
 def init(server: Server, config: ConfigDict) -> Prompt:
-    """The context at round 0: the embeddings of the template's words, or normal vectors."""
+    """The context at round 0, of all classes or of each."""
+    if not config.prompt_fl.class_specific:
+        return Prompt(context_at_start(server, config))
+    return Prompt(context_at_start(server, config, len(server.class_names)))
+
+
+def context_at_start(server: Server, config: ConfigDict, *leading: int) -> np.ndarray:
+    """The embeddings of the template's words, or normal vectors, [*leading, M, W] float32."""
     ids, first, count = texts_of(server, config)
     words = token_embeddings(server)[ids[0, first : first + count]]
-    leading = (len(ids),) if config.prompt_fl.class_specific else ()
     if not config.prompt_fl.context:
-        return Prompt(np.broadcast_to(words, (*leading, *words.shape)).copy())
+        return np.broadcast_to(words, (*leading, *words.shape)).copy()
     drawn = np.random.default_rng(config.seed).normal(0, DEVIATION, (*leading, *words.shape))
-    return Prompt(drawn.astype(np.float32))
+    return drawn.astype(np.float32)
 
 
 def token_embeddings(server: Server) -> np.ndarray:
@@ -181,6 +187,10 @@ def check(config: ConfigDict) -> None:
 
 
 # fmt: off
+TEMPLATE = Field("prompt_fl.template", "", "a text with one {}: the words before it start the context, those after it "
+                 "stay; nothing = the first of clip.templates", *TEXT, NONE)
+CONTEXT = Field("prompt_fl.context", 0, "vectors of a context that starts at random, instead of at the template's "
+                "words; 0 = at these", *at_least(0), "0 starts at the template's words")
 prompt_fl = Method(
     label="PromptFL",
     init=init,
@@ -191,10 +201,8 @@ prompt_fl = Method(
         Choice("prompt_fl.class_specific", (False, True)),
     ),
     fields=(
-        Field("prompt_fl.template", "", "a text with one {}: the words before it start the context, those after it "
-              "stay; nothing = the first of clip.templates", *TEXT, NONE),
-        Field("prompt_fl.context", 0, "vectors of a context that starts at random, instead of at the template's words; "
-              "0 = at these", *at_least(0), "0 starts at the template's words"),
+        TEMPLATE,
+        CONTEXT,
         Field("prompt_fl.class_specific", False, "each class has a context of its own", *SWITCH, NONE),
     ),
     check=check,

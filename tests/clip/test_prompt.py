@@ -1,4 +1,4 @@
-"""PromptFL's text tower and its training, against transformers' towers in torch.
+"""Prompts through the text tower (PromptFL, FedTPG) and their training, against transformers' towers in torch.
 
 Axis letters: B batch, N classes, M context vectors, T tokens, W the text tower's width, D features.
 """
@@ -30,10 +30,9 @@ from cachefl_jax.federation import (
     make_round,
     plan_batches,
 )
-from cachefl_jax.methods import Rows, Server, prompt_fl
+from cachefl_jax.methods import Rows, Server, find_method, prompt_fl
 from cachefl_jax.methods.method import training_loss
 
-METHOD = prompt_fl.prompt_fl
 NAMES = ("cat", "sea lion", "dog", "old red barn", "ox")
 LEXICON = ["x", ".", "a", "photo", "of", "cat", "sea", "lion", "dog", "old", "red", "barn", "ox"]
 SIZES = [7, 3, 10]  # rows of each client
@@ -64,15 +63,26 @@ class World:
         clip = config.model_type == "clip"
         words = Words(VOCABULARY - 2 if clip else None, config.text_config.max_position_embeddings)
         self.encoder = Encoder("tiny", load_clip(folder), words, None, 32)
-        nothing = np.zeros((len(NAMES), 1, 16), np.float32)
-        self.server = Server(nothing, nothing[:, 0], SCALE, NAMES, lambda: self.encoder, ("a photo of {}.",))
-        self.config = resolve(changed(default(), {"method": "prompt_fl", "compare": ("prompt_fl",), **fields}))
-        self.start, self.frozen = (make(self.server, self.config) for make in (METHOD.init, METHOD.freeze))
+        text, _ = rows_of(config.text_config.projection_size if not clip else config.projection_dim, len(NAMES))
+        self.server = Server(text[:, None], text, SCALE, NAMES, lambda: self.encoder, ("a photo of {}.",))
+        self.config = resolve(changed(default(), {"method": "prompt_fl", **fields}))
+        self.method = find_method(self.config.method)
+        self.start, self.frozen = (make(self.server, self.config) for make in (self.method.init, self.method.freeze))
         self.first = int(clip)
         self.torch.double()
 
-    def class_weights(self, context: torch.Tensor) -> torch.Tensor:
+    def context_of(self, params: list[torch.Tensor]) -> torch.Tensor:
+        """[M, W] or [N, M, W]: PromptFL's params, or what FedTPG's network makes of the class names."""
+        if len(params) == 1:
+            return params[0]
+        queries, keys, values, hidden, bias, output = params
+        names, words = (torch.tensor(array).double() for array in (self.server.text, self.frozen.words))
+        near = torch.softmax(queries @ (names @ keys).T / names.shape[1] ** 0.5, dim=1)
+        return words + torch.nn.functional.gelu(near @ (names @ values) @ hidden + bias) @ output
+
+    def class_weights(self, params: list[torch.Tensor]) -> torch.Tensor:
         """[N, D] by torch: the context in place of the stand-ins' or the template's embeddings."""
+        context = self.context_of(params)
         count = context.shape[-2]
         words = "x " * count if self.config.prompt_fl.context else "a photo of "
         ids = torch.tensor(self.encoder.tokenizer([f"{words}{name}." for name in NAMES])).long()
@@ -88,9 +98,15 @@ class World:
             hook.remove()
         return torch.nn.functional.normalize(features, dim=1)
 
-    def loss(self, context: torch.Tensor, features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+    def our_class_weights(self, params) -> np.ndarray:
+        """[N, D] by our method: the logits of features that have one number each."""
+        width = self.server.text.shape[1]
+        rows = Rows(np.zeros(width, np.int32), np.eye(width, dtype=np.float32))
+        return np.asarray(jax.jit(self.method.logits)(params, self.frozen, rows)).T / SCALE
+
+    def loss(self, params: list[torch.Tensor], features: np.ndarray, labels: np.ndarray) -> torch.Tensor:
         """The mean cross-entropy of rows, []."""
-        logits = SCALE * torch.tensor(features, dtype=torch.float64) @ self.class_weights(context).T
+        logits = SCALE * torch.tensor(features, dtype=torch.float64) @ self.class_weights(params).T
         return torch.nn.functional.cross_entropy(logits, torch.tensor(labels).long())
 
 
@@ -98,17 +114,23 @@ FORMS = {
     "template": {},
     "drawn": {"prompt_fl.context": 4},
     "class by class": {"prompt_fl.class_specific": True, "prompt_fl.context": 2},
+    "generated": {"method": "fed_tpg", "fed_tpg.hidden": 6},
 }
 
 
-@pytest.fixture(scope="module", params=["template", "class by class"])
+@pytest.fixture(scope="module", params=["template", "class by class", "generated"])
 def world(request, tmp_path_factory) -> World:
     return World(clip_config(), tmp_path_factory.mktemp("clip"), **FORMS[request.param])
 
 
-def moved(context: np.ndarray) -> np.ndarray:
-    """A context that training may come to: each class's another, where each has its own."""
-    return context + 0.1 * np.random.default_rng(1).normal(size=context.shape).astype(np.float32)
+def moved(params):
+    """Params that training may come to: each number another."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), params)
+
+
+def as_torch(params) -> list[torch.Tensor]:
+    return [torch.tensor(np.asarray(leaf)).double() for leaf in jax.tree.leaves(params)]
 
 
 def rows_of(width: int, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -119,70 +141,75 @@ def rows_of(width: int, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
     return features.astype(np.float32), rng.integers(len(NAMES), size=count).astype(np.int32)
 
 
-def test_class_weights_are_those_of_transformers(world):
-    for context in (world.start.context, moved(world.start.context)):
+def assert_weights_are_torchs(world: World) -> None:
+    """At round 0 and after some moves."""
+    for params in (world.start, moved(world.start)):
         with torch.no_grad():
-            expected = world.class_weights(torch.tensor(context).double()).numpy()
-        found = jax.jit(prompt_fl.class_weights)(prompt_fl.Prompt(context), world.frozen)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    assert len(world.frozen.positions) < 16, "what stands after the last end is left out"
+            expected = world.class_weights(as_torch(params)).numpy()
+        np.testing.assert_allclose(world.our_class_weights(params), expected, rtol=0, atol=1e-5)
+
+
+def test_class_weights_are_those_of_transformers(world):
+    assert_weights_are_torchs(world)
+    prompt = getattr(world.frozen, "prompt", world.frozen)
+    assert len(prompt.positions) < 16, "what stands after the last end is left out"
 
 
 @pytest.mark.parametrize("fields", FORMS.values(), ids=FORMS)
 def test_siglips_tower_gives_its_own(tmp_path, fields):
     """Texts without a start token, read at the last of all places, where every token counts."""
-    world = World(siglip_config(20), tmp_path, **fields)
-    context = moved(world.start.context)
-    with torch.no_grad():
-        expected = world.class_weights(torch.tensor(context).double()).numpy()
-    found = jax.jit(prompt_fl.class_weights)(prompt_fl.Prompt(context), world.frozen)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    assert found.shape == (len(NAMES), 20)
+    assert_weights_are_torchs(World(siglip_config(20), tmp_path, **fields))
 
 
 def test_gradients_are_the_differences_of_transformers_loss(world):
-    """Central differences of the torch loss in float64, along each class's and vector's own direction."""
-    context, (features, labels) = moved(world.start.context), rows_of(16)
-    loss = lambda prompt: training_loss(METHOD)(prompt, world.frozen, Rows(labels, features)).mean()  # noqa: E731
-    gradient = np.asarray(jax.jit(jax.grad(loss))(prompt_fl.Prompt(context)).context)
-    rng, step = np.random.default_rng(3), 1e-5
-    for place in np.ndindex(context.shape[:-1]):
-        direction = np.zeros(context.shape)
-        direction[place] = rng.normal(size=context.shape[-1])
-        with torch.no_grad():
-            up, down = (
-                world.loss(torch.tensor(context + sign * step * direction), features, labels).item() for sign in (1, -1)
-            )
-        assert (gradient * direction).sum() == pytest.approx((up - down) / (2 * step), rel=1e-3, abs=1e-5)
-    assert np.abs(gradient).max() > 1e-2
+    """Central differences of the torch loss in float64, along a direction of every vector."""
+    params, (features, labels) = moved(world.start), rows_of(16)
+    loss = lambda params: training_loss(world.method)(params, world.frozen, Rows(labels, features)).mean()  # noqa: E731
+    gradients = jax.tree.leaves(jax.device_get(jax.jit(jax.grad(loss))(params)))
+    rng, step, own = np.random.default_rng(3), 1e-5, as_torch(params)
+    for number, gradient in enumerate(gradients):
+        for place in np.ndindex(gradient.shape[:-1]):
+            direction = np.zeros(gradient.shape)
+            direction[place] = rng.normal(size=gradient.shape[-1])
+            sides = []
+            for sign in (1, -1):
+                shifted = [*own[:number], own[number] + sign * step * torch.tensor(direction), *own[number + 1 :]]
+                with torch.no_grad():
+                    sides.append(world.loss(shifted, features, labels).item())
+            expected = (sides[0] - sides[1]) / (2 * step)
+            assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert np.abs(gradient).max() > 1e-4
 
 
-def torch_rounds(world: World, optimizer: str) -> np.ndarray:
-    """The context after the rounds by plain PyTorch: clients one after another, batches as rows lie."""
+def torch_rounds(world: World, optimizer: str) -> list[np.ndarray]:
+    """The params after the rounds by plain PyTorch: clients one after another, batches as rows lie."""
     features, labels = rows_of(16)
-    edges, server = np.cumsum([0, *SIZES]), torch.tensor(world.start.context).double()
+    edges, server = np.cumsum([0, *SIZES]), as_torch(world.start)
     for _ in range(ROUNDS):
-        total = torch.zeros_like(server)
+        total = [torch.zeros_like(leaf) for leaf in server]
         for start, end in itertools.pairwise(edges):
-            context = server.clone().requires_grad_()
+            params = [leaf.clone().requires_grad_() for leaf in server]
             make = functools.partial(torch.optim.AdamW, eps=EPSILON) if optimizer == "adamw" else torch.optim.SGD
-            stepper = make([context], lr=RATE, weight_decay=DECAY)
+            stepper = make(params, lr=RATE, weight_decay=DECAY)
             for _ in range(EPOCHS):
                 for first in range(start, end, BATCH):
                     rows = slice(first, min(first + BATCH, end))
                     stepper.zero_grad()
-                    world.loss(context, features[rows], labels[rows]).backward()
+                    world.loss(params, features[rows], labels[rows]).backward()
                     stepper.step()
-            total += (end - start) / edges[-1] * (context.detach() - server)
-        server = server + total
-    return server.numpy()
+            for change, own, before in zip(total, params, server, strict=True):
+                change += (end - start) / edges[-1] * (own.detach() - before)
+        server = [leaf + change for leaf, change in zip(server, total, strict=True)]
+    return [leaf.numpy() for leaf in server]
 
 
-def our_rounds(world: World, optimizer: str, plan: Plan) -> np.ndarray:
+def our_rounds(world: World, optimizer: str, plan: Plan) -> list[np.ndarray]:
     """The same by the engine."""
     features, labels = rows_of(16)
     batch, capacity = plan_batches(BATCH, max(SIZES))
-    local = LocalTraining(training_loss(METHOD), CLIENT_OPTIMIZERS[optimizer], EPOCHS, batch, capacity, shuffle=False)
+    local = LocalTraining(
+        training_loss(world.method), CLIENT_OPTIMIZERS[optimizer], EPOCHS, batch, capacity, shuffle=False
+    )
     offsets = jnp.asarray(np.cumsum([0, *SIZES]), jnp.int32)
     clients = Clients(offsets, jnp.arange(sum(SIZES), dtype=jnp.int32))
     hyper = Hyper(*map(jnp.float32, (RATE, DECAY, 0.0, EPSILON)))
@@ -193,28 +220,35 @@ def our_rounds(world: World, optimizer: str, plan: Plan) -> np.ndarray:
     cohort = Cohort(jnp.arange(len(SIZES), dtype=jnp.int32), jnp.int32(len(SIZES)))
     for _ in range(ROUNDS):
         state, _ = one_round(state, cohort, problem)
-    return np.asarray(state.params.context)
+    return jax.tree.leaves(jax.device_get(state.params))
 
 
 @pytest.mark.parametrize(
     ("world", "optimizer", "plan"),
-    [("template", "adamw", Plan("scan")), ("class by class", "sgd", Plan("chunk", 2))],
+    [
+        ("template", "adamw", Plan("scan")),
+        ("class by class", "sgd", Plan("chunk", 2)),
+        ("generated", "adamw", Plan("scan")),
+    ],
     indirect=["world"],
 )
 def test_three_rounds_end_where_a_torch_loop_does(world, optimizer, plan):
-    expected = torch_rounds(world, optimizer)
-    assert np.abs(expected - world.start.context).max() > 1e-2
-    np.testing.assert_allclose(our_rounds(world, optimizer, plan), expected, rtol=0, atol=1e-5)
+    found, expected = our_rounds(world, optimizer, plan), torch_rounds(world, optimizer)
+    starts = jax.tree.leaves(world.start)
+    assert max(np.abs(after - start).max() for after, start in zip(expected, starts, strict=True)) > 1e-2
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("world", ["class by class"], indirect=True)
 def test_class_by_class_in_blocks_is_the_same(world, monkeypatch):
     """Blocks of two classes of five: the last one is filled up, and counts once."""
-    prompt, (features, labels) = prompt_fl.Prompt(moved(world.start.context)), rows_of(16)
+    params, (features, labels) = moved(world.start), rows_of(16)
 
     def value_and_slope():
-        loss = lambda prompt: training_loss(METHOD)(prompt, world.frozen, Rows(labels, features)).mean()  # noqa: E731
-        return jax.jit(jax.value_and_grad(loss))(prompt)
+        rows = Rows(labels, features)
+        loss = lambda params: training_loss(world.method)(params, world.frozen, rows).mean()  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss))(params)
 
     whole = value_and_slope()
     monkeypatch.setattr(prompt_fl, "BLOCK_TOKENS", 2 * len(world.frozen.positions))

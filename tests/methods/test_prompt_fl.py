@@ -1,6 +1,7 @@
-"""PromptFL in runs: on the digits by pocket CLIP, with 1,000 classes, in sweeps; and what it refuses."""
+"""PromptFL and FedTPG in runs: on the digits by pocket CLIP, with 1,000 classes, in sweeps; and what it refuses."""
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def own_config(**fields):
     )
 
 
-def read_model(folder) -> tuple[dict, dict]:
+def read_model(folder: pathlib.Path) -> tuple[dict, dict]:
     """(arrays, metadata) of a run's artefact."""
     with safe_open(folder / "model.safetensors", "numpy") as file:
         told = {name: json.loads(value) for name, value in file.metadata().items()}
@@ -60,10 +61,11 @@ def read_model(folder) -> tuple[dict, dict]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, own_store):
-    """(summary, folder) of a run beside CacheFL."""
+    """(summary, folder) of a run beside FedTPG and CacheFL."""
     folder = tmp_path_factory.mktemp("prompt") / "run"
-    compare = ("prompt_fl", "prompt_fl@round_0", "zero_shot", "cachefl")
-    return train_and_evaluate(config_of(compare=compare), folder), folder
+    compare = ("prompt_fl", "prompt_fl@round_0", "fed_tpg", "zero_shot", "cachefl")
+    overrides = ("fed_tpg: local.learning_rate=0.004",)
+    return train_and_evaluate(config_of(compare=compare, overrides=overrides), folder), folder
 
 
 def test_it_starts_as_zero_shot_by_the_same_template_and_learns(run):
@@ -71,15 +73,18 @@ def test_it_starts_as_zero_shot_by_the_same_template_and_learns(run):
     start, plain = rows["prompt_fl@round_0"], rows["zero_shot"]
     assert start["test_accuracy"] == plain["test_accuracy"]
     assert start["test_cross_entropy"] == pytest.approx(plain["test_cross_entropy"], abs=1e-4)
-    assert rows["prompt_fl"]["test_cross_entropy"] < plain["test_cross_entropy"] - 0.01
+    for name in ("prompt_fl", "fed_tpg"):
+        assert rows[name]["test_cross_entropy"] < plain["test_cross_entropy"] - 0.002
     assert rows["cachefl"]["label"] == "CacheFL"
 
 
-def test_only_the_context_travels_and_the_artefact_needs_no_tower(run):
+@pytest.mark.parametrize(("name", "place"), [("prompt_fl", "."), ("fed_tpg", "compared/fed_tpg")])
+def test_what_is_trained_travels_and_the_artefact_needs_no_tower(run, name, place):
     summary, folder = run
-    entry, (arrays, told) = summary["methods"]["prompt_fl"], read_model(folder)
+    entry, (arrays, told) = summary["methods"][name], read_model(folder / place)
     assert arrays["context"].shape == (5, 128), "a photo of the digit"
-    assert entry["uplink_bytes_per_client_round"] == entry["downlink_bytes_per_client_round"] == 4 * 5 * 128
+    numbers = 5 * 128 if name == "prompt_fl" else 5 * 128 + 2 * 128 * 128 + 2 * 128 * 64 + 64
+    assert entry["uplink_bytes_per_client_round"] == entry["downlink_bytes_per_client_round"] == 4 * numbers
     bank = prepare(resolve(config_of())).bank
     logits = told["logit_scale"] * bank.test.features @ arrays["text"].T
     assert (logits.argmax(axis=1) == bank.test.labels).mean() == pytest.approx(entry["test_accuracy"], abs=1e-9)
