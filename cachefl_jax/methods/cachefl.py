@@ -87,7 +87,7 @@ cachefl = Method(
     linear=logits_of_cosines,
     inputs=("features", "text_logits"),
     search=(
-        *rates(1e-3, 3e-3, 1e-2, 3e-2),
+        *rates(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         Choice("cache.alpha", (1.0, 3.0, 10.0, 30.0)),
         Choice("cache.beta", (1.0, 5.0)),
     ),

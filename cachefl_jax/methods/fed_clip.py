@@ -59,7 +59,7 @@ fed_clip = Method(
     init=init,
     logits=logits,
     freeze=freeze,
-    search=rates(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    search=rates(3e-4, 1e-3, 3e-3, 1e-2),
     explanation="attention over the channels of the image features",
     privacy="A client sends the weights of two layers with biases. From a single sample's gradient its feature follows "
     "exactly: that of the first layer's weights is the feature times that of its bias.",

@@ -8,7 +8,8 @@ images; 250 times their mean product with their text in its code, which is of th
 
 The paper steps through w and a in turn, on all rows, at rates that bound the loss's curvature in each. In a federation
 the server has no client's rows: it takes the bounds from its own images. Their idea and our constant: the curvature of
-cross-entropy in the logits is at most 1/2, so a step of 1 / bound never overshoots, with
+cross-entropy in the logits is at most 1/2, so on the rows that it is taken from, a step of 1 / bound in one block does
+not overshoot, with
 
     bound_w = eig(sum_i f[i] f[i]^T) / 2 m        the largest eigenvalue, over the server's m images
     bound_a = max_n sum_i (f[i] . text[n])^2 / 2 m
@@ -92,7 +93,7 @@ lp_plus_plus = Method(
     logits=logits,
     freeze=freeze,
     artefact=artefact,
-    search=rates(0.3, 1.0, 3.0, 10.0, 30.0),
+    search=rates(0.03, 0.1, 0.3, 1.0, 3.0),
     explanation="visual prototypes and texts, blended by class",
     privacy="A client sends a vector and a number a class. The vectors' change is a sum of its features, each times "
     "how wrong the class is, as a linear probe's: an update tells which classes a client holds.",

@@ -55,7 +55,7 @@ task_res = Method(
     init=init,
     logits=logits,
     freeze=freeze,
-    search=rates(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    search=rates(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
     fields=(Field("task_res.alpha", 0.5, "weight of the residual beside the text", *finite(), FINITE, traced=True),),
     explanation="a residual on the class texts, averaged by the server",
     privacy="A client sends a vector a class. The gradient of a single sample is its feature without the part along "
