@@ -30,7 +30,7 @@ from cachefl_jax.templates import check_templates, fill
 if TYPE_CHECKING:
     from flax import nnx
 
-BLOCK_TOKENS = 1024  # of the classes that pass the text tower at a time: a ViT-B/32's activations are then below 1 GiB
+BLOCK_TOKENS = 1024  # of the classes that pass the text tower at a time: 0.5 GiB of activations in a ViT-B/32
 DEVIATION = 0.02  # of a context that is drawn: CoOp's, and that of CLIP's own embeddings before training
 STAND_IN = "x"  # a word of one token, whose place a vector takes
 
