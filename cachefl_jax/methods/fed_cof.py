@@ -10,9 +10,8 @@ covariance within the class is estimated, without bias where clients draw their 
 
 Unlike ridge regression, whose G it estimates but for the scatter between classes, and unlike GDA, it depends on who
 holds what: one client shows no spread, and many with few rows each show most. A class that a single client holds shows
-gamma I alone. Clients send class counts and class sums. Source: Goswami et al., arXiv 2412.14326, propositions 2 and 3;
-their gamma of 1 outweighs features of length 1. The server keeps the clients' statistics side by side: memory grows as
-clients x N x D.
+gamma I alone. Clients send class counts and class sums. Source: Goswami et al., arXiv 2412.14326; their gamma of 1
+outweighs features of length 1. The server keeps the clients' statistics side by side: memory grows as clients x N x D.
 
 Axis letters: M clients, N classes, D features.
 """

@@ -5,12 +5,12 @@
     W = T steps of Nesterov's gradient descent from the class means on sum_c (n[c] / n) mean_j CE(z(f[c,j]), c)
     z[b,n] = s f[b] . text[n] + mix f[b] . W[n]
 
-Source: Beitollahi et al., arXiv 2402.01862, section 4, with one Gaussian of diagonal covariance a class and client; its
-mixtures of several, spherical or full ones are left out. The paper draws as many features of a Gaussian as it stands
-for rows; here a class has the same number of draws and counts by its rows, which has the same mean and a size that no
-data change. Clients send class counts, sums and sums of squares, from which the Gaussians follow
-(`cachefl_jax.methods.class_sums`). Finer parts of the data make finer mixtures, so it depends on who holds what. The
-step is 2 / mix^2, the inverse of the loss's curvature for features of length 1.
+Source: Beitollahi et al., arXiv 2402.01862, with one Gaussian of diagonal covariance a class and client; its mixtures
+of several, spherical or full ones are left out. The paper draws as many features of a Gaussian as it stands for rows;
+here each class has J draws and counts by its rows, so that the loss has the same mean and a size known beforehand.
+Clients send class counts, sums and sums of squares, from which the Gaussians follow (`cachefl_jax.methods.class_sums`).
+Finer parts of the data make finer mixtures, so it depends on who holds what. The step is 2 / mix^2, the inverse of the
+loss's curvature for features of length 1.
 
 Axis letters: M clients, N classes, J draws a class, D features.
 """

@@ -7,9 +7,9 @@
     z[b,n]  = s f[b] . text[n] + mix (f[b] . W[n] + b[n])
 
 Clients send class counts, class sums and second moments (`cachefl_jax.methods.class_sums`). Source: Wang et al., arXiv
-2402.04087, equations 2 to 6; the shrinkage is the empirical Bayes ridge estimator that they take. A class without rows
-is never predicted. Rows that never differ within a class, such as one of each, show no covariance: then the head is 0,
-and a run in which all rows together are no more than the classes is refused.
+2402.04087, whose shrinkage of the covariance this is. A class without rows is never predicted. Rows that never differ
+within a class, such as one of each, show no covariance: then the head is 0, and a run in which all rows together are no
+more than the classes is refused.
 
 Axis letters: B batch, N classes, D features, n rows.
 """

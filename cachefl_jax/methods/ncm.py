@@ -3,7 +3,7 @@
     z[b,n] = s f[b] . text[n] + mix f[b] . mu[n] / |mu[n]|      mu[n] = S[n] / n[n]
 
 Clients send class counts and class sums (`cachefl_jax.methods.class_sums`). Source: FedNCM, Legate et al., arXiv
-2402.03470, section 3, beside the zero-shot term. A class without rows has a mean of 0: its cosine is 0.
+2306.03937, beside the zero-shot term. A class without rows has a mean of 0: its cosine is 0.
 
 Axis letters: B batch, N classes, D features.
 """

@@ -4,10 +4,10 @@
     z[b,n] = s f[b] . text[n] + mix f[b] . W[n]
 
 Clients send class counts, class sums and second moments (`cachefl_jax.methods.class_sums`), from which F^T F and Y^T F
-follow. Sources: Fed3R, arXiv 2402.05342, equations 2 to 4 without its bias column; AFL, arXiv 2405.16240. AFL's clients
-send their own W and F^T F + gamma I, so that each can solve for itself, and its server takes the gammas out again: what
-is left is W at lambda = 0. Sums need no gamma. Where there are fewer rows than features that W does not exist, and so
-lambda stays: `ridge.penalty`.
+follow. Sources: Fed3R, arXiv 2406.01116, without its bias column; AFL, arXiv 2405.16240. AFL's clients send their own W
+and F^T F + gamma I, so that each can solve for itself, and its server takes the gammas out again: what is left is W at
+lambda = 0. Sums need no gamma. Where there are fewer rows than features that W does not exist, and so lambda stays:
+`ridge.penalty`.
 
 Axis letters: B batch, N classes, D features, n rows.
 """
