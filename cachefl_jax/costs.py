@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
 
-from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start, train_client
-from cachefl_jax.federation.primal.client import counted
+from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start
+from cachefl_jax.federation.primal.client import counted, train
 from cachefl_jax.precision import full_precision
 
 
@@ -47,7 +47,7 @@ def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
         start = Start(params, shared, problem, zero, problem.key)
         if local.work.statistics is not None:
             return counted(local, start, rows)
-        return train_client(local, start, Client(zero, rows, state), LoopLayout(unrolled=1))
+        return train(local, start, Client(zero, rows, state), LoopLayout(unrolled=1))[1:]
 
     with full_precision():
         return flops_of(step, params, beside, problem)

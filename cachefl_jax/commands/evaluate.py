@@ -167,8 +167,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     state = restore(folder, start_of(learner, cells.clients), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
     dealt = config.seed if config.evaluation.client_rows == "dealt" else None
-    score = learner.score._replace(own=own_rows(cells, inputs.bank.test.labels, dealt))
-    scores = finite(score(state.params), spoilt)
+    learner = learner._replace(score=learner.score._replace(own=own_rows(cells, inputs.bank.test.labels, dealt)))
+    scores = finite(learner.scored(state), spoilt)
     tell(inputs.told)
     return {"round": round_number, **scores}
 

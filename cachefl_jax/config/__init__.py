@@ -20,7 +20,7 @@ from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.overrides import overrides_of, with_overrides
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
-from cachefl_jax.config.rows import Row, rows_of
+from cachefl_jax.config.rows import Row, check_rows, rows_of
 from cachefl_jax.errors import UsageError
 
 __all__ = [
@@ -118,6 +118,7 @@ def validate(config: ConfigDict) -> None:
         if name not in METHOD_NAMES:
             raise UsageError("methods", name, ", ".join(METHOD_NAMES), "drop it from the list")
     check_values(config)
+    check_rows(config)
     for row in rows_of(config) if config.overrides else ():
         if values := overrides_of(config, row):
             check_values(with_overrides(config, values))

@@ -6,7 +6,7 @@ from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, RAISE, SWITCH, at_least, finite, one_named, one_of, within
 from cachefl_jax.errors import UsageError
 
-ALGORITHMS = {name: f"cachefl_jax.federation.algorithms:{name}" for name in ("fedavg", "scaffold", "fednova")}
+ALGORITHMS = {name: f"cachefl_jax.federation.algorithms:{name}" for name in ("fedavg", "scaffold", "fednova", "ditto")}
 OPTIMIZERS = ("adamw", "sgd")
 
 
@@ -45,7 +45,8 @@ def check_means(config: ConfigDict) -> None:
 # fmt: off
 CLIENT = Part((
     Field("local.algorithm", "fedavg", "what a client does with its rows: FedAvg (FedProx with local.proximal), "
-          "SCAFFOLD (arXiv 1910.06378), FedNova (2007.07481)", *one_named(ALGORITHMS), CHOOSE),
+          "SCAFFOLD (arXiv 1910.06378), FedNova (2007.07481), Ditto (2012.04221): FedAvg beside a model of each "
+          "client's own, by which it is scored", *one_named(ALGORITHMS), CHOOSE),
     Field("local.optimizer", "adamw", "what a client trains with", *one_of(*OPTIMIZERS), CHOOSE),
     Field("local.learning_rate", 1e-3, "the client's", *finite(0), FINITE, traced=True),
     Field("local.weight_decay", 0.01, "AdamW's, decoupled; SGD's, added to the gradient",
@@ -54,6 +55,8 @@ CLIENT = Part((
     Field("local.nesterov", False, "SGD with Nesterov's momentum", *SWITCH, NONE),
     Field("local.epsilon", 1e-4, "AdamW's; Tip-Adapter-F's value", *finite(0, open_end=True), FINITE, traced=True),
     Field("local.proximal", 0.0, "FedProx's mu", *finite(0), FINITE, traced=True),
+    Field("local.ditto", 0.1, "Ditto's lambda: how strongly a client's own model is pulled to the server's",
+          *finite(0), FINITE, traced=True),
     Field("local.clip_norm", 0.0, "largest norm of a step's gradient; 0 = any",
           *finite(0), "0 clips nothing", traced=True),
     Field("local.batch_size", 32, "rows a step; 0 = all rows of a client in one batch",
@@ -63,5 +66,6 @@ CLIENT = Part((
 ), check, (
     only(("local.momentum",), "local.optimizer", "sgd"),
     only(("local.epsilon",), "local.optimizer", "adamw"),
+    only(("local.ditto",), "local.algorithm", "ditto"),
     Unused(("local.shuffle",), lambda config: config.local.batch_size > 0, "local.batch_size"),
 ))

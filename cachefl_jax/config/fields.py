@@ -24,7 +24,7 @@ PARTS = (
     SYNTHESIS,  # synthesis.*: what the server draws
     PARTITION,  # partition.*: who holds what
     METHOD,  # method, compare, cache.*: what is trained and compared
-    REGIMES,  # features_once.*: other ways to train it than the federation's
+    REGIMES,  # features_once.*, personal.*: other ways to train it than the federation's
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
     ENGINE,  # engine.*: how it is computed

@@ -26,6 +26,8 @@ METHODS = {
         "full_fine_tuning",
         "lora",
         "visual_prompt",
+        "cachefl_personal",
+        "cachefl_residual",
     )
 }
 METHODS |= {
@@ -42,8 +44,9 @@ METHOD = Part((
     Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
     Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
           *any_of(*METHOD_NAMES), "drop the others from the list"),
-    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized, NAME@round_0 or "
-          "NAME@features_once; zero_shot; cache_init, local_only, centralized, features_once of method. () = methods",
+    Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized, NAME@round_0, "
+          "NAME@features_once or NAME@fine_tuned; zero_shot; cache_init, local_only, centralized, features_once and "
+          "fine_tuned of method. () = methods",
           *TEXTS, NONE),
     Field("overrides", (), "values that rows have of their own, each as 'ROW: field=value'; ROW is a word of compare, "
           "and a method's name stands for all its rows", *TEXTS, NONE),

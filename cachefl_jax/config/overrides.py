@@ -16,7 +16,12 @@ from cachefl_jax.config.field import fits, lookup
 from cachefl_jax.config.rows import Row, row_of
 from cachefl_jax.errors import UsageError
 
-GROUPS = ("local", "server")  # whose fields may have values of a row's own, beside those of the row's method
+GROUPS = (
+    "local",
+    "server",
+    "personal",
+)  # whose fields may have values of a row's own, beside those of the row's method
+FINE_TUNED = ("local", "personal")  # what may differ from the rounds that a fine-tuned row goes on from
 FIELDS = ("rounds", "cache.alpha", "cache.beta")
 FORM = "texts such as 'linear_probe: local.learning_rate=0.01'"
 
@@ -40,6 +45,11 @@ def overrides_of(config: ConfigDict, row: Row) -> dict[str, Any]:
         if meant.method == row.method and meant.regime in ("federated", row.regime):
             found = general if meant.regime == "federated" else specific
             found[field] = value_of(config, field, text)
+            if meant.regime == "fine_tuned" and field.split(".")[0] not in FINE_TUNED:
+                allowed = f"fields of {' and '.join(f'{group}.*' for group in FINE_TUNED)} for {name}"
+                raise UsageError(
+                    "overrides", field, allowed, f"say it of {row.method}, whose last round it goes on from"
+                )
     return general | specific
 
 

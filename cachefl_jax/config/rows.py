@@ -14,8 +14,10 @@ from cachefl_jax.config.method import METHOD_NAMES, METHODS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import short
 
-AT = ("alone", "centralized", "round_0", "features_once")  # what may stand behind an @
-OWN = {"cache_init": "round_0", "local_only": "alone"} | {name: name for name in ("centralized", "features_once")}
+AT = ("alone", "centralized", "round_0", "features_once", "fine_tuned")  # what may stand behind an @
+OWN = {"cache_init": "round_0", "local_only": "alone"} | {
+    name: name for name in ("centralized", "features_once", "fine_tuned")
+}
 REGIMES = ("federated", *AT, "zero_shot")
 
 
@@ -33,6 +35,16 @@ def rows_of(config: Mapping[str, Any]) -> list[Row]:
     times = Counter(row.name for row in rows)
     # Objects of one name from several files are told apart by the files.
     return [row._replace(name=in_full(row)) if times[row.name] > 1 else row for row in rows]
+
+
+def check_rows(fields: Mapping[str, Any]) -> None:
+    """Whether rows have what they go on from. Raises UsageError: the federation that one would train on is none."""
+    rows = rows_of(fields)
+    federated = {row.method for row in rows if row.regime == "federated"}
+    for row in rows:
+        if row.regime == "fine_tuned" and row.method not in federated:
+            allowed = f"with {row.method}, whose last round it goes on from"
+            raise UsageError("compare", row.name, allowed, f"add {row.method}")
 
 
 def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,8 +2,16 @@
 loss."""
 
 from cachefl_jax.federation.aggregation import Aggregation, Received, collect
-from cachefl_jax.federation.algorithms import fedavg, fednova, scaffold
-from cachefl_jax.federation.evaluate import Figures, Scores, figures, make_scores, score_rows
+from cachefl_jax.federation.algorithms import ditto, fedavg, fednova, scaffold
+from cachefl_jax.federation.evaluate import (
+    Figures,
+    Scores,
+    figures,
+    make_scores,
+    make_scores_of_models,
+    score_models,
+    score_rows,
+)
 from cachefl_jax.federation.local import Linear, LocalTraining, LoopLayout, plan_batches, train_client
 from cachefl_jax.federation.local_only import (
     NOBODY,
@@ -17,6 +25,7 @@ from cachefl_jax.federation.local_only import (
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.participation import Participation, draw_cohort, everybody
 from cachefl_jax.federation.parts import Federation
+from cachefl_jax.federation.personal import with_personal_leaves
 from cachefl_jax.federation.place import place, unplaced
 from cachefl_jax.federation.plan import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.federation.primal.client import traffic
@@ -77,6 +86,7 @@ __all__ = [
     "by_itself",
     "collect",
     "compile_run",
+    "ditto",
     "draw_cohort",
     "everybody",
     "fedavg",
@@ -90,6 +100,7 @@ __all__ = [
     "make_round",
     "make_scores",
     "make_scores_of_each",
+    "make_scores_of_models",
     "make_sweep",
     "place",
     "place_locally",
@@ -98,6 +109,7 @@ __all__ = [
     "repeat_views",
     "scaffold",
     "scaling",
+    "score_models",
     "score_rows",
     "seen_locally",
     "split_by_size",
@@ -109,4 +121,5 @@ __all__ = [
     "train_rounds",
     "tree_bytes",
     "unplaced",
+    "with_personal_leaves",
 ]

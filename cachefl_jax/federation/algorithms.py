@@ -1,12 +1,13 @@
-"""Algorithms that clients may follow: FedAvg (arXiv 1602.05629), SCAFFOLD, FedNova. FedProx is
-`LocalTraining.proximal`."""
+"""Algorithms that clients may follow: FedAvg (arXiv 1602.05629), SCAFFOLD, FedNova, Ditto. FedProx is
+`LocalTraining.proximal`; `personal` lets clients keep leaves of the params for themselves under any of the others."""
 
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.work import ClientWork, Finished, Params, Start, fedavg
+from cachefl_jax.federation.local import LocalTraining, LoopLayout, train_client
+from cachefl_jax.federation.work import Client, ClientWork, Finished, Params, Start, fedavg
 
-__all__ = ["fedavg", "fednova", "scaffold"]
+__all__ = ["ditto", "fedavg", "fednova", "scaffold"]
 
 
 def zeros(params: Params) -> Params:
@@ -63,9 +64,34 @@ def apply_normalised(aggregate: tuple[Params, jax.Array], start: Start, share: j
     return jax.tree.map(lambda d: length * d, change), start.shared
 
 
+def own_start(params: Params) -> Params:
+    """A client's own model at round 0."""
+    return params
+
+
+def own_model(params: Params, state: Params) -> Params:
+    """Ditto's v_c."""
+    del params
+    return state
+
+
+def train_beside(local: LocalTraining, start: Start, client: Client, trained: Params, layout: LoopLayout) -> Params:
+    """v_c after a round: as many steps on the same batches as the server's model has taken, from v_c on, each by the
+    gradient of F_c(v) + lambda / 2 |v - w|^2, where w is what the server has sent."""
+    del trained
+    hyper = start.problem.hyper
+    pulled = start._replace(problem=start.problem._replace(hyper=hyper._replace(proximal=hyper.ditto)))
+    plain = local._replace(proximal=True, work=fedavg)
+    return train_client(plain, pulled, client._replace(params=client.state, state=()), layout)[0]
+
+
 # Karimireddy et al., arXiv 1910.06378, Algorithm 1: gradients are corrected for the client's drift, which its control
 # variate c_i and the server's c estimate.
 scaffold = ClientWork(shared=zeros, state=zeros, correct=add_control, update=control_update, apply=apply_control)
 
 # Wang et al., arXiv 2007.07481, eq. 11-15: a client's change counts by its direction, not by how many steps it took.
 fednova = ClientWork(scale=normalising, apply=apply_normalised)
+
+# Li et al., arXiv 2012.04221, Algorithm 1 with FedAvg as its global solver: a client trains the server's model as ever,
+# and beside it a model of its own, which never leaves it.
+ditto = ClientWork(state=own_start, keep=train_beside, model=own_model)

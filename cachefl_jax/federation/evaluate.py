@@ -62,6 +62,34 @@ def make_scores(logits: Callable, each_row: bool = False) -> Callable[..., Score
     return jax.jit(functools.partial(score_rows, logits, each_row))
 
 
+def score_models(logits: Callable, each_row: bool, model: Callable, params, states) -> Callable[..., list[Scores]]:
+    """(frozen, splits) -> `score_rows` of each split by every client's own model, leaves [M, ...]. Traced.
+
+    Args:
+        logits: as of `score_rows`.
+        each_row: as of `score_rows`.
+        model: (server's params, a client's state) -> its params.
+        params: the server's.
+        states: [M, ...] of the clients, who come one after another.
+    """
+
+    def scores(frozen, splits) -> list[Scores]:
+        one = lambda own: [score_rows(logits, each_row, model(params, own), frozen, rows) for rows in splits]  # noqa: E731
+        return jax.lax.map(one, states)
+
+    return scores
+
+
+@functools.cache  # a run evaluates again and again
+def make_scores_of_models(logits: Callable, each_row: bool, model: Callable) -> Callable[..., list[Scores]]:
+    """The jitted `score_models`: (params, states, frozen, splits) -> its scores."""
+
+    def scores(params, states, frozen, splits) -> list[Scores]:
+        return score_models(logits, each_row, model, params, states)(frozen, splits)
+
+    return jax.jit(scores)
+
+
 def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores:
     """The scores of rows, in batches, so that memory does not grow with n. Traced.
 

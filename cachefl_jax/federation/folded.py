@@ -53,7 +53,8 @@ def nothing_yet(federation: Federation, params: Params, update, members: Members
         total = aggregation.zero(total)
     spread = None
     if federation.drift:
-        change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, params)
+        sent = federation.local.work.travelling(params)
+        change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, sent)
         spread = Spread(jnp.zeros(()), jnp.zeros(()), change)
     return Folded(total, jnp.zeros((), jnp.float32), spread, members.states)
 

@@ -94,7 +94,7 @@ LOOP = LoopLayout()
 def train_client(
     local: LocalTraining, start: Start, client: Client, layout: LoopLayout = LOOP
 ) -> tuple[Params, jax.Array]:
-    """Trains the start's params on one client's rows.
+    """Trains the client's params, or else the start's, on its rows; the proximal term pulls to the start's.
 
     Returns:
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
@@ -117,7 +117,8 @@ def train_client(
         updates, state = optimizer.update(gradients, state, now)
         return optax.apply_updates(now, updates), state, total + loss * valid.sum()
 
-    carry = (start.params, optimizer.init(start.params), jnp.zeros(()))
+    params = start.params if client.params is None else client.params
+    carry = (params, optimizer.init(params), jnp.zeros(()))
     if layout.unrolled:
         for number in range(layout.unrolled):
             carry = step(jnp.asarray(number), carry)

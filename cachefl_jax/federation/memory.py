@@ -15,8 +15,9 @@ class Footprint(NamedTuple):
     data: int  # rows, who holds what, frozen weights
     gram: int  # the clients' Gram matrices, in the dual strategy
     params: int
-    optimizer_state: int  # the server's, and what clients keep; their optimizers' are among the temporaries
+    optimizer_state: int  # the server's, and what it sends beside the params; the clients' are among the temporaries
     temporaries: int  # what the program itself needs while it runs
+    clients: int = 0  # what all clients keep from round to round
 
     @property
     def total(self) -> int:
@@ -33,17 +34,18 @@ def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Proble
         data=tree_bytes((problem.clients, problem.data, problem.frozen, numbers)),
         gram=tree_bytes(problem.gram),
         params=tree_bytes(state.params),
-        optimizer_state=tree_bytes((state.optimizer_state, state.shared, state.clients)),
+        optimizer_state=tree_bytes((state.optimizer_state, state.shared)),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
+        clients=tree_bytes(state.clients),
     )
 
 
 def needed(plan: Plan, need: Footprint) -> int:
     """Bytes that a plan takes of what is free: of an accelerator's device, or of the machine by all of a CPU's, which
-    share one copy of data and Gram matrices."""
+    share one copy of data and Gram matrices. What clients keep is dealt to the devices."""
     if jax.default_backend() != "cpu":
-        return need.total
-    shared, copies = need.data + need.gram, min(plan.devices, jax.local_device_count())
+        return need.total - need.clients + -(-need.clients // plan.devices)
+    shared, copies = need.data + need.gram + need.clients, min(plan.devices, jax.local_device_count())
     return shared + copies * (need.total - shared)
 
 

@@ -16,6 +16,7 @@ class Hyper(NamedTuple):
     epsilon: jax.Array
     proximal: jax.Array | float = 0.0  # mu of FedProx, read where LocalTraining.proximal
     clip_norm: jax.Array | float = math.inf  # read where LocalTraining.clip
+    ditto: jax.Array | float = 0.0  # lambda of Ditto, read by `algorithms.ditto`
 
 
 def adamw(hyper: Hyper) -> optax.GradientTransformation:

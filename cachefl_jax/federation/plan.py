@@ -158,4 +158,6 @@ def fits_dual(federation: Federation) -> bool:
     if local.linear is None or local.optimizer not in LINEAR_OPTIMIZERS or not federation.aggregation.linear:
         return False
     scaled = work.sends_change or work.scale
-    return bool(scaled and not work.correct) and all(transform.factor is not None for transform in transforms)
+    return bool(scaled and not (work.correct or work.begin or work.keep)) and all(
+        transform.factor is not None for transform in transforms
+    )

@@ -54,7 +54,7 @@ def make_sweep(
     Args:
         federation: what a round is made of, with the capacity of the largest client of all points.
         plan: how each round is run, on one device.
-        evaluate: (params, problem, data) -> scores, any pytree; traced.
+        evaluate: (state, problem, data) -> scores, any pytree; traced.
         evaluations: E.
         side_by_side: vmap over the points of a device.
         devices: over how many devices the points are dealt; S is a multiple of it.
@@ -65,14 +65,14 @@ def make_sweep(
         state = init_server(federation, point.params, problem)
         scores = jax.tree.map(
             lambda one: jnp.zeros((evaluations, *one.shape), one.dtype),
-            jax.eval_shape(evaluate, state.params, problem, data),
+            jax.eval_shape(evaluate, state, problem, data),
         )
 
         def segment(number, carry):
             state, scores, losses = carry
             count = jnp.minimum(point.eval_every, point.rounds - number * point.eval_every)
             state, metrics = train_rounds(federation, plan, 1, state, count, problem)
-            new = evaluate(state.params, problem, data)
+            new = evaluate(state, problem, data)
             scores = jax.tree.map(lambda all_of_them, one: all_of_them.at[number].set(one), scores, new)
             return state, scores, losses.at[number].set(metrics.train_loss[0])
 

@@ -48,6 +48,13 @@ class ClientWork(NamedTuple):
             from the sum over the clients to its step, is traced with float64 there, too.
         packed: a client's sums -> what it sends of them, with fewer bits.
         alone: (a client's statistics, start) -> params, where such a client never aggregates.
+        begin: (server's params, state) -> the params that a client's training starts from, where they are not the
+            server's.
+        keep: (local, start, client, trained params, layout of its loop) -> its state after training, before `update`;
+            None: as it was.
+        sent: params -> those of them that travel, and of whose change an update is made: a pytree of the same
+            structure with None for other leaves. None: all.
+        model: (server's params, state) -> a client's own model, by which it is scored; None: the server's.
         apply: (aggregate, start, share) -> (change of the server's params, shared); share of the cohort in all clients,
             by weight (`aggregation.share_of_all`).
     """
@@ -60,6 +67,10 @@ class ClientWork(NamedTuple):
     statistics: Callable | None = None
     packed: Callable[[Any], Any] = in_single
     alone: Callable | None = None
+    begin: Callable[[Params, Any], Params] | None = None
+    keep: Callable | None = None
+    sent: Callable[[Params], Any] | None = None
+    model: Callable[[Params, Any], Params] | None = None
     apply: Callable | None = None
 
     def arithmetic(self):
@@ -70,6 +81,10 @@ class ClientWork(NamedTuple):
     def sends_change(self) -> bool:
         """Whether an update is the change of the params itself."""
         return self.scale is None and self.update is None and self.statistics is None
+
+    def travelling(self, params: Params) -> Any:
+        """`sent` of the params."""
+        return params if self.sent is None else self.sent(params)
 
 
 fedavg = ClientWork()
@@ -105,6 +120,7 @@ class Client(NamedTuple):
     rows: Rows
     state: Any  # what it kept
     weight: jax.Array | float = 1.0  # in the aggregate
+    params: Any = None  # that it trains; None: the server's
 
 
 def client_key(start: Start, number: jax.Array) -> jax.Array:

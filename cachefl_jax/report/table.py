@@ -12,6 +12,7 @@ LABELS = {
     "cache_init": "cache at round 0",
     "local_only": "each client alone",
     "cachefl": "CacheFL",
+    "fine_tuned": "fine-tuned at each client",
     "features_once": "features sent once",
     "centralized": "centralized",
 }
@@ -21,6 +22,7 @@ EXPLANATIONS = {
     "cache_init": "as the server sends it, nothing tuned",
     "local_only": "tuned at each client, never averaged; mean over clients",
     "cachefl": "tuned at the clients, averaged by the server",
+    "fine_tuned": "trained on at each client after the last round; mean over clients",
     "features_once": "as many rounds at the server, on features that every site has sent once",
     "centralized": "as many rounds with all data in one place",
 }

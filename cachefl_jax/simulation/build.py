@@ -19,11 +19,13 @@ from cachefl_jax.federation import (
     Clients,
     Federation,
     LocalTraining,
+    Plan,
     Problem,
     ServerState,
     init_server,
     make_scores,
     traffic,
+    unplaced,
 )
 from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.named import users_code
@@ -37,11 +39,14 @@ from cachefl_jax.simulation.examples import (
     rows_without_logits,
     tested_rows,
 )
+from cachefl_jax.simulation.own_models import score_own_models
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.scores import OwnRows, own_rows, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.storage.run_files import UNSCORED
+
+ONE_DEVICE = Plan()
 
 
 class Scorer(NamedTuple):
@@ -91,6 +96,13 @@ class Learner(NamedTuple):
     def flops(self) -> float:
         """Floating-point operations of a client's round, the mean over clients."""
         return costs.round_flops(self.local, self.params, self.problem, self.client_rows)
+
+    def scored(self, state: ServerState, plan: Plan = ONE_DEVICE) -> dict:
+        """The figures of a federation whose state lies as on the plan's devices: of the server's model, or means over
+        the clients' where these have models of their own."""
+        if self.local.work.model is None:
+            return self.score(state.params)
+        return score_own_models(self, unplaced(state, self.clients, plan))
 
     def traffic(self) -> tuple[int, int]:
         """(up, down) bytes of a client's round."""

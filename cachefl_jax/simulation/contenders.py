@@ -6,8 +6,10 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import Row, overrides_of, rows_of, with_overrides
+from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.build import Learner
+from cachefl_jax.simulation.examples import reads_features
 
 
 class Contender(NamedTuple):
@@ -47,6 +49,21 @@ def contenders_of(config: ConfigDict) -> list[Contender]:
         like = own if row.regime == "zero_shot" else row
         found.setdefault(key_of(config, like), Contender(config_of(config, like), like.method, [])).rows.append(row)
     return list(found.values())
+
+
+def check_regimes(rows: list[Row], learner: Learner) -> None:
+    """Refuses rows whose regime is none for their method, before anything is trained.
+
+    Raises UsageError: features do not suffice for it, or its clients have nothing to train on from."""
+    method, mend = learner.method, "drop it from compare"
+    for row in rows:
+        if row.regime == "features_once" and (not reads_features(method.inputs) or "images" in method.inputs):
+            allowed = "a method that reads features and no images: features are what a site sends"
+            raise UsageError("compare", row.name, allowed, mend)
+        if row.regime == "fine_tuned" and method.closed_form is not None:
+            raise UsageError("compare", row.name, "a method that trains: this one is solved in closed form", mend)
+        if row.regime == "fine_tuned" and learner.local.work.model is not None:
+            raise UsageError("compare", row.name, "a method whose clients have no model of their own yet", mend)
 
 
 def key_of(config: ConfigDict, row: Row) -> str:

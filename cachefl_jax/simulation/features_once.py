@@ -10,21 +10,12 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.aligned import empty
 from cachefl_jax.data import Split, everything
-from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import tree_bytes
 from cachefl_jax.methods import Method
 from cachefl_jax.simulation.build import Learner, problem, training_data
-from cachefl_jax.simulation.examples import reads_features
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.storage.files import check_room
-
-
-def check_sendable(name: str, method: Method) -> None:
-    """Refuses a method that features do not suffice for. Raises UsageError: it reads images."""
-    if "images" in method.inputs or not reads_features(method.inputs):
-        allowed = "a method that reads features and no images: these are what a site sends"
-        raise UsageError("compare", name, allowed, f"drop {name}@features_once")
 
 
 def pooled(config: ConfigDict, inputs: Inputs, method: Method) -> Inputs:

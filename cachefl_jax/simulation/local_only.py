@@ -1,4 +1,4 @@
-"""Trains clients that never aggregate, whole runs long, and says what each comes to: the regimes alone and centralized.
+"""Trains clients that never aggregate, and says what each comes to: the regimes alone, centralized and fine_tuned.
 
 Clients come in parts, dealt to this process's devices; the host acts about once a second. With several processes each
 does all of it: nothing is summed over the clients, and nobody waits for anybody.
@@ -6,7 +6,7 @@ does all of it: nothing is summed over the clients, and nobody waits for anybody
 
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -54,12 +54,16 @@ class Population(NamedTuple):
         problem: the federation's arrays, placed on the devices.
         rows: [C] of each client.
         devices: of this process.
+        params: what each starts from.
+        rounds: the numbers of the rounds that each trains.
     """
 
     local: LocalTraining
     problem: Problem
     rows: np.ndarray
     devices: int
+    params: Any
+    rounds: range
 
 
 class LocalOnly:
@@ -68,7 +72,8 @@ class LocalOnly:
     def __init__(self, run: "Run", learner: Learner, row: Row, population: Population):
         config, workdir = run.config, run.workdir
         self.config, self.learner, self.row, self.population = config, learner, row, population
-        self.writes, self.alone = workdir.writes, row.regime == "alone"
+        self.writes, self.alone = workdir.writes, row.regime in ("alone", "fine_tuned")
+        self.rounds = len(population.rounds)
         self.splits = learner.score.splits
         kind = "cpu" if jax.default_backend() == "cpu" else "other"
         local, devices, clients = population.local, population.devices, len(population.rows)
@@ -77,7 +82,8 @@ class LocalOnly:
         self.train_call = make_local_only(local, self.lanes, devices)
         self.score = make_scores_of_each(learner.method.logits, devices, learner.score.own.dealt)
         rows, file = [len(split.labels) for split in self.splits], workdir.finished_clients(row)
-        self.finished = FinishedClients(file if self.alone else None, clients, rows, config.rounds, learner.score.own)
+        after = population.rounds.stop
+        self.finished = FinishedClients(file if self.alone else None, clients, rows, after, learner.score.own)
         self.told, self.warm = not self.writes, False
         self.worked = 0.0  # FLOPs of the seconds that this process has trained
         self.trained = 0.0  # those seconds
@@ -86,7 +92,7 @@ class LocalOnly:
         """(figures by their names in summary.json, means over the clients that were trained; seconds a round, of all).
 
         Raises UsageError: a client's training did not stay finite."""
-        finished, rounds = self.finished, self.config.rounds
+        finished, rounds = self.finished, self.rounds
         try:
             self.train_parts()
         except BaseException:  # a signal among them
@@ -106,18 +112,18 @@ class LocalOnly:
     def train_parts(self) -> None:
         """Trains and evaluates who is not finished."""
         people, placed = self.population, place_locally(self.splits, self.population.devices)
-        total, saved, hidden = len(people.rows) * self.config.rounds, time.monotonic(), None if self.writes else True
+        total, saved, hidden = len(people.rows) * self.rounds, time.monotonic(), None if self.writes else True
         with tqdm(total=total, desc=self.row.name, unit="round", leave=False, disable=hidden, delay=2) as bar:
             for part in split_by_size(people.rows, self.most(), self.lanes * people.devices):
                 clients = deal(part, people.devices).reshape(-1)
                 real = clients[clients != NOBODY]
                 if not self.finished.left()[real].any():
-                    bar.update(len(real) * self.config.rounds)
+                    bar.update(len(real) * self.rounds)
                     continue
                 params, seconds = self.train_part(clients, bar)
                 scores = jax.device_get(self.score(params, people.problem.frozen, placed))
                 scores = jax.tree.map(lambda leaf, kept=clients != NOBODY: leaf[kept], scores)
-                self.refuse(real, np.all([each.finite for each in scores], axis=0), self.config.rounds)
+                self.refuse(real, np.all([each.finite for each in scores], axis=0), people.rounds.stop)
                 self.finished.add(real, scores, *self.own(real, scores[0]))
                 self.finished.seconds += seconds
                 if self.writes and time.monotonic() - saved >= SECONDS_A_SAVE:
@@ -134,12 +140,12 @@ class LocalOnly:
 
     def train_part(self, clients: np.ndarray, bar: tqdm):
         """(the clients' params [M, ...] after all rounds, seconds of training)."""
-        config, real, problem = self.config, clients[clients != NOBODY], self.population.problem
+        rounds, real, problem = self.population.rounds, clients[clients != NOBODY], self.population.problem
         self.warm_up(clients)
-        params = start_all(self.learner.params, len(clients), self.population.devices)
-        number, pace, seconds = 0, 1, 0.0
-        while number < config.rounds:
-            count, began = min(pace, config.rounds - number), time.perf_counter()
+        params = start_all(self.population.params, len(clients), self.population.devices)
+        number, pace, seconds = rounds.start, 1, 0.0
+        while number < rounds.stop:
+            count, began = min(pace, rounds.stop - number), time.perf_counter()
             params, finite = self.train_call(params, clients, np.int32(number), np.int32(count), problem)
             finite = np.asarray(finite)[clients != NOBODY]
             took = time.perf_counter() - began
@@ -153,17 +159,17 @@ class LocalOnly:
 
     def warm_up(self, clients: np.ndarray) -> None:
         """Compiles, before the clock starts; a program's first round is slow, so the smallest client does one."""
-        if self.warm or not self.config.rounds:
+        if self.warm or not self.rounds:
             return
         real, few = clients[clients != NOBODY], np.full_like(clients, NOBODY)
         few[:: len(clients) // self.population.devices] = real[self.population.rows[real].argmin()]
-        params = start_all(self.learner.params, len(clients), self.population.devices)
+        params = start_all(self.population.params, len(clients), self.population.devices)
         jax.block_until_ready(self.train_call(params, few, np.int32(0), np.int32(1), self.population.problem))
         self.warm = True
 
     def most(self) -> int:
         """Clients of a part, of the usual size."""
-        rounds, rows = max(self.config.rounds, 1), self.population.rows.mean()
+        rounds, rows = max(self.rounds, 1), self.population.rows.mean()
         work = self.training_flops(rows) * rounds + self.evaluation_flops()
         return max(int(min(PARAMS_BYTES // tree_bytes(self.learner.params), PART_FLOPS // work)), 1)
 
@@ -175,14 +181,16 @@ class LocalOnly:
 
     def evaluation_flops(self) -> float:
         """Of a client; its products are two of a training step's three."""
-        return self.training_flops(sum(len(split.labels) for split in self.splits)) / self.config.local.epochs * 2 / 3
+        return (
+            self.training_flops(sum(len(split.labels) for split in self.splits)) / self.population.local.epochs * 2 / 3
+        )
 
     def tell_time(self) -> None:
         """Says once, where it is long, how long it will take by what it has taken so far, and how to leave it out."""
         if self.told or self.trained < ENOUGH or not self.worked:
             return
         left = self.finished.left()
-        work = self.training_flops(self.population.rows[left].sum()) * self.config.rounds
+        work = self.training_flops(self.population.rows[left].sum()) * self.rounds
         expected = (work + left.sum() * self.evaluation_flops()) * self.trained / self.worked
         if expected < LONG:
             return

@@ -9,9 +9,11 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import server_numbers
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.field import lookup
+from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
     SERVER_OPTIMIZERS,
+    ClientWork,
     Federation,
     Hyper,
     Linear,
@@ -19,6 +21,7 @@ from cachefl_jax.federation import (
     PartHyper,
     ServerHyper,
     plan_batches,
+    with_personal_leaves,
 )
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
@@ -83,9 +86,23 @@ def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTra
     return LocalTraining(
         training_loss(method), CLIENT_OPTIMIZERS[client_optimizer(config)], local.epochs, batch_size, capacity, linear,
         shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
-        views=max(config.clip.train_views, 1), work=component(config, "local.algorithm"),
+        views=max(config.clip.train_views, 1), work=algorithm_of(config, method),
         compact="images" in method.inputs,  # whole towers
     )  # fmt: skip
+
+
+def algorithm_of(config: ConfigDict, method: Method) -> ClientWork:
+    """The clients' algorithm, with the leaves of the method that they keep for themselves.
+
+    Raises UsageError: the algorithm has clients that do not all train the server's model."""
+    work = component(config, "local.algorithm")
+    if method.personal is None:
+        return work
+    try:
+        return with_personal_leaves(work, method.personal)
+    except ValueError as error:
+        allowed = f"fedavg, scaffold or fednova with {method.label}: {error}"
+        raise UsageError("local.algorithm", config.local.algorithm, allowed, "local.algorithm=fedavg") from error
 
 
 def features_of(rows: Rows):

@@ -4,6 +4,7 @@
     alone          as many rounds, in which no client ever hears from another: participation without aggregation
     centralized    the same with one client that holds everybody's rows
     features_once  the same where that client is the server, to which every site has sent its features and labels
+    fine_tuned     after the last round of federated, each client trains on by itself
     round_0        no rounds
     zero_shot      no rounds of CLIP by its texts
 
@@ -43,7 +44,7 @@ PRIVACY = {
     "features_once": "Where features are sent once, the features and labels of every site leave it. Of all that is "
     "compared here they tell most of its images: pictures like them can be made from CLIP features."
 }
-TRAINED_APART = ("alone", "centralized", "features_once")  # regimes that train without the federation's rounds
+TRAINED_APART = ("alone", "centralized", "features_once", "fine_tuned")  # by rounds that are none of the federation's
 
 
 class Run(NamedTuple):
@@ -76,6 +77,7 @@ def compare(run: Run, contenders: list[Contender], begun: list[Progress]) -> tup
         begun: where the rounds of the first of them go on, if it has any; it is taken out.
     """
     config, workdir = run.config, run.workdir
+    lasts: dict[str, tuple[dict, Any]] = {}  # of each method the entry of its rounds, and the params after the last
     references, federated_rows, trained = finished_references(run), {}, Trained([], None, {}, {})
     for contender in contenders:
         own, learner, federated = run._replace(config=contender.config), contender.learner, contender.federated
@@ -83,7 +85,7 @@ def compare(run: Run, contenders: list[Contender], begun: list[Progress]) -> tup
         if federated and progress is None:
             progress = begin(own.config, learner, workdir.of(config, federated))
         for row in contender.rows:
-            if row is not federated and row.name not in references:
+            if row is not federated and row.name not in references and row.regime != "fine_tuned":
                 told = reference(own, learner, row, progress and progress.engine)
                 references[row.name] = told | chosen(config, row)
                 workdir.write_json(workdir.baselines, references)
@@ -91,7 +93,13 @@ def compare(run: Run, contenders: list[Contender], begun: list[Progress]) -> tup
             entry, left = train_federation(own, learner, federated, progress)
             federated_rows[federated.name] = entry | chosen(config, federated)
             trained = left if federated.name == own_row(config) else trained
+            lasts[contender.method] = entry, left.params
         progress = None  # its arrays go before the next ones come
+    for contender, row in ((each, row) for each in contenders for row in each.rows if row.regime == "fine_tuned"):
+        if row.name not in references:
+            own = run._replace(config=contender.config)
+            references[row.name] = fine_tuned(own, contender.learner, row, *lasts[row.method]) | chosen(config, row)
+            workdir.write_json(workdir.baselines, references)
     if workdir.writes:
         for row in rows_of(config):
             workdir.finished_clients(row).unlink(missing_ok=True)  # what it was to save is in baselines.json
@@ -108,9 +116,10 @@ def finished_references(run: Run) -> dict[str, dict]:
     """The entries of baselines.json, without those of fewer rounds, if only of none."""
     if not run.workdir.baselines.is_file():
         return {}
-    rounds = {
-        row.name: config_of(run.config, row).rounds if row.regime in TRAINED_APART else 0 for row in rows_of(run.config)
-    }
+    rounds = dict.fromkeys((row.name for row in rows_of(run.config)), 0)
+    for row in (row for row in rows_of(run.config) if row.regime in TRAINED_APART):
+        trained = row._replace(regime="federated") if row.regime == "fine_tuned" else row
+        rounds[row.name] = config_of(run.config, trained).rounds
     found = read_baselines(run.workdir.baselines)
     return {name: entry for name, entry in found.items() if entry.get("rounds") == rounds.get(name, -1)}
 
@@ -131,24 +140,46 @@ def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
     if row.regime == "zero_shot":
         scores = UNSCORED if learner.zero_shot is None else learner.zero_shot(())
         return result(scores | told_of(row, zero_shot))
-    down = tree_bytes(learner.params)
+    down = tree_bytes(learner.local.work.travelling(learner.params))
     scores = scores_at_round_0(config, learner) | told_of(row, learner.method)
     return result(scores, (0, down, down * learner.clients))
 
 
 def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
     """Each client by itself for as many rounds, on the same test rows; the mean over clients, unweighted."""
-    config, count = run.config, learner.clients
-    devices = min(max((config.engine.devices or jax.device_count()) // jax.process_count(), 1), count)
+    config, count, local = run.config, learner.clients, learner.local
+    local = local._replace(work=by_itself(local.work))
+    devices = local_devices(config, learner)
     problem, _ = local_problem(run.inputs, learner, engine, devices)
-    local = learner.local._replace(work=by_itself(learner.local.work))
-    population = Population(local, problem, learner.client_rows, devices)
+    population = Population(local, problem, learner.client_rows, devices, learner.params, range(config.rounds))
     scores, seconds = LocalOnly(run, learner, row, population).train()
-    down = tree_bytes(learner.params)
+    down = tree_bytes(learner.local.work.travelling(learner.params))
     return result(
         scores | told_of(row, learner.method), (0, down, down * count), rounds=config.rounds,
         flops=costs.round_flops(local, learner.params, learner.problem, learner.client_rows), seconds=seconds,
     )  # fmt: skip
+
+
+def local_devices(config: ConfigDict, learner: Learner) -> int:
+    """How many of this process's devices train clients that never aggregate."""
+    most = max((config.engine.devices or jax.device_count()) // jax.process_count(), 1)
+    return min(most, learner.clients)
+
+
+def fine_tuned(run: Run, learner: Learner, row: Row, federated: dict, params) -> dict:
+    """Each client trains on from the `params` of the last round, by FedAvg's steps in the order that the round after it
+    would have: what a site has that takes the federation's model home. Means over clients, of a model each."""
+    rounds, devices = federated["rounds"], local_devices(run.config, learner)
+    problem, _ = local_problem(run.inputs, learner, None, devices)
+    local = learner.local._replace(work=by_itself(learner.local.work), epochs=run.config.personal.epochs)
+    population = Population(local, problem, learner.client_rows, devices, params, range(rounds, rounds + 1))
+    scores, _ = LocalOnly(run, learner, row, population).train()
+    flops = costs.round_flops(local, params, learner.problem, learner.client_rows)
+    entry = federated | scores | told_of(row, learner.method)
+    return entry | {
+        "rounds_to": None,
+        "client_flops_per_round": entry["client_flops_per_round"] + flops / max(rounds, 1),
+    }
 
 
 def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
@@ -161,7 +192,8 @@ def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> 
     local = local_training(run.config, learner.method, rows[0])
     local = local._replace(work=by_itself(local.work))
     problem = problem._replace(clients=place_locally(everybody, 1))
-    scores, seconds = LocalOnly(run, learner, row, Population(local, problem, rows, 1)).train()
+    population = Population(local, problem, rows, 1, learner.params, range(run.config.rounds))
+    scores, seconds = LocalOnly(run, learner, row, population).train()
     return result(
         scores | told_of(row, learner.method), (None, None, None), rounds=run.config.rounds,
         flops=costs.round_flops(local, learner.params, problem, rows), seconds=seconds,
@@ -205,7 +237,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
-        learner.score(state.params) | {"rounds_to": rounds_to(*curve)} | told_of(row, learner.method),
+        learner.scored(state) | {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner),
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,
         flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     ), trained  # fmt: skip
@@ -232,6 +264,15 @@ def told_of(row: Row, method: Method) -> dict[str, str]:
             label = LABELS[reference] if row.name == reference else f"{method.label}, {LABELS[reference]}"
         told = {"label": label, "explanation": EXPLANATIONS[reference], "privacy": PRIVACY.get(row.regime, "")}
     return {name: text for name, text in told.items() if text} | {"regime": row.regime}
+
+
+def told_of_rounds(row: Row, learner: Learner) -> dict[str, str]:
+    """`told_of` a federated row, and by whose model it is scored."""
+    told = told_of(row, learner.method)
+    if learner.local.work.model is None:
+        return told
+    scored = "each client scored by its own model, mean over clients"
+    return told | {"explanation": f"{learner.method.explanation}; {scored}"}
 
 
 def result(

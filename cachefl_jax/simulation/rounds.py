@@ -78,7 +78,7 @@ def run_rounds(
                 save(number, unplaced(state, learner.clients, engine.plan))
             if leaving:
                 leave_together(leaving)
-    return state, records
+    return unplaced(state, learner.clients, engine.plan), records
 
 
 def next_act(config: ConfigDict, number: int) -> int:
@@ -113,7 +113,7 @@ def some_rounds(
         raise diverged(config, learner, f"round {min(number + 1 + int(np.argmin(sound)), stop)}{whose}")
     told = {}
     if stop % config.eval_every == 0 or stop == config.rounds:
-        told = scalars(finite(learner.score(state.params), diverged(config, learner, f"round {stop}{whose}")))
+        told = scalars(finite(learner.scored(state, engine.plan), diverged(config, learner, f"round {stop}{whose}")))
     records = [
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import own_fields
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_rows, tree_bytes
+from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_models, score_rows, tree_bytes
 from cachefl_jax.federation.memory import free
 from cachefl_jax.federation.sweep import alike, stack
 from cachefl_jax.report.units import readable_bytes
@@ -93,8 +93,12 @@ def make_group(points: list[Prepared], way: Way) -> Group:
     evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
     logits, each_row = first.learner.method.logits, first.learner.score.own.dealt or way.each_row
 
-    def evaluate(params, problem, data):
-        return [score_rows(logits, each_row, params, problem.frozen, rows) for rows in data]
+    model = first.learner.local.work.model
+
+    def evaluate(state, problem, data):
+        if model is not None:
+            return score_models(logits, each_row, model, state.params, state.clients[0])(problem.frozen, data)
+        return [score_rows(logits, each_row, state.params, problem.frozen, rows) for rows in data]
 
     local = first.learner.local
     largest = local._replace(capacity=max(point.learner.local.capacity for point in points))

@@ -15,14 +15,15 @@ from cachefl_jax.config import Row, overrides_of
 from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Outcome, Plan, figures
+from cachefl_jax.federation import Outcome, Plan, Scores, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_devices
 from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.own_models import over_models
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
-from cachefl_jax.simulation.regimes import result, told_of, untrained
+from cachefl_jax.simulation.regimes import result, told_of_rounds, untrained
 from cachefl_jax.simulation.scores import rounds_to, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_folder import (
@@ -167,22 +168,35 @@ def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: 
     every = min(config.eval_every, max(config.rounds, 1))
     count = math.ceil(config.rounds / every)
     evaluated = jax.tree.map(lambda leaf: leaf[:count], outcome.scores)
-    test, validation = (figures(scores).accuracy.tolist() for scores in evaluated)
+    test, validation = (over_clients(figures(scores).accuracy).tolist() for scores in evaluated)
     told = [outcome.finite, outcome.train_loss[:count], test, validation]
     diverged = not all(np.isfinite(numbers).all() for numbers in told)
     if diverged:
         test, validation = [None] * count, [None] * count
     scores = UNSCORED if diverged else start
     if count and not diverged:
-        scores = scores_of(learner.score.own, *jax.tree.map(lambda leaf: leaf[-1], evaluated))
+        scores = scores_at_last(learner, jax.tree.map(lambda leaf: leaf[-1], evaluated))
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
     entry = result(
-        scores | told_of(row, learner.method), (up, down, sent), rounds=config.rounds,
+        scores | told_of_rounds(row, learner), (up, down, sent), rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     rounds = [min((at + 1) * every, config.rounds) for at in range(count)]
     return Done(entry, {"round": rounds, "test": test, "validation": validation}, diverged)
+
+
+def over_clients(accuracies: np.ndarray) -> np.ndarray:
+    """[E] of each evaluation: the mean over clients where they have models of their own, [E, C]."""
+    return accuracies.mean(axis=tuple(range(1, accuracies.ndim)))
+
+
+def scores_at_last(learner: Learner, scores: list[Scores]) -> dict:
+    """The figures of a point's last evaluation."""
+    if learner.local.work.model is None:
+        return scores_of(learner.score.own, *scores)
+    rows = [len(split.labels) for split in learner.score.splits]
+    return over_models(learner.score.own, rows, [(np.arange(learner.clients), scores)])
 
 
 def entry_at_round_0(point: Prepared, row: Row) -> dict:

@@ -14,9 +14,8 @@ from cachefl_jax.precision import arithmetic
 from cachefl_jax.report import method_table, write_report
 from cachefl_jax.simulation.advice import advice
 from cachefl_jax.simulation.build import build
-from cachefl_jax.simulation.contenders import Contender, contenders_of, own_of
+from cachefl_jax.simulation.contenders import Contender, check_regimes, contenders_of, own_of
 from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
-from cachefl_jax.simulation.features_once import check_sendable
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
@@ -147,8 +146,7 @@ def build_all(config: ConfigDict, inputs: Inputs) -> list[Contender]:
         try_components(own, learner, inputs.bank.classes)
         if contender.federated:
             plans_of(own, learner)
-        if any(row.regime == "features_once" for row in contender.rows):
-            check_sendable(contender.method, learner.method)
+        check_regimes(contender.rows, learner)
         built.append(contender._replace(learner=learner))
     return built
 

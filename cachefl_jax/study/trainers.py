@@ -11,11 +11,10 @@ from cachefl_jax.config import Row
 from cachefl_jax.data import everything
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Federation, ServerHyper, by_itself, make_scores
-from cachefl_jax.methods import find_method
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.simulation.build import Learner, build, problem, training_data
-from cachefl_jax.simulation.contenders import Contender
-from cachefl_jax.simulation.features_once import check_sendable, pooled, traffic_once
+from cachefl_jax.simulation.contenders import Contender, check_regimes
+from cachefl_jax.simulation.features_once import pooled, traffic_once
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.regimes import TRAFFIC, Run, compare, result, told_of, untrained
@@ -41,15 +40,14 @@ class Trained(NamedTuple):
 
 def learner_of(config: ConfigDict, row: Row, inputs: Inputs, shared: Shared) -> Learner:
     """The learner of a row's rounds. Raises UsageError: as `build`, or the row's regime is nothing for the method."""
-    if row.regime == "features_once":
-        check_sendable(row.method, find_method(row.method))
     learner = build(config, inputs, shared, name=row.method, ordered=row.regime not in SWEPT)
+    check_regimes([row], learner)
     return at_one_place(config, row, inputs, learner, shared) if row.regime in ONE_PLACE else learner
 
 
 def is_swept(row: Row, learner: Learner) -> bool:
     """Whether points of a row train by the sweep's programs, which score the one model that a server ends in."""
-    return row.regime in SWEPT and learner.method.personal is None
+    return row.regime in SWEPT and learner.local.work.model is None
 
 
 def at_one_place(config: ConfigDict, row: Row, inputs: Inputs, learner: Learner, shared: Shared) -> Learner:
@@ -129,7 +127,8 @@ def untrained_point(row: Row, point: Prepared) -> Trained:
 
 def single_point(row: Row, point: Prepared) -> Trained:
     """A row whose points train one after another, as a run would train them."""
-    contender = Contender(point.config, row.method, [row], point.learner)
+    rounds = [row._replace(name=row.method, regime="federated")] if row.regime == "fine_tuned" else []
+    contender = Contender(point.config, row.method, [*rounds, row], point.learner)
     try:
         entries, _ = compare(Run(point.config, point.inputs, Workdir(None)), [contender], [])
     except UsageError as error:

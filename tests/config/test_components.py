@@ -241,7 +241,7 @@ def test_what_goes_together_is_taken(changes):
 
 def test_dual_is_exact_in_the_engine_for_what_the_config_says_of_ours():
     exact = {
-        "local.algorithm": lambda work: not (work.correct or work.update),
+        "local.algorithm": lambda work: not (work.correct or work.update or work.keep),
         "aggregation.name": lambda aggregation: aggregation.linear,
         "updates.transforms": lambda transform: transform.factor is not None,
     }

@@ -32,7 +32,7 @@ from cachefl_jax.methods import Rows
 from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 
-HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (3e-3, 0.01, 0.9, 1e-4, 0.0, jnp.inf)))
+HYPER = Hyper(*(jnp.asarray(x, jnp.float32) for x in (3e-3, 0.01, 0.9, 1e-4, 0.0, jnp.inf, 0.0)))
 SERVER_HYPER = ServerHyper(*(jnp.asarray(x, jnp.float32) for x in (1.0, 0.0, 0.99, 1e-3)))
 LOSS = training_loss(cachefl)
 LINEAR = Linear(lambda examples: examples.features, loss_of_scores(cachefl))

@@ -64,8 +64,8 @@ def ends_alone(local, plan, make_points) -> list[np.ndarray]:
     return ends
 
 
-def right(params, problem, data):
-    return score_rows(cachefl.logits, False, params, problem.frozen, data).right
+def right(state, problem, data):
+    return score_rows(cachefl.logits, False, state.params, problem.frozen, data).right
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -82,7 +82,8 @@ def test_every_point_ends_where_it_would_alone(make_points, make_local, plan, si
         np.testing.assert_allclose(outcome.params.keys[number], ends[number], rtol=0, atol=tolerance)
         segments = -(-int(point.rounds) // int(point.eval_every))
         last = outcome.scores[number, segments - 1]
-        assert last.tolist() == right(Cache(jnp.asarray(ends[number])), point.problem, data).tolist()
+        cache, frozen = Cache(jnp.asarray(ends[number])), point.problem.frozen
+        assert last.tolist() == score_rows(cachefl.logits, False, cache, frozen, data).right.tolist()
         assert (np.asarray(outcome.train_loss[number, :segments]) > 0).all()
     assert min(np.abs(ends[0] - other).max() for other in ends[1:]) > 1e-3
 

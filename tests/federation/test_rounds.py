@@ -139,6 +139,7 @@ def test_cpu_devices_need_what_none_of_them_writes_only_once():
     need = Footprint(data=1000, gram=500, params=30, optimizer_state=20, temporaries=10)
     assert needed(Plan(), need) == need.total == 1560
     assert needed(Plan(devices=4), need) == 1500 + 4 * 60
+    assert needed(Plan(devices=4), need._replace(clients=800)) == 1500 + 4 * 60 + 800
     assert 2**24 < free() < 2**46
 
 

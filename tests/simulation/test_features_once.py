@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from plain_local_only import plain_training
 
-from cachefl_jax.config import default
+from cachefl_jax.config import default, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients
-from cachefl_jax.methods import Rows, cachefl
+from cachefl_jax.methods import Rows
 from cachefl_jax.report import page
 from cachefl_jax.report.workdir import read_runs
 from cachefl_jax.simulation.build import build
-from cachefl_jax.simulation.features_once import check_sendable
+from cachefl_jax.simulation.contenders import check_regimes
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.simulate import simulate
@@ -92,9 +92,13 @@ def test_views_in_turn_are_all_sent(make_pictures, config_for_images, tmp_path):
     assert entry["test_accuracy"] is not None
 
 
-def test_a_method_that_reads_images_cannot_be_trained_so():
-    with pytest.raises(UsageError, match="drop mine@features_once"):
-        check_sendable("mine", cachefl.cachefl._replace(inputs=("images",)))
+def test_a_method_that_reads_images_cannot_be_trained_so(make_bank):
+    config = config_for(make_bank())
+    learner = build(config, prepare(config))
+    check_regimes(rows_of(config), learner)
+    images = learner._replace(method=learner.method._replace(inputs=("images",)))
+    with pytest.raises(UsageError, match="got features_once; allowed: a method that reads features and no images"):
+        check_regimes(rows_of(config), images)
 
 
 def test_server_rows_do_not_change_what_the_other_rows_are(make_bank):

@@ -22,7 +22,7 @@ class Sent(NamedTuple):
 
     update: Any
     state: Any  # (the client work's, of each transform)
-    change: Params  # of the params, before any transform
+    change: Params  # of the params that travel, before any transform
     loss: jax.Array  # [] mean over its examples
 
 
@@ -33,8 +33,9 @@ def train_and_send(federation: Federation, start: Start, client: Client, layout:
         change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros((), jnp.float32), None
         update = counted(local, start, client.rows)
     else:
-        trained, loss = train_client(local, start, client._replace(state=own), layout)
-        change, steps = jax.tree.map(jnp.subtract, trained, start.params), step_count(local, client.rows.count)
+        begun, trained, loss, own = train(local, start, client._replace(state=own), layout)
+        change = local.work.travelling(jax.tree.map(jnp.subtract, trained, begun))
+        steps = step_count(local, client.rows.count)
         update, extra, own = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, own))
     update, chain = transformed(federation, start, client._replace(state=chain), update)
     return Sent(update if extra is None else (update, extra), (own, chain), change, loss)
@@ -53,6 +54,18 @@ def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
         add = lambda number, sums: jax.tree.map(jnp.add, sums, of_batch(number))  # noqa: E731
         sums = jax.lax.fori_loop(jnp.int32(0), step_count(local, rows.count), add, zeros)
         return local.work.packed(sums)
+
+
+def train(
+    local: LocalTraining, start: Start, client: Client, layout: LoopLayout = LOOP
+) -> tuple[Params, Params, jax.Array, Any]:
+    """(params before and after a client's training, its mean loss, what it then keeps); its `state` is the client
+    work's. Traced."""
+    work, state = local.work, client.state
+    begun = start if work.begin is None else start._replace(params=work.begin(start.params, state))
+    trained, loss = train_client(local, begun, client, layout)
+    own = state if work.keep is None else work.keep(local, start, client, trained, layout)
+    return begun.params, trained, loss, own
 
 
 def as_update(federation: Federation, change: Params, done: Finished) -> tuple[Any, Any, Any]:
@@ -104,7 +117,8 @@ def first_update(federation: Federation, params: Params, problem: Problem, own) 
     if federation.local.work.statistics is not None:
         start = Start(params, shared, problem, zero, problem.key)
         return counted(federation.local, start, Rows(zero, zero)), None
-    return as_update(federation, params, Finished(zero, problem.hyper, shared, own))[:2]
+    sent = federation.local.work.travelling(params)
+    return as_update(federation, sent, Finished(zero, problem.hyper, shared, own))[:2]
 
 
 def transformed_one(federation: Federation, problem: Problem, number: int, update, state):
@@ -146,5 +160,6 @@ def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[i
     size = float(stages[0])
     for transform, before, after in zip(federation.transforms, stages[:-1], stages[1:], strict=True):
         size = size * after / max(before, 1) if transform.size is None else transform.size(size)
-    shared = jax.eval_shape(federation.local.work.shared, params)
-    return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), tree_bytes(params) + tree_bytes(shared)
+    work = federation.local.work
+    down = jax.eval_shape(lambda params: (work.travelling(params), work.shared(params)), params)
+    return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), tree_bytes(down)
