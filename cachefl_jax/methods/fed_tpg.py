@@ -93,6 +93,6 @@ fed_tpg = Method(
     check=prompt_fl.check,
     artefact=artefact,
     explanation="a network that makes a prompt of the class names, tuned at the clients, averaged by the server",
-    privacy="A client sends a tuned network and no image. Its gradients come of the batch's features and labels by way "
-    "of a context of a few vectors, and tell no more of them than that context's own would. It is no guarantee.",
+    privacy="A client sends a tuned network and no image. Each gradient of it is made of the gradient of a few context "
+    "vectors, and tells no more of a batch's features and labels than these; how much that is was not measured.",
 )

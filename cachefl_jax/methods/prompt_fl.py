@@ -208,7 +208,7 @@ prompt_fl = Method(
     check=check,
     artefact=artefact,
     explanation="a prompt's context, tuned at the clients through the text tower, averaged by the server",
-    privacy="A client sends a few tuned vectors and no image. A step moves them along the gradient of its batch, which "
-    "tells of its features and labels what that many numbers can: less than the tuned keys of a cache, more with a "
-    "context for each class, where the classes that moved are those of the client's images. It is no guarantee.",
+    privacy="A client sends a few tuned vectors and no image. They move along gradients of its batches, which depend "
+    "on features and labels; how much of these a few vectors tell was not measured. With a context for each class, "
+    "those of the client's own classes move most, which tells its labels.",
 )
