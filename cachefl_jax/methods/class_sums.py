@@ -81,10 +81,10 @@ class Moments(NamedTuple):
         return self.total / jnp.maximum(self.count, 1)[:, None]
 
 
-def mix_field(group: str, default: float) -> Field:
-    """The field of a method's mixing weight."""
+def mix_field(group: str, default: float, *, positive: bool = False) -> Field:
+    """The field of a method's mixing weight, which may be 0 unless it must be `positive`."""
     return Field(f"{group}.mix", default, "weight of the solved head's logits beside CLIP's; search it in decades",
-                 *finite(0), FINITE, traced=True)  # fmt: skip
+                 *finite(0, open_end=positive), FINITE, traced=True)  # fmt: skip
 
 
 def freezing(mix: Field, *own: Field) -> Callable[[Server, ConfigDict], Frozen]:

@@ -28,7 +28,7 @@ from cachefl_jax.methods.method import Choice, ClosedForm, Method, Rows, Server
 
 DRAWS = 32  # J
 STEPS = 200  # T
-MIX = class_sums.mix_field("fed_pft", 30.0)
+MIX = class_sums.mix_field("fed_pft", 30.0, positive=True)
 
 
 class Squares(NamedTuple):
