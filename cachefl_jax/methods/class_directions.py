@@ -23,7 +23,8 @@ class with few rows suffers from most: a mean of few rows is far from m by chanc
   and server, where the means' common shift is taken out. With d more rows than classes: (d g + GAP N) / (d + N).
 
 All is linear in f, so that what is sent back is one weight and one bias a class. Nothing depends on who holds which
-rows. The covariance travels in half precision: 2 D (D + 1) / 2 + 4 (N + N D + 17) bytes up, 4 (N D + N) down.
+rows, but for the half precision in which second moments travel: D (D + 1) + 4 (N + N D + 17) bytes up, 4 (N D + N)
+down. Sums beyond its range (65,504: some 100,000 rows of a client, or more) leave no solution, and a run is refused.
 
 The forms and the numbers shrinkage, text_rows, MOST and GAP were found on validation rows of four feature banks with 1,
 4 and all rows a class. Discriminants of shrunk covariances beside CLIP's texts: arXiv 2402.04087.
@@ -147,7 +148,7 @@ def directions(moments: Moments, shrinkage: jax.Array) -> tuple[jax.Array, jax.A
     fisher = jax.scipy.linalg.solve(within + shrinkage * level * jnp.eye(width), away.T, assume_a="pos").T
     squares = (fisher * away).sum(axis=1)
     length = jnp.sqrt(squares.sum() / held)
-    return length * fisher / jnp.sqrt(jnp.where(squares > 0, squares, 1))[:, None], centre[0]
+    return length * fisher / jnp.sqrt(jnp.where(squares == 0, 1, squares))[:, None], centre[0]
 
 
 def solve(told: Told, frozen: Frozen) -> Head:
@@ -163,7 +164,9 @@ def solve(told: Told, frozen: Frozen) -> Head:
     a, each = text_scale(text_loss), moments.count.sum() / classes
     worth = jnp.where((text == 0).all(), 0, text_rows * a)
     every = jnp.maximum(worth + each, TINY)
-    weight = (worth * a * scale * text + each * unit) / every
+    # Said here: a solution by infinite numbers is all zeros.
+    sound = jnp.where(jnp.isfinite(sums.triangle).all(), 1, jnp.nan)
+    weight = sound * (worth * a * scale * text + each * unit) / every
     silent = (moments.count == 0) & (text == 0).all(axis=1)  # nothing is known of this class
     return Head(weight, jnp.where(silent, class_sums.NEVER, -(each / every) * unit @ centre))
 

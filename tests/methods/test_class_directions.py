@@ -7,11 +7,11 @@ from scipy.special import logsumexp
 
 from cachefl_jax import simulate
 from cachefl_jax.config import changed, default, resolve
-from cachefl_jax.methods.class_directions import Frozen, Told, server_weight, solve, statistics, text_scale
+from cachefl_jax.methods.class_directions import Frozen, Told, packed, server_weight, solve, statistics, text_scale
 from cachefl_jax.methods.method import Rows
-from cachefl_jax.precision import double_precision
+from cachefl_jax.precision import double_precision, in_single
 from cachefl_jax.simulation.prepare import prepare
-from cachefl_jax.simulation.sweep_groups import make_groups
+from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 
 SHRINKAGE, TEXT_ROWS = 0.4, 50.0
@@ -191,10 +191,23 @@ def test_a_class_of_which_nothing_is_known_is_never_said():
             assert (2 in said) == text.any()
 
 
+def test_sums_without_a_solution_give_none():
+    """Beyond half precision, or with noise that leaves no covariance: the run is refused, no wrong head is made."""
+    rng = np.random.default_rng(3)
+    features, labels = 300 * rng.normal(size=(40, 8)).astype(np.float32), np.arange(40) % 4
+    with double_precision():
+        frozen = frozen_of(rng.normal(size=(4, 2, 8)))
+        told = told_by(frozen, features, labels)
+        assert np.isfinite(np.asarray(solve(in_single(told), frozen).weight)).all()
+        noisy = told._replace(sums=told.sums._replace(triangle=told.sums.triangle - 1e9))
+        for broken in (packed(told), noisy):
+            assert np.isnan(np.asarray(solve(broken, frozen).weight)).all()
+
+
 def test_a_sweep_of_its_numbers_is_one_program_and_ends_where_runs_do(config_of, tmp_path):
     changes = [{"class_directions.shrinkage": 0.1}, {"class_directions.text_rows": 5.0}]
     configs = [resolve(config_of(**each)) for each in changes]
-    assert len(make_groups(prepared_points(configs, range(2)), side_by_side=False)) == 1
+    assert len({group_of(point) for point in prepared_points(configs, range(2))}) == 1
     lines = run_points(configs, changes, tmp_path / "sweep", [], False)
     for line, config in zip(lines, configs, strict=True):
         entry = simulate(config, None).summary["methods"]["class_directions"]
