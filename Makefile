@@ -4,13 +4,19 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := setup.cfg pyproject.toml requirements.txt constraints.txt
 
-.PHONY: demo test lint clean
+# What is worth running on one accelerator, for which .venv needs a JAX of its own: pip install 'jax[cuda13]' or 'jax[tpu]'.
+ON_DEVICE := $(addprefix tests/federation/test_, known_sizes.py strategies.py rounds.py any_linear_loss.py evaluate.py)
+
+.PHONY: demo test test-device lint clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/demo
 
 test: .venv/tested lint
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
+test-device: .venv/tested
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest --numprocesses=4 $(ON_DEVICE) tests/clip/test_encoding.py
 
 lint: .venv/tested
 	$(BIN)/ruff check .

@@ -1,10 +1,13 @@
 """Every product of a run is of full float32, whatever the backend would choose: one arithmetic in one table."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from jax.extend.core.primitives import dot_general_p
 
 from cachefl_jax.config import default
+from cachefl_jax.errors import UsageError
+from cachefl_jax.precision import MATMULS
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
@@ -55,3 +58,25 @@ def test_all_products_of_a_sweep_are_full_float32(make_bank, tmp_path, precision
     with jax.default_matmul_precision("bfloat16"):
         run_points(configs, changes, tmp_path / "sweep", [], side_by_side=False)
     assert_full(precisions)
+
+
+def test_the_precision_of_a_run_is_that_of_all_its_products_and_of_no_later_run(make_bank, tmp_path, precisions):
+    found, bank = {}, make_bank()
+    for name in ("float32", "float32_3x", "tf32", "float32"):
+        precisions.clear()
+        config = config_for(bank, **{"engine.precision": name})
+        summary = train_and_evaluate(config, tmp_path / f"{name}{len(found)}")
+        assert summary["precision"]["matmul"] == MATMULS[name]
+        found[name] = summary["methods"]["cachefl"]["accuracy"]
+        with jax.default_matmul_precision(MATMULS[name]):
+            (due,) = {eqn.params["precision"] for eqn in jax.make_jaxpr(jnp.dot)(*jnp.ones((2, 3, 3))).eqns}
+        assert set(precisions) == {due}, name
+    assert jax.config.jax_default_matmul_precision is None
+    assert found["float32_3x"] == pytest.approx(found["float32"], abs=0.05)
+
+
+def test_a_sweep_has_one_precision(make_bank, tmp_path):
+    changes = [{"engine.precision": "float32"}, {"engine.precision": "tf32"}]
+    configs = [config_for(make_bank(), **each) for each in changes]
+    with pytest.raises(UsageError, match="engine.precision: got float32, tf32"):
+        run_points(configs, changes, tmp_path / "sweep", [], side_by_side=False)

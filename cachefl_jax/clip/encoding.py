@@ -21,14 +21,15 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from cachefl_jax.clip.images import Preparation, check_resized, shaped
-from cachefl_jax.clip.prefetch import AHEAD, prepared_batches
+from cachefl_jax.clip.images import Preparation, check_resized, is_shaped, shaped
+from cachefl_jax.clip.prefetch import AHEAD, batches_of, prepared_batches
 from cachefl_jax.clip.views import Views, view_pixels
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import check_room
 
 PIXELS = {"cpu": 16 * 224 * 224}  # in a batch, a device: what keeps its arithmetic busy without spilling its caches
 PIXELS_OF_OTHERS = 256 * 224 * 224
+PIECES = 4  # of a batch that go to an accelerator side by side: on an H200 2.7 times as fast as in one
 MOST = 512  # images a batch, a device: with small images more only makes the last batch emptier
 
 
@@ -73,7 +74,12 @@ def image_blocks(
     Raises UsageError: an image has another size than the others, or than the vision tower takes, once prepared, is too
     long for its width, or its feature is zero or not finite."""
     pixels_of, size = preparing(encoder.preparation, images, what)
-    return blocks_of(encoder, images, Prepared(pixels_of, 1, size), what, start, options)
+    ready = (
+        images
+        if isinstance(images, np.ndarray) and images.ndim == 4 and is_shaped(images[0], encoder.preparation)
+        else None
+    )
+    return blocks_of(encoder, images, Prepared(pixels_of, 1, size, ready), what, start, options)
 
 
 def preparing(preparation: Preparation, images: Sequence, what: str) -> tuple[Callable, tuple[int, int]]:
@@ -140,7 +146,7 @@ def check_batch(count: int, views: int, size: tuple[int, int], options: Options)
     field, value, mend = "clip.key_views", views, "lower it"
     if options.batch_size:
         field, value, mend = "clip.batch_size", count, "lower it, or 0 to let the encoder choose"
-    check_room(field, str(value), (AHEAD + 1) * count * views * math.prod(size) * 3, mend)
+    check_room(field, str(value), (AHEAD + 2) * count * views * math.prod(size) * 3, mend)
 
 
 class Prepared(NamedTuple):
@@ -149,6 +155,7 @@ class Prepared(NamedTuple):
     pixels_of: Callable[[int], np.ndarray]  # a row -> [V, H, W, 3] uint8
     views: int  # V
     size: tuple[int, int]  # H, W
+    ready: np.ndarray | None = None  # all of them, [n, H, W, 3] uint8, where nothing is left to prepare
 
 
 def blocks_of(
@@ -157,7 +164,7 @@ def blocks_of(
     """The features of `images` from `start` on, [b, D].
 
     One batch is computed while the one before it is handed on."""
-    pixels_of, views, size = prepared
+    pixels_of, views, size, ready = prepared
     check_size(encoder, size)
     rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)
     devices = options.devices or default_devices()
@@ -165,7 +172,10 @@ def blocks_of(
     check_batch(count, views, size, options)
     compute = image_program(encoder, devices, jnp.dtype(options.dtype))
     bar = tqdm(total=rows.stop, initial=rows.start, desc=f"encoding {what}", unit="image", leave=False, disable=None)
-    with bar, contextlib.closing(prepared_batches(pixels_of, rows, count, (views, *size, 3))) as batches:
+    made = (
+        prepared_batches(pixels_of, rows, count, (views, *size, 3)) if ready is None else batches_of(ready, rows, count)
+    )
+    with bar, contextlib.closing(made) as batches:
         computed = ((chunk, compute(pixels.reshape(-1, *size, 3))) for chunk, pixels in batches)
         for (chunk, raw), _ in itertools.pairwise(itertools.chain(computed, [None])):
             yield finished(chunk, raw, views, named)
@@ -209,6 +219,11 @@ def per_batch(batch_size: int, size: tuple[int, int], devices: Sequence[jax.Devi
         enough = PIXELS.get(devices[0].platform, PIXELS_OF_OTHERS)
         batch_size = min(MOST, max(1, enough // (math.prod(size) * views))) * len(devices)
     return -(-batch_size // len(devices)) * len(devices)
+
+
+def pieces_for(devices: Sequence[jax.Device]) -> int:
+    """In how many pieces a batch goes to the devices; a CPU reads it where it is."""
+    return 1 if len(devices) > 1 or devices[0].platform == "cpu" else PIECES
 
 
 def image_program(encoder, devices: Sequence[jax.Device], dtype: np.dtype) -> Callable[[np.ndarray], jax.Array]:

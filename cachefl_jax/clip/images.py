@@ -184,7 +184,9 @@ def prepare_all(images: Iterable[Image.Image | np.ndarray], preparation: Prepara
 
 
 def shaped(image: Image.Image | np.ndarray, preparation: Preparation) -> np.ndarray:
-    """One image resized and cropped, but neither rescaled nor normalised: [H, W, 3] uint8."""
+    """One image resized and cropped, but neither rescaled nor normalised: [H, W, 3] uint8; itself, where it is so."""
+    if isinstance(image, np.ndarray) and is_shaped(image, preparation):
+        return image
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     picture = opaque(picture) if preparation.white else picture.convert("RGB")
     picture = picture.resize(resized_size(picture.size, preparation.resize), preparation.resample)
@@ -194,6 +196,15 @@ def shaped(image: Image.Image | np.ndarray, preparation: Preparation) -> np.ndar
         left, top = (round(side / 2) if preparation.half_to_even else side // 2 for side in spare)
         picture = picture.crop((left, top, left + width, top + height))
     return np.asarray(picture)
+
+
+def is_shaped(image: np.ndarray, preparation: Preparation) -> bool:
+    """Whether `shaped` would copy the picture and no more: passing it through Pillow costs more than a tower does."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return False
+    size = image.shape[1::-1]
+    same = resized_size(size, preparation.resize) == size
+    return same and preparation.crop in (None, image.shape[:2])
 
 
 def resized_size(size: tuple[int, int], wanted: int | tuple[int, int] | None) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from cachefl_jax.config.round import AGGREGATIONS, TRANSFORMS
 from cachefl_jax.errors import UsageError
 
 STRATEGIES = ("scan", "chunk", "vmap", "dual")
+PRECISIONS = ("float32", "float32_3x", "tf32")  # `cachefl_jax.precision` says what they mean
 # What the dual strategy does exactly, of our components; a user's are the engine's to judge.
 EXACT_IN_DUAL = {
     "local.algorithm": (ALGORITHMS, ("fedavg", "fednova")),
@@ -40,6 +41,9 @@ ENGINE = Part((
           *at_least(0), "0 lets the engine choose"),
     Field("engine.block_rows", 0, "rows that the dual strategy takes at a time; 0 = choose",
           *at_least(0), "0 lets the engine choose"),
+    Field("engine.precision", "float32", "matrix products of training and accuracies: float32; float32_3x, three "
+          "bfloat16 products of about its accuracy, faster where the device has them; tf32, 10 bits",
+          *one_of(*PRECISIONS), CHOOSE),
     Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
           *at_least(0), "0 takes all there are"),
 ), check, (

@@ -45,6 +45,7 @@ from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
+from cachefl_jax.federation.timetable import sizes_of, with_sizes
 from cachefl_jax.federation.transforms import Sender, Transform, scaling, stateless
 from cachefl_jax.federation.work import Client, ClientWork, Finished, Rows, Start, by_itself
 
@@ -112,6 +113,7 @@ __all__ = [
     "score_models",
     "score_rows",
     "seen_locally",
+    "sizes_of",
     "split_by_size",
     "stack",
     "start_all",
@@ -122,4 +124,5 @@ __all__ = [
     "tree_bytes",
     "unplaced",
     "with_personal_leaves",
+    "with_sizes",
 ]

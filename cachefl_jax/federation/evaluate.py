@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cachefl_jax.federation.problem import tree_bytes
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 
 BATCH = 512  # rows
 BATCH_BYTES = {"cpu": 2**22, "other": 2**25}  # of rows; of images, whose towers take far more, a batch has fewer
@@ -120,7 +120,7 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
             correct = jax.lax.dynamic_update_slice_in_dim(correct, new.correct, first, axis=0)
         return sums._replace(finite=total.finite & new.finite, correct=correct)
 
-    with full_precision():
+    with run_precision():
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: batch(0)[1]))
         start = zeros._replace(finite=jnp.asarray(True), correct=jnp.zeros(count, bool) if each_row else None)
         return jax.lax.fori_loop(0, batches, add, start)

@@ -99,10 +99,36 @@ def train_client(
     Returns:
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
     """
+    rows, steps = client.rows, step_count(local, client.rows.count)
+    step = make_step(local, start, client, client_orders(local, client_key(start, client.number), rows))
+    carry = first_carry(local, start, start.params if client.params is None else client.params)
+    if layout.unrolled:
+        for number in range(layout.unrolled):
+            carry = step(jnp.asarray(number), carry)
+    elif layout.peeled:
+        carry = jax.lax.fori_loop(1, steps - 1, step, step(jnp.asarray(0), carry))
+        carry = step(steps - 1, carry)
+    else:
+        carry = jax.lax.fori_loop(0, steps, step, carry)
+    trained, _, total = carry
+    return trained, mean_loss(local, rows.count, total)
+
+
+def first_carry(local: LocalTraining, start: Start, params: Params) -> tuple[Params, Any, jax.Array]:
+    """What goes from step to step, before the first: params, the optimizer's state, losses added up."""
+    return params, local.optimizer(start.problem.hyper).init(params), jnp.zeros(())
+
+
+def mean_loss(local: LocalTraining, counts: jax.Array, total: jax.Array) -> jax.Array:
+    """Of losses added up over all epochs; 0 without rows."""
+    return total / jnp.maximum(counts * local.epochs, 1)
+
+
+def make_step(local: LocalTraining, start: Start, client: Client, orders: jax.Array) -> Callable:
+    """A client's step: (number, what goes from step to step) -> the latter; `orders` are its `client_orders`."""
     problem, rows = start.problem, client.rows
     optimizer = local.optimizer(problem.hyper)
-    orders = client_orders(local, client_key(start, client.number), rows)
-    steps, batches = step_count(local, rows.count), step_count(local, rows.count) // local.epochs
+    batches = step_count(local, rows.count) // local.epochs
 
     def step(number, carry):
         now, state, total = carry
@@ -117,18 +143,7 @@ def train_client(
         updates, state = optimizer.update(gradients, state, now)
         return optax.apply_updates(now, updates), state, total + loss * valid.sum()
 
-    params = start.params if client.params is None else client.params
-    carry = (params, optimizer.init(params), jnp.zeros(()))
-    if layout.unrolled:
-        for number in range(layout.unrolled):
-            carry = step(jnp.asarray(number), carry)
-    elif layout.peeled:
-        carry = jax.lax.fori_loop(1, steps - 1, step, step(jnp.asarray(0), carry))
-        carry = step(steps - 1, carry)
-    else:
-        carry = jax.lax.fori_loop(0, steps, step, carry)
-    trained, _, total = carry
-    return trained, total / jnp.maximum(rows.count * local.epochs, 1)
+    return step
 
 
 def step_count(local: LocalTraining, rows: jax.Array) -> jax.Array:

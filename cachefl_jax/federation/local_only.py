@@ -25,7 +25,7 @@ from cachefl_jax.federation.primal.client import counted
 from cachefl_jax.federation.primal.ranges import step_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
 from cachefl_jax.federation.work import Client, Params, Rows, Start
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 
 NOBODY = -1  # fills a call up; holds no rows
 
@@ -62,7 +62,7 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Calla
 
         carry, group = (params, jnp.ones(clients.shape, bool)), jnp.zeros((), jnp.int32)
         steps = step_count(local, largest)
-        with full_precision():
+        with run_precision():
             for *program, least in ranges:
                 after = (steps >= least).sum(dtype=jnp.int32)
                 carry = jax.lax.fori_loop(group, after, functools.partial(at_group, program=program), carry)

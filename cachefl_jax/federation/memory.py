@@ -58,3 +58,9 @@ def free() -> int | None:
     if "bytes_limit" not in statistics:
         return None
     return statistics["bytes_limit"] - statistics["bytes_in_use"]
+
+
+def capacity() -> int:
+    """Bytes of an accelerator's device, whatever is free of them now; 0 where the backend does not tell."""
+    statistics = {} if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit", 0)

@@ -23,7 +23,7 @@ def order_widths(capacity: int, least: int, ratio: int) -> list[int]:
     return widths
 
 
-def shuffled_orders(keys: jax.Array, counts: jax.Array, most: jax.Array, widths: list[int]) -> jax.Array:
+def shuffled_orders(keys: jax.Array, counts: jax.Array, most: jax.Array | int, widths: list[int]) -> jax.Array:
     """Each lane's `shuffled` order, [L, widths[0]]; what lies past a lane's count means nothing.
 
     An order does not depend on the width at which it is sorted, so the narrowest that fits is taken. Under `jax.vmap`,
@@ -32,7 +32,7 @@ def shuffled_orders(keys: jax.Array, counts: jax.Array, most: jax.Array, widths:
     Args:
         keys: [L] a key for each order.
         counts: [L] rows.
-        most: [] at least the largest of `counts`.
+        most: [] at least the largest of `counts`; as a Python number it chooses while tracing.
         widths: from `order_widths`.
     """
 
@@ -40,6 +40,8 @@ def shuffled_orders(keys: jax.Array, counts: jax.Array, most: jax.Array, widths:
         orders = jax.vmap(shuffled, (0, 0, None))(keys, counts, width)
         return jnp.pad(orders, ((0, 0), (0, widths[0] - width)))
 
+    if isinstance(most, int):
+        return order(min(width for width in widths if width >= most))
     narrowest = (jnp.asarray(widths) >= most).sum() - 1
     return jax.lax.switch(narrowest, [functools.partial(order, width) for width in widths])
 

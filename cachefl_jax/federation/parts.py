@@ -12,6 +12,8 @@ from cachefl_jax.federation.participation import cohort as fixed_size
 from cachefl_jax.federation.server import ServerHyper, sgd
 from cachefl_jax.federation.transforms import Transform
 
+Sizes = tuple[tuple[int, int], ...]  # (rows, how many clients have so many), the largest first, without empty clients
+
 
 class Federation(NamedTuple):
     """The static half of a federation; `problem.Problem` is the other.
@@ -24,6 +26,8 @@ class Federation(NamedTuple):
         transforms: what happens to an update before the server sees it, in this order.
         aggregation: how updates become one aggregate.
         drift: whether rounds measure `problem.Drift`.
+        sizes: of all clients, where all take part in every round and the program is for these sizes alone
+            (`timetable.with_sizes`); (): for any.
     """
 
     local: LocalTraining
@@ -33,3 +37,4 @@ class Federation(NamedTuple):
     transforms: tuple[Transform, ...] = ()
     aggregation: Aggregation = mean
     drift: bool = False
+    sizes: Sizes = ()

@@ -14,11 +14,10 @@ from cachefl_jax.federation.parts import Federation
 # --optimizer=adamw --strategy=chunk for CHUNK and sgd with dual for the others, each size halved and doubled in turn in
 # one process, medians of 7 turns on a busy machine. Half or double changes a round by 11% at most, about the noise
 # there, but for CHUNK: 16 clients side by side take 1.8 times as long as 8.
-# An accelerator's ("other") are guesses.
-CHUNK = {"cpu": 8, "other": 64}  # clients side by side
-LANE_SCORES = {"cpu": 2**16, "other": 2**24}  # scores of one step of all lanes: fills a kernel, stays in the caches
-BLOCK_NUMBERS = {"cpu": 3 * 2**20, "other": 2**27}  # features, scores and U of a block: all devices' share the caches
-BLOCK_ROWS = {"cpu": 2048, "other": 2**17}  # a block never has more rows
+CHUNK = 8  # clients side by side
+LANE_SCORES = 2**16  # scores of one step of all lanes: fills a kernel, stays in the caches
+BLOCK_NUMBERS = 3 * 2**20  # features, scores and U of a block: all devices' share the caches
+BLOCK_ROWS = 2048  # a block never has more rows
 LEAST_ROWS = 640  # and may always have so many: fewer make slow products
 # These only guide the search for the size of a block and the lanes, by counts of rows and steps; no clock is asked.
 BLOCK_SPAN = 4  # how many times as large the largest block may be as the smallest
@@ -27,6 +26,11 @@ TRIES = 64  # block sizes that are compared
 IDLE = 1.07  # steps of all lanes, idle ones included, to the steps that are needed
 BUSIEST = 4  # devices of a round that sizes are chosen by
 DRAWS = 2  # cohorts that sizes are chosen by, where they are drawn
+# An accelerator's follow from its memory: idle lanes are free there, waiting is not (docs/figures.md, on an H100).
+MEMORY = 8 * 2**30  # bytes of a device that does not tell
+SHARE = 0.5  # of them, for what is side by side
+COPIES = 12  # of the params that a client side by side takes: gradient, update, moments, and what they were before
+NUMBERS = 6  # of each score of a block: with the server's params, U, as gathered for a step, slopes, and theirs before
 MANY_BLOCKS = 30  # with so many, what is left empty in each is small whatever their size
 
 
@@ -56,25 +60,49 @@ class Shapes(NamedTuple):
     width: int = 0  # D
     client_chunk: int = 0  # clients side by side; 0: chosen
     block_rows: int = 0  # of the dual strategy; 0: chosen
+    params: int = 0  # bytes of the params
+    memory: int = 0  # bytes of an accelerator's device; 0: not known
 
 
 def make_plan(strategy: str, local: LocalTraining, shapes: Shapes, devices: int = 1, backend: str = "cpu") -> Plan:
     """The plan of a strategy; sizes that are 0 are chosen."""
-    chunk = shapes.client_chunk
-    share, kind = -(-shapes.cohort // devices), "cpu" if backend == "cpu" else "other"
+    share = -(-shapes.cohort // devices)
     if strategy == "scan":
         return Plan("scan", 1, devices)
     if strategy == "vmap":
         return Plan("vmap", share, devices)
     if strategy == "chunk":
-        return Plan("chunk", min(chunk or CHUNK[kind], share), devices)
+        chunk = shapes.client_chunk or (CHUNK if backend == "cpu" else most_side_by_side(shapes))
+        return Plan("chunk", min(chunk, share), devices)
+    sizes = dual_sizes if backend == "cpu" else dual_sizes_by_memory
+    return Plan("dual", *sizes(local, shapes, devices))
+
+
+def most_side_by_side(shapes: Shapes) -> int:
+    """Clients whose params, with all that a step needs of them, fit side by side into an accelerator's memory."""
+    return max(int(SHARE * (shapes.memory or MEMORY) / (COPIES * max(shapes.params, 1))), 1)
+
+
+def dual_sizes_by_memory(local: LocalTraining, shapes: Shapes, devices: int) -> tuple[int, int, int]:
+    """(lanes, devices, rows of a block) of an accelerator: all clients side by side, as far as its memory goes."""
+    room = SHARE * (shapes.memory or MEMORY) / 4  # numbers
+    largest, share = min(local.capacity, shapes.width), -(-shapes.cohort // devices)
+    most = max(int(room / (NUMBERS * shapes.scores + shapes.width)), largest)
+    lanes = shapes.client_chunk or min(most // largest, share)  # each takes the room of the largest
+    needed = max(int(rows.sum()) for shares in typical_rounds(shapes, devices) for rows in [*shares, np.ones(1)])
+    return lanes, devices, max(shapes.block_rows or min(most, needed), largest)
+
+
+def dual_sizes(local: LocalTraining, shapes: Shapes, devices: int) -> tuple[int, int, int]:
+    """(lanes, devices, rows of a block) of a CPU, for the clients that train on coefficients."""
     rounds = typical_rounds(shapes, devices)
-    most_rows = min(max(BLOCK_NUMBERS[kind] // (2 * shapes.scores + shapes.width), LEAST_ROWS), BLOCK_ROWS[kind])
+    most_rows = min(max(BLOCK_NUMBERS // (2 * shapes.scores + shapes.width), LEAST_ROWS), BLOCK_ROWS)
     block = max(shapes.block_rows or choose_block(rounds, most_rows), min(local.capacity, shapes.width))
-    most = max(LANE_SCORES[kind] // (local.batch_size * shapes.scores), 1)
+    most = max(LANE_SCORES // (local.batch_size * shapes.scores), 1)
     filled = next((fill_blocks(shares[0], block) for shares in rounds if shares), [])
-    lanes = chunk or choose_lanes([-(-rows // local.batch_size) for rows in filled], min(most, share))
-    return Plan("dual", lanes, devices, block)
+    share = -(-shapes.cohort // devices)
+    steps = [-(-rows // local.batch_size) for rows in filled]
+    return shapes.client_chunk or choose_lanes(steps, min(most, share)), devices, block
 
 
 def typical_rounds(shapes: Shapes, devices: int) -> list[list[np.ndarray]]:

@@ -20,8 +20,9 @@ from cachefl_jax.federation.place import client_mesh, dealt, place, whole
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import init_client
 from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
+from cachefl_jax.federation.timetable import parts_of
 from cachefl_jax.federation.work import Params, Start
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 
 
 def init_server(federation: Federation, params: Params, problem: Problem) -> ServerState:
@@ -42,7 +43,7 @@ def prepare(federation: Federation, plan: Plan, problem: Problem) -> Problem:
     """The problem with what a strategy computes once a run. Traced."""
     if plan.strategy != "dual":
         return problem
-    with full_precision():
+    with run_precision():
         return problem._replace(gram=dual.gram_matrices(federation.local, problem.clients, problem.data))
 
 
@@ -57,7 +58,7 @@ def make_round(federation: Federation, plan: Plan) -> Callable:
     The result raises a ValueError for a plan that cannot train this, and for clients whose rows are not their own or
     too many (`checks.check_clients`).
     """
-    check_once = ClientCheck(federation.local)
+    check_once, federation = ClientCheck(federation.local), federation._replace(sizes=())  # any cohort may come
 
     def one_round(state: ServerState, cohort: Cohort, problem: Problem) -> tuple[ServerState, RoundMetrics]:
         ordered = by_size(cohort, in_view(problem.clients, federation.local.views, 0))
@@ -107,7 +108,7 @@ def train_round(
     members = Members(
         chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
     )
-    with full_precision(), federation.local.work.arithmetic():
+    with run_precision(), federation.local.work.arithmetic():
         folded = fold_cohort(federation, plan, start, members)
         aggregate = aggregated(federation, folded, received)
         change, shared = aggregate, state.shared
@@ -165,6 +166,8 @@ def fold_cohort(federation: Federation, plan: Plan, start: Start, members: Membe
         fold = functools.partial(dual.fold_blocks, federation, plan)
     elif plan.strategy == "scan":
         fold = functools.partial(primal.fold_scan, federation)
+    elif (parts := parts_of(federation.sizes, (0, len(members.clients)), plan.client_chunk)) is not None:
+        fold = functools.partial(primal.fold_parts, federation, parts)
     else:
         fold = functools.partial(primal.fold_chunks, federation, plan.client_chunk)
     return fold(start, members) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, members)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cachefl_jax.federation.checks import ClientCheck, all_finite, check_clients, count_rows
-from cachefl_jax.federation.local import LocalTraining
 from cachefl_jax.federation.participation import by_size, everybody
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import padded, place, whole
@@ -48,11 +47,12 @@ def train_rounds(
 class Run:
     """A compiled run: (state, count, problem) -> (state, metrics). The state's buffers are donated.
 
-    A call raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`).
+    A call raises a ValueError for clients whose rows are not their own or too many, or of other sizes than the program
+    was made for (`checks.check_clients`).
     """
 
-    def __init__(self, local: LocalTraining, compiled: jax.stages.Compiled):
-        self.compiled, self.check_once = compiled, ClientCheck(local)
+    def __init__(self, federation: Federation, compiled: jax.stages.Compiled):
+        self.compiled, self.check_once = compiled, ClientCheck(federation.local, federation.sizes)
 
     def __call__(self, state: ServerState, count: jax.Array, problem: Problem) -> tuple[ServerState, RoundMetrics]:
         self.check_once(problem.clients, problem.data)
@@ -69,7 +69,7 @@ def compile_run(federation: Federation, plan: Plan, capacity: int, state: Server
     With several devices the arguments must lie on all of them (`place`).
 
     Raises ValueError: the plan cannot train this, or the clients' rows are not their own or too many."""
-    check_clients(federation.local, problem.clients, count_rows(problem.data))
+    check_clients(federation.local, problem.clients, count_rows(problem.data), federation.sizes)
 
     def rounds(state, count, problem):
         return train_rounds(federation, plan, capacity, state, count, problem)
@@ -80,7 +80,7 @@ def compile_run(federation: Federation, plan: Plan, capacity: int, state: Server
         spread = {"in_shardings": (own, rest, rest), "out_shardings": (own, rest)}
         state = padded(state, plan)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    return Run(federation.local, jax.jit(rounds, donate_argnums=0, **spread).lower(state, count, problem).compile())
+    return Run(federation, jax.jit(rounds, donate_argnums=0, **spread).lower(state, count, problem).compile())
 
 
 def add_gram(federation: Federation, plan: Plan, problem: Problem) -> Problem:

@@ -100,7 +100,7 @@ class Rows(NamedTuple):
 
     start: jax.Array  # [] into `indices`
     count: jax.Array  # [] rows, at most LocalTraining.capacity
-    most: jax.Array | None = None  # [] at least `count`; one number for clients that `jax.vmap` trains side by side
+    most: jax.Array | int | None = None  # [] at least `count`; one number for clients that `jax.vmap` trains together
 
 
 class Start(NamedTuple):

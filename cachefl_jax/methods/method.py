@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.field import Field
 from cachefl_jax.errors import UsageError
-from cachefl_jax.precision import full_precision, in_single
+from cachefl_jax.precision import in_single, run_precision
 
 Params = Any
 Frozen = Any
@@ -102,7 +102,7 @@ def text_logits(frozen: Frozen, rows: Rows) -> jax.Array:
     """
     if rows.text_logits is not None:
         return rows.text_logits
-    with full_precision():
+    with run_precision():
         return frozen.logit_scale * rows.features @ frozen.text.T
 
 

@@ -29,7 +29,7 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.named import users_code
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 from cachefl_jax.simulation import examples
 from cachefl_jax.simulation.closed_forms import check_rows
 from cachefl_jax.simulation.examples import (
@@ -156,7 +156,7 @@ def check_linear(name: str, method: Method, params, score: Scorer) -> None:
     if len(leaves) != 1:
         value = f"{name}, whose params are {len(leaves)} arrays"
         raise UsageError("method", value, "one array where a method has a linear view", "leave Method.linear out")
-    with full_precision():
+    with run_precision():
         scores = jnp.tensordot(rows.features, leaves[0], axes=(-1, -1))
         found, expected = method.linear(scores, score.frozen, rows), method.logits(params, score.frozen, rows)
     if not np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max(), equal_nan=True):

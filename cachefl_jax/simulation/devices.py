@@ -8,11 +8,13 @@ from typing import NoReturn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from cachefl_jax import interrupts
 from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.errors import UsageError
 from cachefl_jax.machine import cores
+from cachefl_jax.precision import choose_precision, forget_precision
 from cachefl_jax.simulation import peers
 from cachefl_jax.simulation.environment import device_count, settle
 from cachefl_jax.storage.home import COMPILED, home
@@ -41,6 +43,19 @@ def join_processes(coordinator: str | None, processes: int, process: int | None)
     except (RuntimeError, ValueError, IndexError) as error:
         value = f"{coordinator} ({str(error).splitlines()[0]})"
         raise UsageError("--coordinator", value, "HOST:PORT of process 0, reachable from all", "correct it") from error
+
+
+def use_engine(*engines: ConfigDict) -> None:
+    """Makes ready what the `engine` parts of this process's configs ask for: devices, and the precision of products.
+
+    Raises UsageError: as `use_devices`, or they ask for different precisions."""
+    asked = sorted({engine.precision for engine in engines})
+    if len(asked) > 1:
+        raise UsageError("engine.precision", ", ".join(asked), "one for all that is compared", "run them one by one")
+    forget_precision()  # of a run before: `settle` would take it for the environment's
+    for engine in engines:
+        use_devices(engine.devices)
+    choose_precision(*asked)
 
 
 def use_devices(count: int) -> None:

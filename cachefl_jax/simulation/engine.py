@@ -28,7 +28,8 @@ WORTH_MEASURING = 10.0  # estimated seconds of a whole run; a shorter one would 
 SHARE = 0.15  # of the run's expected time that measuring may take
 TRIAL = 2  # rounds that measuring a plan takes, the first to warm up
 SLOWER = 1.5  # a plan whose first round takes so many times the best one's is not measured further
-# For the estimate, which need not be better than to a factor of a few; what an accelerator does is a guess.
+# For the estimate, which need not be better than to a factor of a few; an accelerator's is between what an H200 reaches
+# on small and on large rounds (docs/figures.md).
 FLOPS = {"cpu": 2e11, "other": 1e13}  # operations a second
 STEP = 3e-5  # seconds that a step takes, whatever is in it
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.aligned import ALIGNMENT
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, place, prepare
+from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, place, prepare, with_sizes
 from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.report.units import readable_bytes
 from cachefl_jax.simulation.build import Learner
@@ -66,7 +66,8 @@ def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.
     """The run's program and what it needs, from shapes alone."""
     state = jax.eval_shape(learner.start)
     ready = jax.eval_shape(lambda problem: prepare(learner.federation, plan, problem), learner.problem)
-    run = compile_run(learner.federation, plan, segment(config), state, ready)
+    federation = with_sizes(learner.federation, plan, learner.client_rows, jax.default_backend())
+    run = compile_run(federation, plan, segment(config), state, ready)
     return run, footprint(run, state, ready)
 
 

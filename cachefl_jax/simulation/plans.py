@@ -12,10 +12,13 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
+from cachefl_jax.federation import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan, tree_bytes
+from cachefl_jax.federation.memory import capacity
 from cachefl_jax.machine import cores
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan
+
+FEWER = 8  # times as few clients side by side, where an accelerator has no room for as many as expected
 
 
 def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
@@ -25,6 +28,7 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     dual, backend = fits_dual(learner.federation), jax.default_backend()
     cohort = learner.federation.participation.places(learner.clients, learner.federation.cohort)
     shapes = Shapes(learner.client_rows, cohort, client_chunk=engine.client_chunk, block_rows=engine.block_rows)
+    shapes = shapes._replace(params=tree_bytes(learner.params), memory=capacity())
     if dual:
         (leaf,) = jax.tree.leaves(learner.params)
         shapes = shapes._replace(scores=leaf.size // leaf.shape[-1], width=leaf.shape[-1])
@@ -43,9 +47,14 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
         raise UsageError("engine.strategy", "dual", DUAL_NEEDS, "engine.strategy=auto")
     names = [engine.strategy]
     if engine.strategy == "auto":
-        names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "vmap", "scan"]
+        names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "scan"]
         names = ["dual", *names] if dual else names
-    return [make_plan(name, learner.local, shapes, spread, backend) for name in names for spread in spreads]
+    plans = [make_plan(name, learner.local, shapes, spread, backend) for name in names for spread in spreads]
+    if engine.strategy != "auto" or backend == "cpu":
+        return plans
+    # An estimate by bytes of params does not see a tower's activations: a few side by side may fit where many do not.
+    fewer = [plan._replace(client_chunk=plan.client_chunk // FEWER) for plan in plans if plan.client_chunk >= FEWER]
+    return [*plans[:-1], *(plan for plan in fewer if plan.strategy == "chunk"), plans[-1]]
 
 
 def describe(plan: Plan) -> str:
@@ -93,4 +102,5 @@ def fingerprint(config: ConfigDict, learner: Learner, plans: list[Plan], measure
     machine = [jax.devices()[0].device_kind, cores(), jax.device_count(), jax.__version__]
     local = {name: value for name, value in config.local.items() if isinstance(value, (int, str))}
     parts = [shapes, sizes, machine, local, plans, config.cohort, config.server.optimizer, measures]
+    parts += [config.engine.precision]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import resolve
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.contenders import config_of, own_of
-from cachefl_jax.simulation.devices import use_devices
+from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.environment import settled
 from cachefl_jax.simulation.metrics import read_lines
 from cachefl_jax.simulation.prepare import counted, prepare
@@ -24,7 +24,7 @@ def simulate(config: ConfigDict, workdir: str | os.PathLike | None) -> Results:
     config, folder = resolve(config), Workdir(None if workdir is None else pathlib.Path(workdir))
     with settled():
         if workdir is None:
-            use_devices(config.engine.devices)
+            use_engine(config.engine)
             return train(config, folder)
         return run_in(config, folder) or read_back(config, folder)
 
@@ -36,7 +36,7 @@ def read_back(config: ConfigDict, folder: Workdir) -> Results:
     summary = read_summary(folder.summary)
     if not own_row(config):
         return Results(summary, [], None, {}, {})
-    use_devices(config.engine.devices)
+    use_engine(config.engine)
     inputs = prepare(config)
     config = counted(config, inputs)
     config = config_of(config, own_of(config))

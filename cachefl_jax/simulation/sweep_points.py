@@ -19,7 +19,7 @@ from cachefl_jax.federation import Outcome, Plan, Scores, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.contenders import config_of, own_of
-from cachefl_jax.simulation.devices import use_devices
+from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.own_models import over_models
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
@@ -59,8 +59,7 @@ def run_points(
         if fixed := overrides_of(config, own_of(config)).keys() & changes.keys():
             value, allowed = ", ".join(sorted(fixed)), f"no field of {config.method} that the sweep varies"
             raise UsageError("overrides", value, allowed, "--config.overrides='()'")
-    for config in configs:
-        use_devices(config.engine.devices)
+    use_engine(*(config.engine for config in configs))
     if not left_of(lines, configs):
         check_done(workdir, lines, configs)
         return [lines[number] for number in sorted(lines)]

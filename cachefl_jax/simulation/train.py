@@ -15,7 +15,7 @@ from cachefl_jax.report import method_table, write_report
 from cachefl_jax.simulation.advice import advice
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.contenders import Contender, check_regimes, contenders_of, own_of
-from cachefl_jax.simulation.devices import entered_by_process_0, use_devices
+from cachefl_jax.simulation.devices import entered_by_process_0, use_engine
 from cachefl_jax.simulation.filling import needs_table
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
@@ -77,7 +77,7 @@ def run_in(config: ConfigDict, workdir: Workdir) -> Results | None:
     if already_done(config, workdir):  # said without a lock, so that the folder may be one that is not to be written
         return None
     workdir.refuse_read_only()
-    use_devices(config.engine.devices)
+    use_engine(config.engine)
     workdir.writes = jax.process_index() == 0
     with entered_by_process_0(folder_lock(workdir.path)):
         # Once more: another command may just have left.
@@ -158,7 +158,7 @@ def rehearse(config: ConfigDict) -> None:
 
     Raises UsageError: as `train_and_evaluate`; a plan that does not fit is only told."""
     config = resolve(config)
-    use_devices(config.engine.devices)
+    use_engine(config.engine)
     inputs = prepare(config)
     config = counted(config, inputs)
     contenders = build_all(config, inputs)

@@ -9,7 +9,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.workdir import resolved
 from cachefl_jax.study.space import space_of
 
-COMMON = ("seed", "study.", "method", "methods", "compare", "overrides", "engine.devices")  # one for all settings
+COMMON = ("seed", "study.", "method", "methods", "compare", "overrides", "engine.devices", "engine.precision")
 
 
 class Setting(NamedTuple):

@@ -14,7 +14,7 @@ from cachefl_jax.config import Row, validate, with_overrides
 from cachefl_jax.errors import UsageError
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.contenders import config_of
-from cachefl_jax.simulation.devices import use_devices
+from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, counted
 from cachefl_jax.simulation.shared import Shared
@@ -42,7 +42,7 @@ def run_study(study: Study, workdir: pathlib.Path) -> None:
 
     Raises UsageError: the folder holds another study or one on other data, or a config asks for what is not there."""
     lines = claim(workdir, study)
-    use_devices(study.config.engine.devices)
+    use_engine(study.config.engine)
     if all((workdir / name).is_file() for name in FILES):
         check_done(workdir, *by_number(lines, study))
         return

@@ -10,6 +10,7 @@ the card, the versions and the commit, a table, and accelerator.png.
 """
 
 import functools
+import itertools
 import json
 import pathlib
 import subprocess
@@ -25,7 +26,8 @@ from experiments.benchmarks import limits, readings, workloads
 from experiments.benchmarks.engine import checked_output
 from experiments.benchmarks.workloads import Workload
 
-ENGINE = {"sgd": ("auto", "vmap"), "adamw": ("auto",)}  # strategies that are timed
+OPTIMIZERS = ("sgd", "adamw")
+SKEWED = ("small", "large")  # workloads that are dealt out by Dirichlet shares, too
 ROUNDS_A_CALL, LEAST_SECONDS, MOST_CALLS = 10, 1.0, 15
 SEQUENTIAL_ROUNDS = 3
 TINY = {"classes": 5, "keys": 2, "width": 16, "clients": 4, "samples": 8, "batch": 4}
@@ -139,48 +141,46 @@ def torch_on(workload: Workload, optimizer: str, how: str, reference: Reference)
 
 def engine_section(record: Record, jobs: dict[str, Workload]) -> None:
     """Clients of equal size: ours, then PyTorch."""
+    for name, optimizer in itertools.product(jobs, OPTIMIZERS):
+        workload, names = jobs[name], {"workload": name, "optimizer": optimizer}
+        reference = Reference(arrays_of(workload, "equal").keys)
+        record.take("engine", ours_by(workload, "equal", optimizer, reference), **names, by="cachefl_jax")
+        for how in ("stacked", "client by client"):
+            measure = functools.partial(torch_on, workload, optimizer, how, reference)
+            record.take("engine", measure, **names, by=f"PyTorch, {how}")
+
+
+def ours_by(workload: Workload, split: str, optimizer: str, reference: Reference, **choices) -> Callable[[], dict]:
+    """`ours_on` as `Record.take` calls it."""
     from experiments.benchmarks.ours import Choice
 
-    for name, workload in jobs.items():
-        for optimizer, strategies in ENGINE.items():
-            names, reference = {"workload": name, "optimizer": optimizer}, Reference(arrays_of(workload, "equal").keys)
-            for strategy in strategies:
-                measure = functools.partial(ours_on, workload, "equal", Choice(optimizer, strategy), reference)
-                record.take("engine", measure, **names, by=f"cachefl_jax, {strategy}")
-            for how in ("stacked", "client by client"):
-                measure = functools.partial(torch_on, workload, optimizer, how, reference)
-                record.take("engine", measure, **names, by=f"PyTorch, {how}")
+    return functools.partial(ours_on, workload, split, Choice(optimizer, **choices), reference)
 
 
 def skew_section(record: Record, jobs: dict[str, Workload]) -> None:
     """The same rows dealt out by Dirichlet shares."""
-    from experiments.benchmarks.ours import Choice
-
-    for name, workload in jobs.items():
-        for optimizer, strategies in ENGINE.items():
-            reference = Reference(arrays_of(workload, "dirichlet").keys)
-            for strategy in strategies:
-                measure = functools.partial(ours_on, workload, "dirichlet", Choice(optimizer, strategy), reference)
-                record.take("skew", measure, workload=name, optimizer=optimizer, by=f"cachefl_jax, {strategy}")
+    for name, optimizer in itertools.product((name for name in SKEWED if name in jobs), OPTIMIZERS):
+        reference, names = (
+            Reference(arrays_of(jobs[name], "dirichlet").keys),
+            {"workload": name, "optimizer": optimizer},
+        )
+        record.take("skew", ours_by(jobs[name], "dirichlet", optimizer, reference), **names, by="cachefl_jax")
 
 
 def scale_section(record: Record, jobs: dict[str, Workload]) -> None:
     """More clients, more epochs, and cohorts that are drawn."""
-    from experiments.benchmarks.ours import Choice
-
     small = jobs["small"]
     many, more = (20, 40) if small.clients < 100 else (2_000, 100_000)
+    crowd = small._replace(clients=many)
     cases = [
-        ("sgd", small._replace(clients=many), 0), ("adamw", small._replace(clients=many), 0),
-        ("sgd", small._replace(epochs=10), 0), ("adamw", small._replace(epochs=10), 0),
-        ("sgd", small._replace(clients=many), many // 20), ("sgd", small._replace(clients=more, samples=4, batch=4), 0),
+        ("sgd", crowd, 0), ("adamw", crowd, 0), ("sgd", crowd, many // 20),
+        ("sgd", small._replace(epochs=10), 0), ("sgd", small._replace(clients=more, samples=4, batch=4), 0),
     ]  # fmt: skip
     for optimizer, workload, cohort in cases:
-        choice, reference = Choice(optimizer, cohort=cohort), Reference(arrays_of(workload, "equal").keys)
+        reference = Reference(arrays_of(workload, "equal").keys)
         names = {"workload": "small", "optimizer": optimizer, "clients": workload.clients, "epochs": workload.epochs}
         names |= {"samples": workload.samples, "cohort": cohort}
-        measure = functools.partial(ours_on, workload, "equal", choice, reference)
-        record.take("scale", measure, **names, by="cachefl_jax, auto")
+        record.take("scale", ours_by(workload, "equal", optimizer, reference, cohort=cohort), **names, by="cachefl_jax")
 
 
 def rates_section(record: Record, jobs: dict[str, Workload]) -> None:
@@ -222,8 +222,8 @@ def demo_section(record: Record, jobs: dict[str, Workload]) -> None:
 
 
 SECTIONS = {
-    "rates": rates_section, "engine": engine_section, "skew": skew_section, "scale": scale_section,
-    "encoding": encoding_section, "demo": demo_section,
+    "rates": rates_section, "engine": engine_section, "skew": skew_section, "encoding": encoding_section,
+    "scale": scale_section, "demo": demo_section,
 }  # fmt: skip
 
 

@@ -68,6 +68,7 @@ def prepare_ours(
     import jax.numpy as jnp
 
     from cachefl_jax import federation
+    from cachefl_jax.federation.memory import capacity
     from cachefl_jax.methods.cachefl import Cache, cachefl
     from cachefl_jax.methods.method import loss_of_scores, training_loss
 
@@ -87,7 +88,9 @@ def prepare_ours(
         strategy = "dual" if exact else "scan" if jax.default_backend() == "cpu" else "chunk"
     cohort, keys = choice.cohort or workload.clients, workload.classes * workload.keys
     shapes = federation.Shapes(samples, cohort, keys, workload.width, choice.client_chunk)
+    shapes = shapes._replace(params=arrays.keys.nbytes, memory=capacity())
     plan = federation.make_plan(strategy, local, shapes, min(devices, cohort), jax.default_backend())
+    parts = federation.with_sizes(parts, plan, samples, jax.default_backend())
     problem = federation.place(make_problem(workload, arrays, choice.optimizer), plan)
     problem = federation.add_gram(parts, plan, problem)
     state = federation.init_server(parts, Cache(jnp.asarray(arrays.keys)), problem)

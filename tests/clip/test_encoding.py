@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from cachefl_jax.clip import averaged_blocks, encode_images, image_blocks, load_encoder
+from cachefl_jax.clip import averaged_blocks, encode_images, encoding, image_blocks, load_encoder
 from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.encoding import (
     Options,
@@ -22,8 +22,8 @@ from cachefl_jax.clip.encoding import (
     raw_image_features,
     unit_rows,
 )
-from cachefl_jax.clip.images import Preparation, prepare, prepare_all, read_preparation
-from cachefl_jax.clip.prefetch import AHEAD
+from cachefl_jax.clip.images import Preparation, prepare, prepare_all, read_preparation, shaped
+from cachefl_jax.clip.prefetch import AHEAD, batches_of, prepared_batches
 from cachefl_jax.clip.views import ViewedImages, Views
 from cachefl_jax.errors import UsageError
 
@@ -157,6 +157,41 @@ def test_images_are_prepared_by_threads_shortly_before_they_are_needed(encoder, 
     time.sleep(0.05)
     assert len(watched.asked) == asked < 180
     assert not any(thread.is_alive() for thread in watched.threads)
+
+
+def test_a_batch_keeps_its_pixels_until_the_next_but_one_is_asked_for():
+    pixels = np.random.default_rng(0).integers(1, 256, (35, 4, 4, 3), dtype=np.uint8)
+    memory, before = set(), None
+    for chunk, batch in prepared_batches(lambda row: pixels[row], range(35), 4, (4, 4, 3)):
+        time.sleep(0.01)  # what is prepared ahead has been written
+        for rows, held in ((chunk, batch), before or (chunk, batch)):
+            np.testing.assert_array_equal(held[: len(rows)], pixels[rows.start : rows.stop])
+        memory.add(batch.ctypes.data)
+        before = chunk, batch
+    assert not batch[3:].any()  # the last batch is filled up
+    assert len(memory) == AHEAD + 2 < 9
+
+
+def test_pixels_as_the_tower_takes_them_are_handed_on_as_they_are(noise):
+    picture = noise[0]
+    assert shaped(picture, PLAIN) is picture
+    assert shaped(picture, PLAIN._replace(resize=(30, 40), crop=(30, 40))) is picture
+    for changed in (PLAIN._replace(resize=(31, 40)), PLAIN._replace(crop=(30, 39))):
+        assert shaped(picture, changed).shape != picture.shape
+    grey = shaped(picture[..., 0], PLAIN)
+    np.testing.assert_array_equal(grey, np.repeat(picture[..., :1], 3, axis=2))
+
+
+def test_pixels_that_are_all_there_are_sent_as_they_lie_and_in_pieces(monkeypatch):
+    pixels = np.random.default_rng(0).integers(1, 256, (11, 4, 4, 3), dtype=np.uint8)
+    batches = list(batches_of(pixels, range(3, 11), 3))
+    assert [chunk for chunk, _ in batches] == [range(3, 6), range(6, 9), range(9, 11)]
+    assert all(np.shares_memory(batch, pixels) for _, batch in batches[:2])
+    np.testing.assert_array_equal(batches[2][1], np.concatenate([pixels[9:], np.zeros((1, 4, 4, 3), np.uint8)]))
+    whole = encode_images(PixelEncoder(), pixels)
+    np.testing.assert_array_equal(whole, encode_images(PixelEncoder(), list(pixels)))
+    monkeypatch.setattr(encoding, "pieces_for", lambda devices: 4)  # as for an accelerator
+    np.testing.assert_array_equal(whole, encode_images(PixelEncoder(), pixels, options=Options(10)))
 
 
 def test_what_a_thread_raises_is_raised_as_it_is_and_stops_the_others(encoder, noise):

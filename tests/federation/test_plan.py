@@ -6,6 +6,7 @@ import pytest
 
 from cachefl_jax.federation import Plan, Shapes, everybody, make_plan
 from cachefl_jax.federation.participation import deal
+from cachefl_jax.federation.place import client_mesh
 from cachefl_jax.federation.plan import (
     BLOCK_ROWS,
     BLOCK_SPAN,
@@ -28,7 +29,7 @@ def test_clients_of_one_size_leave_no_lane_idle_and_no_row_of_a_block_empty(make
     assert plan.client_chunk > 1
     assert plan.block_rows % 64 == 0
     assert 6400 // devices % plan.block_rows == 0
-    assert BLOCK_ROWS["cpu"] // BLOCK_SPAN <= plan.block_rows <= BLOCK_ROWS["cpu"]
+    assert BLOCK_ROWS // BLOCK_SPAN <= plan.block_rows <= BLOCK_ROWS
 
 
 def test_lanes_are_fewer_where_clients_differ_and_seldom_wait():
@@ -80,6 +81,11 @@ def test_typical_rounds_are_of_the_populations_sizes_without_those_that_do_not_t
     assert whole.tolist() == list(range(100, 0, -1))
 
 
+def test_more_devices_than_there_are_are_refused_in_the_words_that_tests_skip_by():
+    with pytest.raises(ValueError, match="^Number of devices"):
+        client_mesh(jax.device_count() + 1)
+
+
 def test_given_sizes_are_kept(make_local):
     local = make_local(32, 64, optimizer="sgd")
     assert make_plan("dual", local, shapes([64] * 10)._replace(client_chunk=3, block_rows=700), 2) == Plan(
@@ -103,3 +109,22 @@ def test_a_plan_that_cannot_train_is_refused(make_federation, make_local, plan, 
     federation, local = make_federation([9, 4, 7]), make_local(4, 12, optimizer=optimizer)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(federation.round(local, plan), federation.start(), everybody(3), federation.problem)
+
+
+def test_an_accelerator_trains_as_many_side_by_side_as_its_memory_holds(make_local):
+    local, one = make_local(32, 64, optimizer="sgd"), 160 * 512 * 4
+    whole = shapes([64] * 100)._replace(params=one, memory=80 * 2**30)
+    assert make_plan("dual", local, whole, 1, "gpu") == Plan("dual", 100, 1, 6400)
+    assert make_plan("chunk", local, whole, 1, "gpu") == Plan("chunk", 100, 1)
+    assert make_plan("chunk", local, whole._replace(memory=0), 1, "gpu").client_chunk == 100
+    small = whole._replace(memory=2**25)
+    dual, chunk = make_plan("dual", local, small, 1, "gpu"), make_plan("chunk", local, small, 1, "gpu")
+    assert 1 < chunk.client_chunk < 100
+    assert chunk.client_chunk * one < 2**25 / 2
+    assert dual.block_rows < 6400
+    assert dual.block_rows * 160 * 4 < 2**25
+    assert dual.client_chunk * 64 <= dual.block_rows
+    tiny = make_plan("dual", local, small._replace(memory=1), 1, "gpu")
+    assert (tiny.client_chunk, tiny.block_rows) == (1, 64)
+    given = small._replace(client_chunk=3, block_rows=700)
+    assert make_plan("dual", local, given, 2, "gpu") == Plan("dual", 3, 2, 700)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cachefl_jax.federation.folded import Members
 from cachefl_jax.federation.local import LocalTraining
@@ -23,6 +24,8 @@ class Task(NamedTuple):
         start: what the clients start from.
         members: those that train on coefficients; the others, which come first, have count 0.
         ends: [M] of their rows, laid out one client after another.
+        rows: [L] of the lanes' clients, the largest first, where they are known while tracing (`timetable`): no bound
+            then depends on data.
     """
 
     local: LocalTraining
@@ -32,6 +35,7 @@ class Task(NamedTuple):
     start: Start
     members: Members
     ends: jax.Array
+    rows: np.ndarray | None = None
 
 
 class Block(NamedTuple):
@@ -53,6 +57,7 @@ class Lanes(NamedTuple):
     counts: jax.Array  # [L] rows; 0 where there is no client
     starts: jax.Array  # [L] in the block's rows
     keys: jax.Array  # [L]
+    most: jax.Array | int  # [] the largest count
 
 
 class Coefficients(NamedTuple):
@@ -71,7 +76,7 @@ class Batch(NamedTuple):
     valid: jax.Array  # [L, B]
     places: jax.Array  # [L, B] among the client's own rows
     rows: jax.Array  # [L, B] in the block; outside it where not valid
-    learnt: jax.Array  # [] of each client's rows, the first so many may have coefficients that are not 0
+    learnt: jax.Array | int  # [] of each client's rows, the first so many may have coefficients that are not 0
 
 
 class Gradient(NamedTuple):
@@ -82,14 +87,17 @@ class Gradient(NamedTuple):
     clip: jax.Array  # [L] its factor
 
 
-def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array) -> Block:
+def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array | int) -> Block:
     """The rows of the sorted cohort from client `first` on, as many as a block holds, and their scores with the
     server's params [J, D]."""
     problem, counts, ends = task.start.problem, task.members.counts, task.ends
     begin = ends[first] - counts[first]
     flat = begin + jnp.arange(block_rows)
-    search = "compare_all" if len(ends) <= FEW_CLIENTS else "scan"
-    owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right", method=search), len(ends) - 1)
+    if task.rows is None:
+        search = "compare_all" if len(ends) <= FEW_CLIENTS else "scan"
+        owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right", method=search), len(ends) - 1)
+    else:
+        owner = jnp.asarray(first + np.repeat(np.arange(len(task.rows), dtype=np.int32), task.rows))
     position = problem.clients.offsets[task.members.clients[owner]] + flat - (ends[owner] - counts[owner])
     where = problem.clients.indices.at[position].get(mode="clip")
     # Without it XLA works the row's number out anew for each of its D features.
@@ -104,7 +112,23 @@ def lanes_at(task: Task, block: Block, place: jax.Array, after: jax.Array) -> La
     taken, places = places < after, jnp.minimum(places, len(task.members.counts) - 1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(task.start.key, task.members.clients[places])
     counts = task.members.counts[places]
-    return Lanes(place, jnp.where(taken, counts, 0), task.ends[places] - counts - block.begin, keys)
+    counts, starts = jnp.where(taken, counts, 0), task.ends[places] - counts - block.begin
+    return Lanes(place, counts, starts, keys, counts[0] if task.rows is None else int(task.rows[0]))
+
+
+def narrowed(lanes: Lanes, now: Coefficients, count: int) -> tuple[Lanes, Coefficients]:
+    """The first `count` lanes."""
+    cut = lambda leaf: leaf[:count]  # noqa: E731
+    memory = now.memory and (jax.tree.map(cut, now.memory[0]), *now.memory[1:])
+    lanes = lanes._replace(counts=cut(lanes.counts), starts=cut(lanes.starts), keys=cut(lanes.keys))
+    return lanes, now._replace(decay=cut(now.decay), loss=cut(now.loss), memory=memory)
+
+
+def widened(before: Coefficients, after: Coefficients) -> Coefficients:
+    """All lanes' `before`, of which the first ones have come to `after`."""
+    back = lambda old, new: jnp.concatenate([new, old[len(new) :]])  # noqa: E731
+    memory = after.memory and (jax.tree.map(back, before.memory[0], after.memory[0]), *after.memory[1:])
+    return after._replace(decay=back(before.decay, after.decay), loss=back(before.loss, after.loss), memory=memory)
 
 
 def lane_of_row(block: Block, lanes: Lanes) -> tuple[jax.Array, jax.Array]:

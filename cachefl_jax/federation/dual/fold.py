@@ -1,5 +1,9 @@
 """A cohort's work on coefficients, block by block, and its weighted sum (see `dual`)."""
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -10,52 +14,98 @@ from cachefl_jax.federation.folded import Folded, Members, Spread, changes_are_u
 from cachefl_jax.federation.local import step_count
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.plan import Plan
-from cachefl_jax.federation.primal import fold_scan
+from cachefl_jax.federation.primal import fold_parts, fold_scan
 from cachefl_jax.federation.primal.client import sender
+from cachefl_jax.federation.timetable import Part, count_above, parts_of
 from cachefl_jax.federation.work import Client, Start
+
+LARGE_CLIENTS = 16  # of more rows than D, side by side on the params
+
+
+class Span(NamedTuple):
+    """Which clients of the sorted cohort a block may have: from `first` on, none from `after` on, if there is room."""
+
+    first: jax.Array | int
+    after: jax.Array | int
+    rows: int  # R, the room
 
 
 def fold_blocks(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
     """All members, as `primal.fold_scan` gives them. `plan.client_chunk` clients are side by side, and
     `plan.block_rows` rows are at least those of the largest client that trains on coefficients. Traced."""
-    local, ((leaf,), structure) = federation.local, jax.tree.flatten(start.params)
-    server = leaf.reshape(-1, leaf.shape[-1])
-    width, large = server.shape[1], members.counts > server.shape[1]
+    (leaf,), structure = jax.tree.flatten(start.params)
+    server, large = leaf.reshape(-1, leaf.shape[-1]), members.counts > leaf.shape[-1]
     own = members._replace(counts=jnp.where(large, 0, members.counts))
     task = make_task(federation, plan, start, own, leaf.shape)
     factors, extra = client_factors(federation, start, own)
-    first = large.sum()
-    present = first + (own.counts > 0).sum()
     spread = Spread(jnp.zeros(()), jnp.zeros(()), server * 0) if federation.drift else None
     zeros = (jnp.zeros_like(server), jnp.zeros(()), spread)
-
-    def one_block(carry):
-        first, (total, loss, spread) = carry
-        block = cut_block(task, plan.block_rows, server, first)
-        after = jnp.minimum((task.ends <= block.begin + plan.block_rows).sum(), present)
-        trained = train_block(task, block, first, after)
-        among = (jnp.arange(len(own.counts)) >= first) & (jnp.arange(len(own.counts)) < after)
-        weights = jnp.where(among, own.weights, 0)
-        scales = factors * transform_factors(federation, start, own, trained.lengths * factors)
-        total = total + weighted_change(task, block, trained, weights * scales, server)
-        if spread is not None:
-            lengths, change = weights * trained.lengths, spread.change
-            if not changes_are_updates(federation):
-                change = change + weighted_change(task, block, trained, weights, server)
-            spread = Spread(spread.lengths + lengths.sum(), spread.squares + (lengths**2).sum(), change)
-        loss = loss + jnp.where(among, own.shares * trained.losses, 0).sum()
-        return after, (total, loss, spread)
-
-    _, (total, loss, spread) = jax.lax.while_loop(lambda carry: carry[0] < present, one_block, (first, zeros))
+    add, many = (
+        functools.partial(add_block, federation, factors, server),
+        count_above(federation.sizes, server.shape[1]),
+    )
+    parts = parts_of(federation.sizes, (many, len(large)), plan.client_chunk, plan.block_rows)
+    if parts is None:
+        first = large.sum()
+        folded = add_unknown(add, task, Span(first, first + (own.counts > 0).sum(), plan.block_rows), zeros)
+    else:
+        folded = add_known(add, task, parts, zeros)
+    total, loss, spread = folded
     tree = lambda array: jax.tree.unflatten(structure, [array.reshape(leaf.shape)])  # noqa: E731
     if spread is not None:
         spread = spread._replace(change=() if changes_are_updates(federation) else tree(spread.change))
     total = tree(total) if extra is None else (tree(total), (jnp.where(own.counts > 0, own.weights, 0) * extra).sum())
     folded = Folded(total, loss, spread, members.states)
-    if local.capacity <= width:
+    if federation.local.capacity <= leaf.shape[-1]:
         return folded
-    others = fold_scan(federation, start, members._replace(counts=jnp.where(large, members.counts, 0)))
+    others = fold_large(federation, plan, start, members._replace(counts=jnp.where(large, members.counts, 0)))
     return jax.tree.map(jnp.add, folded._replace(states=()), others._replace(states=()))._replace(states=members.states)
+
+
+def fold_large(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
+    """The clients that train on the params, which come first; the others have count 0."""
+    width = jax.tree.leaves(start.params)[0].shape[-1]
+    side_by_side = min(plan.client_chunk, LARGE_CLIENTS)
+    parts = parts_of(federation.sizes, (0, count_above(federation.sizes, width)), side_by_side)
+    return fold_scan(federation, start, members) if parts is None else fold_parts(federation, parts, start, members)
+
+
+def add_known(add: Callable, task: Task, parts: list[Part], zeros: tuple) -> tuple:
+    """What all blocks add up to, where each block's clients are known while tracing."""
+    folded = zeros
+    for part in parts:
+        span = Span(part.first, part.first + len(part.rows), int(part.rows.sum()))
+        _, folded = add(task._replace(lanes=len(part.rows), rows=part.rows), span, folded)
+    return folded
+
+
+def add_unknown(add: Callable, task: Task, span: Span, zeros: tuple) -> tuple:
+    """What all blocks add up to that the clients of `span` take."""
+    return jax.lax.while_loop(
+        lambda carry: carry[0] < span.after,
+        lambda carry: add(task, span._replace(first=carry[0]), carry[1]),
+        (span.first, zeros),
+    )[1]
+
+
+def add_block(federation: Federation, factors: jax.Array, server: jax.Array, task: Task, span: Span, folded: tuple):
+    """(the client after the block's last one, what has been added up with the block's clients)."""
+    (total, loss, spread), own, (first, after, rows) = folded, task.members, span
+    block = cut_block(task, rows, server, first)
+    if task.rows is None:
+        after = jnp.minimum((task.ends <= block.begin + rows).sum(), after)
+    trained = train_block(task, block, first, after)
+    among = (jnp.arange(len(own.counts)) >= first) & (jnp.arange(len(own.counts)) < after)
+    weights = jnp.where(among, own.weights, 0)
+    scales = factors * transform_factors(federation, task.start, own, trained.lengths * factors)
+    total = total + weighted_change(task, block, trained, weights * scales, server)
+    if spread is not None:
+        lengths, change = weights * trained.lengths, spread.change
+        if not changes_are_updates(federation):
+            change = change + weighted_change(task, block, trained, weights, server)
+        spread = Spread(spread.lengths + lengths.sum(), spread.squares + (lengths**2).sum(), change)
+    loss = loss + jnp.where(among, own.shares * trained.losses, 0).sum()
+    return after, (total, loss, spread)
 
 
 def make_task(federation: Federation, plan: Plan, start: Start, members: Members, shape: tuple[int, ...]) -> Task:

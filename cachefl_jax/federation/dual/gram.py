@@ -40,27 +40,38 @@ def gram_matrices(local: LocalTraining, clients: Clients, data) -> jax.Array:
 
 
 def gram_product(
-    task: Task, block: Block, lanes: Lanes, now: Coefficients, rows: jax.Array, learnt: jax.Array
+    task: Task, block: Block, lanes: Lanes, now: Coefficients, rows: jax.Array, learnt: jax.Array | int
 ) -> jax.Array:
     """G_c[rows] (scale U_c) of each lane, [L, X, J], over its first `learnt` rows; rows [L, X] in the block."""
     grams = task.start.problem.gram
     position = block.position.at[rows].get(mode="clip")
 
-    def product(width: int) -> jax.Array:
-        own = lanes.starts[:, None] + jnp.arange(width)[None]
-        # Past a client's end the coefficients are another's, and the Gram matrix is zero.
-        theirs, scale = now.rows.at[own].get(mode="clip"), now.scale.at[own].get(mode="clip")
+    def product(width: int, theirs: jax.Array, scale: jax.Array) -> jax.Array:
         gram = grams[:, :width].at[position].get(mode="clip") * scale[:, None]
         return jnp.einsum("lxt,ltj->lxj", gram, theirs)
+
+    def of_first(width: int) -> jax.Array:
+        own = lanes.starts[:, None] + jnp.arange(width)[None]
+        # Past a client's end the coefficients are another's, and the Gram matrix is zero.
+        return product(width, now.rows.at[own].get(mode="clip"), now.scale.at[own].get(mode="clip"))
+
+    def of_all(width: int) -> jax.Array:
+        # Clients of one size: theirs lie side by side, and need not be copied.
+        own, shape = slice(0, len(rows) * width), (len(rows), width)
+        return product(width, now.rows[own].reshape(*shape, -1), now.scale[own].reshape(shape))
 
     def nothing() -> jax.Array:
         return jnp.zeros((*rows.shape, now.rows.shape[1]), now.rows.dtype)
 
     # One product of the width that is needed is quicker than a loop over tiles. The widths do not depend on the largest
     # client, and so a client's bits do not either.
+    if isinstance(learnt, int):
+        if learnt == 0:
+            return nothing()
+        return of_all(lanes.most) if task.rows[-1] == lanes.most else of_first(learnt)
     widths = range(TILE, grams.shape[1] + 1, TILE)
     enough = (jnp.asarray([0, *widths]) < learnt).sum()
-    return jax.lax.switch(enough, [nothing, *(functools.partial(product, width) for width in widths)])
+    return jax.lax.switch(enough, [nothing, *(functools.partial(of_first, width) for width in widths)])
 
 
 def gradient_square(
@@ -81,8 +92,8 @@ def gradient_square(
     return square + 2 * pull * (slopes * moved).sum(axis=(1, 2)) + pull**2 * distance
 
 
-def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, learnt: jax.Array) -> jax.Array:
-    """|W_c - W_0|^2 of each lane, [L], of whose rows the first `learnt` have coefficients."""
+def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, learnt) -> jax.Array:
+    """|W_c - W_0|^2 of each lane, [L], of whose rows the first `learnt`, [] or a Python number, have coefficients."""
     grams, away = task.start.problem.gram, now.decay - 1
 
     def of_width(width: int) -> jax.Array:
@@ -97,9 +108,13 @@ def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, 
             base = block.scores.at[rows].get(mode="clip")
             return 2 * away * (theirs * base).sum(axis=(1, 2)) + away**2 * block.square
 
+        if isinstance(learnt, int):
+            return square + with_server()
         # Without weight decay and a proximal term the server's scores are not read.
         return square + jax.lax.cond((away != 0).any(), with_server, lambda: jnp.zeros_like(away))
 
+    if isinstance(learnt, int):
+        return of_width(max(-(-learnt // TILE), 1) * TILE)
     widths = range(TILE, grams.shape[1] + 1, TILE)
     narrowest = (jnp.asarray(widths) < learnt).sum()
     return jax.lax.switch(narrowest, [functools.partial(of_width, width) for width in widths])

@@ -56,7 +56,8 @@ def apply_optimizer(
     slopes = gradient.clip[:, None, None] * gradient.slopes
     latest = latest.at[batch.rows].set(slopes, mode="drop", unique_indices=True)
     lane, inside = lane_of_row(block, lanes)
-    moving, size = inside & gradient.running[lane], min(ROWS, len(chosen))
+    moving = inside & gradient.running[lane]
+    size = len(chosen) if task.rows is not None else min(ROWS, len(chosen))
 
     def tile(number, carry):
         begin = lanes.starts[0] + number * size
@@ -72,6 +73,6 @@ def apply_optimizer(
         )
         return jax.tree.map(write, carry, (rows + update, after), (rows, memory))
 
-    tiles = -(-lanes.counts.sum() // size)
+    tiles = 1 if task.rows is not None else -(-lanes.counts.sum() // size)
     rows, of_rows = jax.lax.fori_loop(0, tiles, tile, (now.rows, of_rows))
     return now._replace(decay=decay, rows=rows, memory=(of_decay, of_rows, latest))

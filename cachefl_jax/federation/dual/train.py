@@ -1,16 +1,28 @@
 """A block of clients on coefficients, through all their epochs (see `dual`)."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from cachefl_jax.federation.dual.block import Batch, Block, Coefficients, Gradient, Lanes, Task, lanes_at
+from cachefl_jax.federation.dual.block import (
+    Batch,
+    Block,
+    Coefficients,
+    Gradient,
+    Lanes,
+    Task,
+    lanes_at,
+    narrowed,
+    widened,
+)
 from cachefl_jax.federation.dual.gram import gradient_square, gram_product, squared_distance
 from cachefl_jax.federation.dual.steps import add_batch, apply_optimizer, when_taken
 from cachefl_jax.federation.local import clip_scale
 from cachefl_jax.federation.optimizers import sgd
 from cachefl_jax.federation.orders import order_widths, shuffled_orders
+from cachefl_jax.federation.timetable import stages_of
 
 
 class Trained(NamedTuple):
@@ -40,7 +52,7 @@ def train_block(task: Task, block: Block, first: jax.Array, after: jax.Array) ->
         write = lambda array, values: array.at[members].set(values, mode="drop")  # noqa: E731
         lengths = trained.lengths
         if task.measured:
-            square = squared_distance(task, block, lanes, now, lanes.counts[0])
+            square = squared_distance(task, block, lanes, now, lanes.most)
             lengths = write(lengths, jnp.sqrt(jnp.maximum(square, 0)))
         mean = now.loss / jnp.maximum(lanes.counts * task.local.epochs, 1)
         decay, losses = write(trained.decay, now.decay), write(trained.losses, mean)
@@ -50,43 +62,73 @@ def train_block(task: Task, block: Block, first: jax.Array, after: jax.Array) ->
     memory = () if task.local.optimizer is sgd else (optimizer.init(jnp.ones(task.lanes)), optimizer.init(rows), rows)
     nothing = jnp.zeros(places, rows.dtype)
     trained = Trained(nothing + 1, jnp.ones_like(rows[:, 0]), rows, nothing, nothing)
+    if task.rows is not None:
+        return one_group(0, (trained, memory))[0]
     groups = -(-(after - first) // task.lanes)
     return jax.lax.fori_loop(0, groups, one_group, (trained, memory))[0]
 
 
 def train_group(task: Task, block: Block, lanes: Lanes, now: Coefficients) -> Coefficients:
     """All epochs of the lanes' clients."""
-    local = task.local
-    steps = -(-lanes.counts[0] // local.batch_size)
 
     def epoch(number, now):
-        keys = jax.vmap(jax.random.fold_in, (0, None))(lanes.keys, number)
-        orders = epoch_orders(task, keys, lanes.counts)
-        taken = None if local.optimizer is sgd else when_taken(task, block, lanes, orders)
+        return train_epoch(task, block, lanes, number, now)
 
-        def step(at, now):
-            # Nothing has been learnt before the first step; without a shuffle, only from the rows before this one.
-            learnt = jnp.where((number == 0) & (at == 0), 0, lanes.counts[0])
-            if not local.shuffle:
-                learnt = jnp.where(number == 0, jnp.minimum(learnt, at * local.batch_size), learnt)
-            batch = batch_at(task, block, lanes, orders, at)._replace(learnt=learnt)
-            gradient, loss = batch_gradient(task, block, lanes, now, batch)
-            now = now._replace(loss=now.loss + loss)
-            if taken is None:
-                return add_batch(task, block, lanes, now, (batch, gradient))
-            return apply_optimizer(task, block, lanes, now, (batch, gradient), taken == at)
-
-        return jax.lax.fori_loop(0, steps, step, now)
-
-    return jax.lax.fori_loop(0, local.epochs, epoch, now)
+    first = 0
+    if task.rows is not None:  # the first epoch, which begins without coefficients, is a program of its own
+        now, first = epoch(0, now), 1
+    return jax.lax.fori_loop(first, task.local.epochs, epoch, now) if first < task.local.epochs else now
 
 
-def epoch_orders(task: Task, keys: jax.Array, counts: jax.Array) -> jax.Array:
-    """The order in which an epoch takes each lane's rows, [L, capacity]; the first lane has the most."""
+def train_epoch(task: Task, block: Block, lanes: Lanes, number, now: Coefficients) -> Coefficients:
+    """One epoch of the lanes' clients; where their rows are known, those that have finished leave.
+
+    `number` of the epoch; in the first one, where rows are known, it is a Python number."""
+    local = task.local
+    orders = epoch_orders(task, jax.vmap(jax.random.fold_in, (0, None))(lanes.keys, number), lanes)
+    taken = None if local.optimizer is sgd else when_taken(task, block, lanes, orders)
+
+    def step(at, now, lanes=lanes, learnt=None):
+        batch = batch_at(task, block, lanes, orders[: len(lanes.counts)], at)
+        batch = batch._replace(learnt=learnt_before(task, lanes, number, at) if learnt is None else learnt)
+        gradient, loss = batch_gradient(task, block, lanes, now, batch)
+        now = now._replace(loss=now.loss + loss)
+        if taken is None:
+            return add_batch(task, block, lanes, now, (batch, gradient))
+        return apply_optimizer(task, block, lanes, now, (batch, gradient), taken == at)
+
+    if task.rows is None:
+        return jax.lax.fori_loop(0, -(-lanes.most // local.batch_size), step, now)
+    fresh = isinstance(number, int)
+    for stage in stages_of(-(-task.rows // local.batch_size)):
+        few, own = narrowed(lanes, now, stage.active)
+        first, learnt = stage.first, lanes.most
+        if fresh and first == 0:
+            own, first = step(0, own, few, 0), 1
+        if fresh and not local.shuffle:
+            learnt = min(learnt, (stage.after - 1) * local.batch_size)
+        if first < stage.after:
+            one = functools.partial(step, lanes=few, learnt=learnt)
+            own = jax.lax.fori_loop(first, stage.after, one, own)
+        now = widened(now, own)
+    return now
+
+
+def learnt_before(task: Task, lanes: Lanes, number: jax.Array, at: jax.Array) -> jax.Array:
+    """Of each client's rows, how many may have coefficients before step `at` of epoch `number`: none before the first
+    step; without a shuffle, only the rows before this one."""
+    learnt = jnp.where((number == 0) & (at == 0), 0, lanes.most)
+    if task.local.shuffle:
+        return learnt
+    return jnp.where(number == 0, jnp.minimum(learnt, at * task.local.batch_size), learnt)
+
+
+def epoch_orders(task: Task, keys: jax.Array, lanes: Lanes) -> jax.Array:
+    """The order in which an epoch, with a key [L] for each, takes each lane's rows, [L, capacity]."""
     local = task.local
     if not local.shuffle:
         return jnp.tile(jnp.arange(local.capacity), (len(keys), 1))
-    return shuffled_orders(keys, counts, counts[0], order_widths(local.capacity, local.batch_size, ratio=2))
+    return shuffled_orders(keys, lanes.counts, lanes.most, order_widths(local.capacity, local.batch_size, ratio=2))
 
 
 def batch_at(task: Task, block: Block, lanes: Lanes, orders: jax.Array, at: jax.Array) -> Batch:
@@ -95,7 +137,7 @@ def batch_at(task: Task, block: Block, lanes: Lanes, orders: jax.Array, at: jax.
     valid = at * size + jnp.arange(size)[None] < lanes.counts[:, None]
     places = jax.lax.dynamic_slice(orders, (0, at * size), (count, size))
     nowhere = len(block.where) + jnp.arange(count * size).reshape(count, size)
-    return Batch(valid, places, jnp.where(valid, lanes.starts[:, None] + places, nowhere), lanes.counts[0])
+    return Batch(valid, places, jnp.where(valid, lanes.starts[:, None] + places, nowhere), lanes.most)
 
 
 def batch_gradient(

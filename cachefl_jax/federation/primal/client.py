@@ -28,12 +28,20 @@ class Sent(NamedTuple):
 
 def train_and_send(federation: Federation, start: Start, client: Client, layout: LoopLayout = LOOP) -> Sent:
     """One client's round; `client.state` is as `init_client` has it. Traced."""
+    if federation.local.work.statistics is not None:
+        return send(federation, start, client, None)
+    done = train(federation.local, start, client._replace(state=client.state[0]), layout)
+    return send(federation, start, client, done)
+
+
+def send(federation: Federation, start: Start, client: Client, done: tuple | None) -> Sent:
+    """What a client sends after `train` has done its work; None: it counts instead."""
     (own, chain), local = client.state, federation.local
-    if local.work.statistics is not None:
+    if done is None:
         change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros((), jnp.float32), None
         update = counted(local, start, client.rows)
     else:
-        begun, trained, loss, own = train(local, start, client._replace(state=own), layout)
+        begun, trained, loss, own = done
         change = local.work.travelling(jax.tree.map(jnp.subtract, trained, begun))
         steps = step_count(local, client.rows.count)
         update, extra, own = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, own))

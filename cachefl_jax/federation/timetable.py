@@ -1,0 +1,89 @@
+"""Who trains at which step, where that is known before the run: everybody takes part in every round.
+
+An accelerator's loop whose bound depends on data waits for the host to read it. With known sizes no bound does: clients
+train side by side, the largest first, and those that have finished leave, so that the rest is a smaller program.
+
+Axis letters: C clients of the population, L clients side by side.
+"""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from cachefl_jax.federation.parts import Federation, Sizes
+from cachefl_jax.federation.plan import Plan, fill_blocks
+
+MOST_PARTS = 8  # each is a program of its own; with more, their bounds are read by the host, one by one
+EXACT = 6  # different numbers of steps up to which each has a stage of its own
+GRID = 2 ** np.arange(31)  # else stages end at these: each is a program of its own, which takes a second to compile
+
+
+class Stage(NamedTuple):
+    """Steps `first` to `after` (not included) of the first `active` clients."""
+
+    active: int
+    first: int
+    after: int
+    exact: bool  # whether each of them takes all these steps
+
+
+class Part(NamedTuple):
+    """Consecutive clients of the sorted cohort, side by side."""
+
+    first: int  # place of the first one
+    rows: np.ndarray  # [L] of each, the largest first; 1 or more
+
+
+def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, backend: str) -> Federation:
+    """The federation with its clients' sizes, rows [C], where an accelerator gains by knowing them."""
+    everybody = federation.participation.always_all(len(client_rows), federation.cohort)
+    if backend == "cpu" or not everybody or plan.devices > 1 or plan.strategy == "scan":
+        return federation
+    if (
+        federation.local.compact or federation.local.work.statistics is not None
+    ):  # a step is written once, or there is none
+        return federation
+    return federation._replace(sizes=sizes_of(client_rows))
+
+
+def sizes_of(client_rows: np.ndarray) -> Sizes:
+    """(rows, how many clients have so many), the largest first, without empty ones."""
+    rows = np.asarray(client_rows)
+    values, counts = np.unique(rows[rows > 0], return_counts=True)
+    return tuple(zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True))
+
+
+def count_above(sizes: Sizes, rows: int) -> int:
+    """How many clients have more rows than that."""
+    return sum(count for each, count in sizes if each > rows)
+
+
+def parts_of(
+    sizes: Sizes, span: tuple[int, int], most_clients: int, most_rows: int = sys.maxsize // 2
+) -> list[Part] | None:
+    """The clients `span[0]` to `span[1]` (not included) of the sorted cohort, in parts of at most so many clients and
+    rows; None where these are too many, or the sizes are not known."""
+    if not sizes:
+        return None
+    values, counts = zip(*sizes, strict=True)
+    place, parts = span[0], []
+    for block in fill_blocks(np.repeat(values, counts)[slice(*span)], most_rows):
+        for begin in range(0, len(block), most_clients):
+            rows = block[begin : begin + most_clients]
+            parts.append(Part(place, rows))
+            place += len(rows)
+    return parts if len(parts) <= MOST_PARTS else None
+
+
+def stages_of(steps: np.ndarray) -> list[Stage]:
+    """The stages of clients with so many steps [L], in descending order, each 1 or more."""
+    ends = steps
+    if len(np.unique(steps)) > EXACT:
+        ends = np.minimum(GRID[np.searchsorted(GRID, steps)], steps[0])
+    stages, first = [], 0
+    for after in np.unique(ends).tolist():
+        active = int((ends >= after).sum())
+        stages.append(Stage(active, first, after, bool(steps[active - 1] >= after)))
+        first = after
+    return stages
