@@ -47,4 +47,4 @@ def as_called(text: str) -> str:
     """A text that quotes commands and configs of a checkout, in the way in which this command was called."""
     if called("") == CHECKOUT:
         return text
-    return re.sub(r"experiments/configs/(\w+)\.py", r"\1", text.replace(CHECKOUT, INSTALLED))
+    return re.sub(r"experiments/configs/([\w/]+)\.py", r"\1", text.replace(CHECKOUT, INSTALLED))

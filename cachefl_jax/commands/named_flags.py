@@ -16,7 +16,8 @@ from cachefl_jax.config import default, lookup
 from cachefl_jax.config.components import COMPONENTS, fit_fields
 from cachefl_jax.errors import UsageError
 
-CONFIGS = {path.stem: path for path in sorted(pathlib.Path(configs.__file__).parent.glob("[a-z]*.py"))}
+FOLDER = pathlib.Path(configs.__file__).parent
+CONFIGS = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("[a-z]*.py"))}
 
 
 def config_path(given: str) -> str:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cachefl_jax.commands import called, command
 from cachefl_jax.commands.named_flags import config_path
-from cachefl_jax.config import changed, resolve
+from cachefl_jax.config import changed, resolve, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.ranking import ranking
 from cachefl_jax.unused import unused
@@ -71,12 +71,22 @@ def main() -> None:
     file, *_ = config_path(config_flags.get_config_filename(flags.FLAGS["config"])).split(":", 1)
     overrides = points(file)
     given = [*called("run").split(), *config_words(sys.argv[1:])]
+    if others := left_to_runs(base):
+        print(
+            f"a sweep trains {base.method}; {', '.join(others)}: by a run, or tuned alike by a study", file=sys.stderr
+        )
     from cachefl_jax.simulation.sweep_points import run_points
 
     every = list(configs(base, overrides))
     for note in dict.fromkeys(note for config in every for note in unused(config)):
         print(note, file=sys.stderr)
     print(ranking(run_points(every, overrides, workdir, given, flags.FLAGS.side_by_side), every))
+
+
+def left_to_runs(config: ConfigDict) -> list[str]:
+    """The rows that are compared and have rounds that a sweep does not train."""
+    rows = (row for row in rows_of(config) if row.regime not in ("zero_shot", "round_0"))
+    return [row.name for row in rows if row[1:] != (config.method, "federated")]
 
 
 def config_words(argv: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 What a user is given makes a setting: the data, who holds what, and how many clients take part in a round. Points of one
 setting are scored on the same kind of rows and may be ranked; points of two are not alternatives. Everything else (the
 encoder, the synthetic set, the cache, the optimizers, the number of rounds) is a choice. Seeds are averaged over, and
-fields that do not change what is learnt tell no points apart.
+fields that do not change what is learnt, or have one value in all points, tell no points apart.
 """
 
 import collections
@@ -43,6 +43,7 @@ def settings_of(results: list[dict], configs: list[ConfigDict]) -> dict[str, dic
     if any(not any(has(config, field) for config in configs) for field in swept):
         mend = "delete the lines of results.jsonl that name others, and repeat the sweep's command"
         raise UsageError("sweep: overrides", ", ".join(swept), "fields of the config", mend)
+    swept = [field for field in swept if len({repr(has(one, field) and lookup(one, field)) for one in configs}) > 1]
     given = [field for field in swept if field.startswith(SETTING)]
     chosen = [field for field in swept if field not in given]
     settings = collections.defaultdict(lambda: collections.defaultdict(list))

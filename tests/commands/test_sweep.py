@@ -46,6 +46,8 @@ def swept(tmp_path_factory, make_bank_in):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "validation  runs  point" in done.stdout
+    told = "a sweep trains cachefl; local_only, centralized: by a run, or tuned alike by a study"
+    assert told in done.stderr.splitlines()
     return workdir, read_lines(workdir), words
 
 

@@ -62,6 +62,15 @@ def test_a_point_that_diverged_is_told_and_no_score_at_all_is_nothing_to_rank_by
     assert "nothing to rank by" in ranking([], [])
 
 
+def test_a_field_that_has_one_value_in_all_points_is_not_told():
+    points = [({"rounds": 7, "data.shots": 4, "cache.alpha": alpha}, alpha / 10) for alpha in (1.0, 5.0)]
+    assert [line.split() for line in ranked(*points)[1:]] == [
+        ["0.5000", "1", "cache.alpha=5.0"],
+        ["0.1000", "1", "cache.alpha=1.0"],
+    ]
+    assert "rounds" not in "".join(ranked(*points))
+
+
 MINE = """
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import finite
