@@ -174,7 +174,7 @@ def test_the_rows_of_the_comparison_are_told():
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(default().methods)
 
 
-@pytest.mark.parametrize("module", ["run", "sweep"])
+@pytest.mark.parametrize("module", ["run", "sweep", "study"])
 def test_an_installed_package_has_the_commands_too(module):
     """`cachefl NAME` starts what `python -m experiments.NAME` starts."""
     ours = importlib.import_module(f"cachefl_jax.commands.{module}")

@@ -155,8 +155,8 @@ def chosen(study: Study, tables: list[Table]) -> dict[str, Any]:
 
 
 def overrides_words(study: Study, table: Table) -> list[str]:
-    """A setting's chosen values as the texts of config.overrides."""
-    method, words_ = study.config.method, []
+    """A setting's chosen values as the texts of config.overrides, after the config's own: a later one counts."""
+    method, words_ = study.config.method, list(study.config.overrides)
     for row in study.rows:
         name = row.name if row_of(method, row.name)[1:] == row[1:] else in_full(row)
         found = next((each for each in table.rows if each.name == row.name), None)

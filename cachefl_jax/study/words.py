@@ -88,4 +88,16 @@ def method(study: Study, tables: list[Table]) -> list[str]:
         f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval. "
         f"Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
         "A row that needs all data in one place is a reference and no rival.",
+        *(sentence for table in tables for sentence in exceptions(study, table)),
+    ]
+
+
+def exceptions(study: Study, table: Table) -> list[str]:
+    """Rows that a setting has no figures of, and why."""
+    place, there = f" with {table.setting.name}" if table.setting.name else "", {row.name for row in table.rows}
+    missing = [row.name for row in study.rows if row.name not in there]
+    unsound = [row.label for row in table.rows if row.diverged]
+    return [
+        *([f"Left out{place}, as the method refuses these data or settings: {', '.join(missing)}."] if missing else []),
+        *([f"Training did not stay finite for some seed{place}: {', '.join(unsound)}."] if unsound else []),
     ]

@@ -116,6 +116,20 @@ def test_a_sweep_without_points_is_refused(tmp_path):
     assert_refused(run(f"--config={file}", f"--workdir={tmp_path}/run", command="sweep"), "sweep(add)")
 
 
+def test_a_study_of_no_setting_or_beside_something_else_is_refused(tmp_path):
+    file, workdir = tmp_path / "mine.py", tmp_path / "other"
+    text = "from cachefl_jax.config import default\ndef get_config():\n    return default()\n"
+    file.write_text(f"{text}def study(add):\n    add(rounds=1 / 0)\n")
+    words = f"--config={file}", f"--workdir={workdir}"
+    assert_refused(run(*words, command="study"), "study(add): ZeroDivisionError", "a Python file whose study(add) runs")
+    file.write_text(f"{text}def study(add):\n    pass\n")
+    assert_refused(run(*words, command="study"), "study(add) added nothing")
+    file.write_text(text)
+    workdir.mkdir()
+    (workdir / "letter.txt").write_text("dear")
+    assert_refused(run(*words, command="study"), "files but no study.json")
+
+
 def test_a_bank_has_nothing_to_synthesize():
     flags = (f"--config={BANK}", "--config.data.path=x.npz")
     assert_refused(run(*flags, command="synthesize"), "synthesis.source: got bank")

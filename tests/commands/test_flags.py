@@ -39,12 +39,12 @@ def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("name", ["run", "sweep", "evaluate", "fields"])
+@pytest.mark.parametrize("name", ["run", "sweep", "study", "evaluate", "fields"])
 def test_help_tells_the_commands_flags_and_every_field(name):
     done = run("--help", command=name)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m experiments.{name}" in done.stdout
-    if name in ("run", "sweep"):
+    if name in ("run", "sweep", "study"):
         assert "--workdir\n" in done.stdout
         assert listing() in done.stdout
 
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_is_told_by_every_command(name, workdir, command
     assert_refused(command_of(f"--workdir={workdir}", *config, command=name), f"got {workdir[:10]}")
 
 
-@pytest.mark.parametrize("name", ["run", "sweep", "evaluate", "synthesize", "features", "report"])
+@pytest.mark.parametrize("name", ["run", "sweep", "study", "evaluate", "synthesize", "features", "report"])
 def test_a_file_of_flags_that_is_not_there_is_told_in_one_line(name, command_of):
     assert_refused(command_of("--flagfile=/none", command=name), "/none")
 
