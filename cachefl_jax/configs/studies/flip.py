@@ -16,7 +16,7 @@ def get_config(name: str = "caltech101") -> ConfigDict:
     """The benchmark on the data set of this name."""
     config = images.get_config(name)
     config.partition.clients, config.partition.concentration = 10, 0.1
-    config.compare = (*ROWS, "prompt_fl")
+    config.compare = (*ROWS, "prompt_fl", "fed_tpg")
     return config
 
 
