@@ -25,7 +25,7 @@ from cachefl_jax.precision import double_precision
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.parts import federation_of
 from cachefl_jax.simulation.prepare import prepare
-from cachefl_jax.simulation.sweep_groups import make_groups
+from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 
 ADDITIVE = ("ncm", "gda", "ridge")
@@ -198,7 +198,7 @@ def test_a_sweep_of_numbers_is_one_program_and_ends_where_runs_do(config_of, tmp
     changes = [{"ridge.penalty": 0.01, "ridge.mix": 1.0}, {"ridge.penalty": 10.0, "ridge.mix": 100.0}]
     changes.append({"closed_form.server_rows": False})
     configs = [resolve(config_of("ridge", **each)) for each in changes]
-    assert len(make_groups(prepared_points(configs, range(3)), side_by_side=False)) == 1
+    assert len({group_of(point) for point in prepared_points(configs, range(3))}) == 1
     lines = run_points(configs, changes, tmp_path / "sweep", [], False)
     for line, config in zip(lines, configs, strict=True):
         entry = simulate(config, None).summary["methods"]["ridge"]
