@@ -18,33 +18,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax import costs
-from cachefl_jax.config import Row, lookup, overrides_of, rows_of
-from cachefl_jax.config.rows import OWN
-from cachefl_jax.federation import Clients, Problem, by_itself, place_locally, repeat_views, seen_locally, tree_bytes
-from cachefl_jax.methods import Method
+from cachefl_jax.config import Row, lookup, rows_of
+from cachefl_jax.federation import tree_bytes
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
-from cachefl_jax.report.table import EXPLANATIONS, LABELS
+from cachefl_jax.simulation.apart import TRAINED_APART, centralized, features_once, fine_tuned, local_only
 from cachefl_jax.simulation.build import Learner, scores_at_round_0
 from cachefl_jax.simulation.contenders import Contender, config_of
-from cachefl_jax.simulation.examples import bank_clients
-from cachefl_jax.simulation.features_once import at_the_server, pooled, traffic_once
+from cachefl_jax.simulation.entries import chosen, result, told_of, told_of_rounds
 from cachefl_jax.simulation.filling import Engine
-from cachefl_jax.simulation.local_only import LocalOnly, Population
-from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
 from cachefl_jax.simulation.scores import rounds_to
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.run_files import UNSCORED, read_baselines
-
-TRAFFIC = ("uplink_bytes_per_client_round", "downlink_bytes_per_client_round", "total_bytes")
-PRIVACY = {
-    "features_once": "Where features are sent once, the features and labels of every site leave it. Of all that is "
-    "compared here they tell most of its images: pictures like them can be made from CLIP features."
-}
-TRAINED_APART = ("alone", "centralized", "features_once", "fine_tuned")  # by rounds that are none of the federation's
 
 
 class Run(NamedTuple):
@@ -106,12 +93,6 @@ def compare(run: Run, contenders: list[Contender], begun: list[Progress]) -> tup
     return references | federated_rows, trained
 
 
-def chosen(config: ConfigDict, row: Row) -> dict[str, dict]:
-    """What an entry says of the values that its row has of its own; nothing where there are none."""
-    values = {} if row.regime == "zero_shot" else overrides_of(config, row)
-    return {"overrides": values} if values else {}
-
-
 def finished_references(run: Run) -> dict[str, dict]:
     """The entries of baselines.json, without those of fewer rounds, if only of none."""
     if not run.workdir.baselines.is_file():
@@ -145,86 +126,6 @@ def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
     return result(scores, (0, down, down * learner.clients))
 
 
-def local_only(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
-    """Each client by itself for as many rounds, on the same test rows; the mean over clients, unweighted."""
-    config, count, local = run.config, learner.clients, learner.local
-    local = local._replace(work=by_itself(local.work))
-    devices = local_devices(config, learner)
-    problem, _ = local_problem(run.inputs, learner, engine, devices)
-    population = Population(local, problem, learner.client_rows, devices, learner.params, range(config.rounds))
-    scores, seconds = LocalOnly(run, learner, row, population).train()
-    down = tree_bytes(learner.local.work.travelling(learner.params))
-    return result(
-        scores | told_of(row, learner.method), (0, down, down * count), rounds=config.rounds,
-        flops=costs.round_flops(local, learner.params, learner.problem, learner.client_rows), seconds=seconds,
-    )  # fmt: skip
-
-
-def local_devices(config: ConfigDict, learner: Learner) -> int:
-    """How many of this process's devices train clients that never aggregate."""
-    most = max((config.engine.devices or jax.device_count()) // jax.process_count(), 1)
-    return min(most, learner.clients)
-
-
-def fine_tuned(run: Run, learner: Learner, row: Row, federated: dict, params) -> dict:
-    """Each client trains on from the `params` of the last round, by FedAvg's steps in the order that the round after it
-    would have: what a site has that takes the federation's model home. Means over clients, of a model each."""
-    rounds, devices = federated["rounds"], local_devices(run.config, learner)
-    problem, _ = local_problem(run.inputs, learner, None, devices)
-    local = learner.local._replace(work=by_itself(learner.local.work), epochs=run.config.personal.epochs)
-    population = Population(local, problem, learner.client_rows, devices, params, range(rounds, rounds + 1))
-    scores, _ = LocalOnly(run, learner, row, population).train()
-    flops = costs.round_flops(local, params, learner.problem, learner.client_rows)
-    entry = federated | scores | told_of(row, learner.method)
-    return entry | {
-        "rounds_to": None,
-        "client_flops_per_round": entry["client_flops_per_round"] + flops / max(rounds, 1),
-    }
-
-
-def centralized(run: Run, learner: Learner, row: Row, engine: Engine | None) -> dict:
-    """The same training on everybody's rows: one client that holds them all."""
-    rows = np.asarray([len(run.inputs.bank.train.labels)])
-    problem, places = local_problem(run.inputs, learner, engine, 1)
-    everybody = Clients(np.asarray([0, *rows], np.int32), np.arange(rows[0], dtype=np.int32))
-    everybody = repeat_views(everybody, learner.local.views)
-    everybody = everybody._replace(indices=everybody.indices if places is None else places[everybody.indices])
-    local = local_training(run.config, learner.method, rows[0])
-    local = local._replace(work=by_itself(local.work))
-    problem = problem._replace(clients=place_locally(everybody, 1))
-    population = Population(local, problem, rows, 1, learner.params, range(run.config.rounds))
-    scores, seconds = LocalOnly(run, learner, row, population).train()
-    return result(
-        scores | told_of(row, learner.method), (None, None, None), rounds=run.config.rounds,
-        flops=costs.round_flops(local, learner.params, problem, rows), seconds=seconds,
-    )  # fmt: skip
-
-
-def features_once(run: Run, learner: Learner, row: Row) -> dict:
-    """As `centralized`, of features that the sites have sent; a site does no more than encode its images."""
-    inputs = pooled(run.config, run.inputs, learner.method)
-    learner = at_the_server(run.config, learner, inputs)
-    entry = centralized(run._replace(inputs=inputs), learner, row, None)
-    traffic = traffic_once(run.config, run.inputs, learner.params)
-    return entry | dict(zip(TRAFFIC, traffic, strict=True)) | {"client_flops_per_round": 0.0}
-
-
-def local_problem(
-    inputs: Inputs, learner: Learner, engine: Engine | None, devices: int
-) -> tuple[Problem, np.ndarray | None]:
-    """(the federation's arrays on this process's first devices, where each row of the bank's lies in them; None: where
-    it was). What the engine has put there is used, not copied."""
-    ours, key = learner.problem._replace(key=None, gram=None), learner.problem.key
-    seen = engine and seen_locally(engine.problem._replace(key=None, gram=None), devices)
-    problem = seen or place_locally(ours, devices)
-    now, before = np.asarray(problem.clients.indices), bank_clients(inputs.partition, learner.local.views).indices
-    if np.array_equal(now, before):
-        return problem._replace(key=key), None
-    places = np.empty(len(before), np.int32)
-    places[before] = now
-    return problem._replace(key=key), places
-
-
 def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -> tuple[dict, Trained]:
     """(the entry of the last round's model, what the rounds leave). Seconds are the median over rounds without the
     first, which compiles."""
@@ -252,33 +153,3 @@ def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
         named = {"method": learner.name} | {field.name: lookup(run.config, field.name) for field in method.fields}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     return params, arrays, named | told | {"class_names": list(run.inputs.bank.class_names)}
-
-
-def told_of(row: Row, method: Method) -> dict[str, str]:
-    """What an entry says of its row, so that a report needs no method's file."""
-    told = {name: getattr(method, name) for name in ("label", "explanation", "untrained", "privacy")}
-    reference = {regime: name for name, regime in OWN.items()}.get(row.regime)
-    if reference:
-        label = method.untrained or f"{method.label} at round 0"
-        if row.regime != "round_0":  # by its old name it is config.method's
-            label = LABELS[reference] if row.name == reference else f"{method.label}, {LABELS[reference]}"
-        told = {"label": label, "explanation": EXPLANATIONS[reference], "privacy": PRIVACY.get(row.regime, "")}
-    return {name: text for name, text in told.items() if text} | {"regime": row.regime}
-
-
-def told_of_rounds(row: Row, learner: Learner) -> dict[str, str]:
-    """`told_of` a federated row, and by whose model it is scored."""
-    told = told_of(row, learner.method)
-    if learner.local.work.model is None:
-        return told
-    scored = "each client scored by its own model, mean over clients"
-    return told | {"explanation": f"{learner.method.explanation}; {scored}"}
-
-
-def result(
-    scores: dict, traffic: tuple = (0, 0, 0), *, rounds: int = 0, flops: float = 0.0, seconds: float | None = None
-) -> dict:
-    """A row's entry in summary.json. `traffic` is bytes up and down, of a client and round, and in all; None where
-    nothing federated happened that could be counted."""
-    sent = dict(zip(TRAFFIC, traffic, strict=True))
-    return {**scores, "rounds": rounds, **sent, "client_flops_per_round": flops, "seconds_per_round": seconds}

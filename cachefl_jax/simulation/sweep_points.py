@@ -20,10 +20,11 @@ from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_engine
+from cachefl_jax.simulation.entries import result, told_of_rounds
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.own_models import over_models
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
-from cachefl_jax.simulation.regimes import result, told_of_rounds, untrained
+from cachefl_jax.simulation.regimes import untrained
 from cachefl_jax.simulation.scores import rounds_to, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_folder import (

@@ -9,7 +9,16 @@ from cachefl_jax.config import lookup
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.method import METHODS
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Cohort, Federation, Participation, Plan, by_itself, init_server
+from cachefl_jax.federation import (
+    Cohort,
+    Federation,
+    Participation,
+    Plan,
+    by_itself,
+    fedavg,
+    init_server,
+    with_personal_leaves,
+)
 from cachefl_jax.federation.participation import by_size
 from cachefl_jax.federation.problem import in_view
 from cachefl_jax.federation.round import train_round
@@ -25,6 +34,8 @@ def try_components(config: ConfigDict, learner: Learner, classes: int) -> None:
     Raises UsageError: its code raises, or leaves params of other shapes; a cohort has members that are none."""
     parts, local = learner.federation, learner.local
     plain = Federation(local._replace(work=by_itself(local.work)))
+    if learner.method.personal:
+        plain = Federation(local._replace(work=with_personal_leaves(fedavg, learner.method.personal)))
     if learner.method.closed_form:
         plain = plain._replace(aggregation=parts.aggregation)
     if learner.name not in METHODS:

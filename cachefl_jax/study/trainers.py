@@ -14,10 +14,11 @@ from cachefl_jax.federation import Federation, ServerHyper, by_itself, make_scor
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.simulation.build import Learner, build, problem, training_data
 from cachefl_jax.simulation.contenders import Contender, check_regimes
+from cachefl_jax.simulation.entries import TRAFFIC, result, told_of
 from cachefl_jax.simulation.features_once import pooled, traffic_once
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
-from cachefl_jax.simulation.regimes import TRAFFIC, Run, compare, result, told_of, untrained
+from cachefl_jax.simulation.regimes import Run, compare, untrained
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_groups import Group, Prepared, Way, make_groups, run_group
 from cachefl_jax.simulation.sweep_points import done_of

@@ -259,3 +259,13 @@ def test_what_clients_keep_is_held_against_memory(make_bank, monkeypatch):
     monkeypatch.setattr(filling, "room", lambda problem: 1000)
     with pytest.raises(UsageError, match=r"clients 1 KiB.*fewer clients, or a method or local.algorithm by which they"):
         simulate(config_for(make_bank(), **DITTO), None)
+
+
+def test_a_users_method_that_names_no_leaves_of_its_own_is_refused(make_bank, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from cachefl_jax.methods.cachefl_personal import cachefl_personal\n"
+        "mine = cachefl_personal._replace(personal=lambda params: [True])\n"
+    )
+    with pytest.raises(UsageError, match=r"method: got .*mine.py:mine \(ValueError"):
+        simulate(config_for(make_bank(), method=f"{file}:mine"), None)

@@ -12,7 +12,7 @@ from cachefl_jax.config.rows import row_of
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.report import curve, holdings, page
 from cachefl_jax.report.workdir import Run, read_runs
-from cachefl_jax.simulation.regimes import told_of
+from cachefl_jax.simulation.entries import told_of
 
 CLASSES = ("zero", "<b>one</b> & $co$", "two")
 COUNTS = np.array([[5, 0, 1], [0, 7, 0], [0, 0, 0], [2, 2, 2]])
