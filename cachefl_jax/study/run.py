@@ -88,12 +88,11 @@ class Runner:
         sources: dict[str, list[Setting]] = {}
         for setting in self.study.settings:
             sources.setdefault(source_of(setting.config), []).append(setting)
-        with self.bar, finishing():
+        with self.bar:
             for settings in sources.values():
                 self.prepare(settings)
                 for row in self.study.rows:
                     self.run_row(row, settings)
-            self.save()
 
     def prepare(self, settings: list[Setting]) -> None:
         """Reads and encodes all that these settings need, and marks the folder: no refusal of data can come any more.
@@ -157,14 +156,17 @@ class Runner:
         """Runs those of these points that have no line yet."""
         left = {point.prepared.number: point for point in points if point.key not in self.lines}
         self.bar.update(len(points) - len(left))
-        for trained in trainer()(list(left)) if left else ():
-            self.add(left[trained.number], trained)
-            self.bar.update()
-            if time.monotonic() - self.saved > SECONDS_A_SAVE:
-                self.save()
-            if interrupts.asked():
-                self.save()
-                leave_if_asked()
+        if not left:
+            return
+        train = trainer()
+        with finishing():
+            for trained in train(list(left)):
+                self.add(left[trained.number], trained)
+                self.bar.update()
+                if interrupts.asked() or time.monotonic() - self.saved > SECONDS_A_SAVE:
+                    self.save()
+                    leave_if_asked()
+            self.save()
 
     def add(self, point: Ready, trained: Trained) -> None:
         """Notes what a point came to."""

@@ -4,13 +4,16 @@ import csv
 import json
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 import cachefl_jax
+from cachefl_jax import interrupts
 from cachefl_jax.config import changed
 from cachefl_jax.errors import UsageError
+from cachefl_jax.study import run
 from cachefl_jax.study.folder import Key, claim, key_of, packed, read_lines, unpacked
 from cachefl_jax.study.page import FILES
 from cachefl_jax.study.plan import study_of
@@ -74,8 +77,8 @@ def test_a_run_with_the_chosen_overrides_comes_to_the_same(done):
     config, study, folder = done
     setting, seed = study.settings[1], 1
     told = json.loads((folder / "chosen.json").read_text())[setting.name]
-    run = changed(config, {**setting.overrides, "seed": seed, "overrides": tuple(told["overrides"])})
-    summary = cachefl_jax.simulate(run, workdir=None).summary
+    own = changed(config, {**setting.overrides, "seed": seed, "overrides": tuple(told["overrides"])})
+    summary = cachefl_jax.simulate(own, workdir=None).summary
     lines = read_lines(folder / "runs.jsonl")
     for row in study.rows:
         found = next(line for key, line in lines.items() if key[:3] == (setting.name, row.name, seed))["entry"]
@@ -136,13 +139,35 @@ def test_a_finished_study_is_not_touched_and_lost_lines_come_back_the_same(done,
     for name in FILES:
         (killed / name).unlink()
     text = (killed / "runs.jsonl").read_text().splitlines(keepends=True)
-    (killed / "runs.jsonl").write_text("".join(text[::3]))
+    kept = [line for at, line in enumerate(text) if at % 3 == 0 or '"row": "cachefl",' not in line]
+    (killed / "runs.jsonl").write_text("".join(kept))
     run_study(study, killed)
     lines, again = read_lines(folder / "runs.jsonl"), read_lines(killed / "runs.jsonl")
     timeless = lambda line: {**line, "entry": line["entry"] | {"seconds_per_round": 0}}  # noqa: E731
     assert {key: timeless(line) for key, line in lines.items()} == {key: timeless(line) for key, line in again.items()}
     for name in ("results.tex", "results.md", "chosen.json"):
         assert (killed / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_study_leaves_between_its_runs_and_goes_on_there(make_bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "request", interrupts.Request())
+    rows = {"compare": ("zero_shot", "cache_init", "cachefl"), "study.seeds": 1, "rounds": 0}
+    study, real = study_of(config_on(make_bank(), **rows), [{}]), run.write_lines
+
+    def write_lines(path, lines):
+        real(path, lines)
+        interrupts.request.number = signal.SIGINT if len(lines) == 2 else None
+
+    monkeypatch.setattr(run, "write_lines", write_lines)
+    monkeypatch.setattr(run, "SECONDS_A_SAVE", 0.0)
+    with pytest.raises(interrupts.Interrupted):
+        run_study(study, tmp_path / "study")
+    interrupts.request.number = None
+    assert len(read_lines(tmp_path / "study" / "runs.jsonl")) == 2
+    assert not (tmp_path / "study" / "results.json").exists()
+    run_study(study, tmp_path / "study")
+    assert len(read_lines(tmp_path / "study" / "runs.jsonl")) == 7
+    assert (tmp_path / "study" / "results.json").exists()
 
 
 def test_another_study_and_a_runs_folder_are_refused(done, tmp_path):
