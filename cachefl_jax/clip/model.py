@@ -101,22 +101,16 @@ class EncoderLayer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """The stack of blocks that all towers share, [B, T, width] -> [B, T, width].
-
-    Where it shall `rematerialise`, a gradient computes each block again from what went into it, and keeps no more."""
+    """The stack of blocks that all towers share, [B, T, width] -> [B, T, width]."""
 
     def __init__(self, config: VisionConfig | TextConfig, *, causal: bool, rngs: nnx.Rngs, dtype=jnp.float32):
         layers = range(config.num_hidden_layers)
         self.layers = nnx.List([EncoderLayer(config, causal=causal, rngs=rngs, dtype=dtype) for _ in layers])
-        self.rematerialise = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        for layer in self.blocks():
+        for layer in self.layers:
             x = layer(x)
         return x
-
-    def blocks(self) -> list[Callable[[jax.Array], jax.Array]]:
-        return [jax.checkpoint(layer) if self.rematerialise else layer for layer in self.layers]
 
 
 class VisionEmbeddings(nnx.Module):

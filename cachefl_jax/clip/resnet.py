@@ -117,7 +117,6 @@ class ResNetTower(nnx.Module):
                 inputs = inner * EXPANSION
             setattr(self, f"layer{stage + 1}", nnx.List(blocks))
         self.attnpool = AttentionPool(shape, rngs=rngs, dtype=dtype)
-        self.rematerialise = False  # as `cachefl_jax.clip.model.Encoder`
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
         x = pixels
@@ -125,5 +124,5 @@ class ResNetTower(nnx.Module):
             x = nnx.relu(norm(layer(x)))
         x = pool(x, 2)
         for block in (*self.layer1, *self.layer2, *self.layer3, *self.layer4):
-            x = (jax.checkpoint(block) if self.rematerialise else block)(x)
+            x = block(x)
         return self.attnpool(x)

@@ -24,7 +24,7 @@ from cachefl_jax.clip.weights import stored_tensors
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import SWITCH
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
-from cachefl_jax.methods.towers import REMATERIALISE, Towers, class_weights, image_features, taken_apart
+from cachefl_jax.methods.towers import AT_ONCE, Towers, class_weights, image_features, taken_apart
 from cachefl_jax.precision import full_precision
 
 TRAIN_SCALE = Field(
@@ -84,7 +84,7 @@ full_fine_tuning = Method(
     freeze=freeze,
     inputs=("images",),
     search=(Choice("local.learning_rate", (1e-5, 1e-4, 1e-3)),),
-    fields=(TRAIN_SCALE, REMATERIALISE),
+    fields=(TRAIN_SCALE, AT_ONCE),
     artefact=artefact,
     explanation="both towers tuned at the clients, averaged by the server",
     untrained="CLIP before fine-tuning",

@@ -21,7 +21,7 @@ from cachefl_jax.clip.weights import stored_tensors
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import FINITE, at_least, finite
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
-from cachefl_jax.methods.towers import REMATERIALISE, Tuned, image_logits, transformer, tuned
+from cachefl_jax.methods.towers import AT_ONCE, Tuned, image_logits, transformer, tuned
 
 PLACES = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "out_proj"), "self_attn"),
@@ -41,7 +41,7 @@ FIELDS = (
           *finite(), FINITE, traced=True),
     Field("lora.projections", ("q_proj", "v_proj"), "projections of every block that are changed",
           some_projections, f"texts out of {', '.join(PLACES)}, each once", "name one or more of them"),
-    REMATERIALISE,
+    AT_ONCE,
 )
 # fmt: on
 

@@ -17,15 +17,16 @@ from ml_collections import ConfigDict
 from cachefl_jax.clip import Encoder, image_part
 from cachefl_jax.clip.encoding import normalisation, normalised
 from cachefl_jax.config import Field
-from cachefl_jax.config.ranges import SWITCH
+from cachefl_jax.config.ranges import at_least
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods.method import Rows, Server, text_logits, text_of
 from cachefl_jax.methods.prompt_fl import by_blocks
 from cachefl_jax.precision import full_precision
 
-REMATERIALISE = Field(
-    "towers.rematerialise", False, "whether a gradient computes each of a tower's blocks again and keeps no more of it "
-    "than what went in: a third more arithmetic, and far less memory", *SWITCH, "choose one of these",
+AT_ONCE = Field(
+    "towers.images_at_once", 0, "images of a batch that pass a tower at once; with fewer than the batch, each lot is "
+    "computed again for the gradient: a third more arithmetic, and memory for one lot. 0 = the whole batch",
+    *at_least(0), "0 takes the whole batch",
 )  # fmt: skip
 TEXT_TOKENS = 2**11  # that pass the text tower at once, for a gradient
 
@@ -56,7 +57,7 @@ def taken_apart(encoder: Encoder, config: ConfigDict, trained: Any = False) -> t
 
     `trained`: what the params are, a filter of `flax.nnx.split`."""
     model = nnx.merge(*nnx.split(encoder.model))  # another module of the same arrays
-    model.set_attributes(rematerialise=config.towers.rematerialise)
+    model.images_at_once = config.towers.images_at_once  # static, as the model's sizes are
     graph, own, others = nnx.split(model, trained, ...)
     own = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), nnx.to_pure_dict(own))
     return Towers(graph, nnx.to_pure_dict(others), normalisation(encoder.preparation)), own
@@ -88,7 +89,8 @@ def image_logits(model: nnx.Module, frozen: Tuned, rows: Rows) -> jax.Array:
 
 def image_features(model: nnx.Module, numbers: tuple[jax.Array, ...], images: jax.Array) -> jax.Array:
     """Unit features [B, D] of images [B, H, W, 3] uint8."""
-    return unit(model.image_features(normalised(images, numbers)))
+    compute = lambda images: unit(model.image_features(normalised(images, numbers)))  # noqa: E731
+    return by_blocks(compute, (images,), model.images_at_once or len(images))
 
 
 def class_weights(model: nnx.Module, ids: jax.Array) -> jax.Array:

@@ -19,14 +19,14 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import SWITCH, at_least
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
-from cachefl_jax.methods.towers import REMATERIALISE, Tuned, image_logits, transformer, tuned
+from cachefl_jax.methods.towers import AT_ONCE, Tuned, image_logits, transformer, tuned
 
 # fmt: off
 FIELDS = (
     Field("visual_prompt.tokens", 8, "prompt tokens at a block's input", *at_least(1), "raise it to 1 or more"),
     Field("visual_prompt.deep", False, "whether every block has prompts of its own; else the first",
           *SWITCH, "choose one of these"),
-    REMATERIALISE,
+    AT_ONCE,
 )
 # fmt: on
 
@@ -48,7 +48,7 @@ def freeze(server: Server, config: ConfigDict) -> Tuned:
 def logits(params: dict[str, jax.Array], frozen: Tuned, rows: Rows) -> jax.Array:
     """z[b,n], [B, N]."""
     model = frozen.towers.model()
-    blocks = model.vision_model.encoder.blocks()
+    blocks = list(model.vision_model.encoder.layers)
 
     def prompted(tokens: jax.Array) -> jax.Array:
         """All blocks on the image's own tokens [B, T, width] and the prompts."""

@@ -44,7 +44,9 @@ def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
     if there is not None and wanted > there:
         told = ", ".join(f"{name.replace('_', ' ')} {readable_bytes(size)}" for name, size in need._asdict().items())
         value = f"{describe(plan)}, which needs {readable_bytes(wanted)} ({told} on a device)"
-        smaller = "a smaller towers.images_at_once or local.batch_size" if "towers" in config else "fewer keys or classes"
+        smaller = (
+            "a smaller towers.images_at_once or local.batch_size" if "towers" in config else "fewer keys or classes"
+        )
         mend = f"engine.strategy=scan, engine.devices=1 or a smaller engine.client_chunk; {smaller}"
         if need.clients > need.params:
             mend = f"{mend}; fewer clients, or a method or local.algorithm by which they keep less"

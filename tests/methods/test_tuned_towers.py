@@ -29,7 +29,7 @@ from cachefl_jax.methods import Rows, Server, find_method
 from cachefl_jax.methods import towers as shared
 from cachefl_jax.methods.method import training_loss
 from cachefl_jax.simulation.server_set import load_all
-from cachefl_jax.simulation.sweep_groups import make_groups
+from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
@@ -38,7 +38,6 @@ VISION, TEXT = VisionConfig(image_size=32, patch_size=8, **SMALL), TextConfig(50
 CONFIG = CLIPConfig("clip", VISION, TEXT._replace(max_position_embeddings=12), 12)
 KINDS = {
     "CLIP": lambda rngs: CLIP(CONFIG, rngs=rngs),
-    "deep": lambda rngs: CLIP(CONFIG._replace(vision_config=VISION._replace(num_hidden_layers=4)), rngs=rngs),
     "bfloat16": lambda rngs: CLIP(CONFIG, rngs=rngs, dtype=jnp.bfloat16),
     "SigLIP": lambda rngs: SigLIP(CONFIG, rngs=rngs),
     "ResNet": lambda rngs: ResNetCLIP(ResNetShape((1, 2, 1, 1), 8, 4, 32, 12), CONFIG.text_config, rngs=rngs),
@@ -126,20 +125,21 @@ def test_a_residual_towers_statistics_stay_and_its_scales_are_trained():
     assert "visual.bn1.mean" in method.artefact(params, frozen)[0]
 
 
-def test_rematerialised_gradients_are_the_same_in_less_memory():
-    """Of 96 images, so that what is kept of them outweighs the weights."""
-    found = []
-    rows = Rows(np.arange(96) % 3, images=np.tile(IMAGES, (16, 1, 1, 1)))
-    for again in (False, True):
-        method, params, frozen = problem("visual_prompt", "deep", **{"towers.rematerialise": again})
+def test_images_in_lots_have_the_same_gradient_in_less_memory():
+    """96 images, 25 at once, which 96 is no multiple of: what a tower keeps of them outweighs its weights."""
+    found, rows = [], Rows(np.arange(96) % 3, images=np.tile(IMAGES, (16, 1, 1, 1)))
+    for most in (0, 25):
+        method, params, frozen = problem("visual_prompt", "CLIP", **{"towers.images_at_once": most})
         slope = jax.grad(lambda params: training_loss(method)(params, frozen, rows).mean())  # noqa: B023
         program = jax.jit(slope).lower(params).compile()
-        found.append((program(params), program.memory_analysis().temp_size_in_bytes, flops_of(slope, params)))
+        found.append(
+            (program(params)["prompts"], program.memory_analysis().temp_size_in_bytes, flops_of(slope, params))
+        )
     (plain, memory, work), (same, less, more) = found
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, same)
-    print(f"{memory} bytes, rematerialised {less}; {work} operations, {more}")
-    assert less < 0.8 * memory
-    assert 1.15 * work < more < 1.6 * work
+    np.testing.assert_allclose(same, plain, rtol=1e-4, atol=1e-5)
+    print(f"{memory} bytes, in lots {less}; {work} operations, {more}")
+    assert less < 0.6 * memory
+    assert 1.15 * work < more < 1.7 * work
 
 
 def test_many_texts_pass_the_tower_in_blocks_to_the_same_weights(monkeypatch):
@@ -149,7 +149,7 @@ def test_many_texts_pass_the_tower_in_blocks_to_the_same_weights(monkeypatch):
     def weights():
         def total(params):
             found = shared.class_weights(frozen.towers.model(params), frozen.ids)
-            return (found * jnp.arange(12.0)).sum(), found
+            return (found * jnp.arange(12.0)[None]).sum(), found
 
         return jax.jit(jax.grad(total, has_aux=True))(params)
 
@@ -199,7 +199,7 @@ def test_all_of_them_beside_cachefl(folder, tmp_path):
     assert told["test_accuracy"] == summary["methods"]["full_fine_tuning"]["test_accuracy"]
     merged = load_file(paths["lora"])
     assert len(merged) == 4
-    assert all(0 < np.abs(merged[name] - whole[name]).max() < 0.1 for name in merged)
+    assert all(0 < np.abs(merged[name] - whole[name]).max() < 1 for name in merged)
     for name in ("full_fine_tuning", "lora"):
         assert accuracy_of(folder, whole | load_file(paths[name]), tmp_path / name) == pytest.approx(
             summary["methods"][name]["test_accuracy"], abs=1 / 450
@@ -226,10 +226,11 @@ def test_lora_goes_on_to_more_rounds_as_if_it_had_never_stopped(folder, tmp_path
 
 
 def test_loras_alpha_is_swept_in_one_program_and_its_rank_is_not(folder):
-    points = [resolve(run_config(folder, "lora", **{"lora.alpha": alpha})) for alpha in (1.0, 8.0)]
-    assert len(make_groups(prepared_points(points, range(2)), side_by_side=False)) == 1
-    points[1].lora.rank = 2
-    assert len(make_groups(prepared_points(points, range(2)), side_by_side=False)) == 2
+    changes = ({"lora.alpha": 1.0}, {"lora.alpha": 8.0}, {"lora.rank": 2})
+    points = prepared_points([resolve(run_config(folder, "lora", **fields)) for fields in changes], range(3))
+    groups = [group_of(point) for point in points]
+    assert groups[0] == groups[1] != groups[2]
+    assert [float(point.learner.problem.frozen.scale) for point in points] == [0.25, 2.0, 4.0]
 
 
 def test_before_round_1_the_merged_weights_are_the_checkpoints_to_the_bit(folder):

@@ -108,22 +108,21 @@ def small(own_store, tmp_path_factory) -> tuple[str, Features]:
 
 
 @pytest.mark.parametrize(
-    ("case", "optimizer", "rate"),
+    ("case", "optimizer", "rate", "strategy"),
     [
-        ("full", "adamw", 0.01),
-        ("full, scale frozen", "sgd", 0.01),
-        ("LoRA", "adamw", 0.01),
-        ("LoRA everywhere", "sgd", 0.3),
-        ("shallow prompts", "sgd", 0.3),
-        ("deep prompts", "adamw", 0.01),
+        ("full", "adamw", 0.01, "vmap"),
+        ("full, scale frozen", "sgd", 0.01, "scan"),
+        ("LoRA", "adamw", 0.01, "chunk"),
+        ("LoRA everywhere", "sgd", 0.3, "scan"),
+        ("shallow prompts", "sgd", 0.3, "vmap"),
+        ("deep prompts", "adamw", 0.01, "scan"),
     ],
 )
-def test_three_rounds_of_a_small_clip(small, case, optimizer, rate):
-    folder, model = small
-    fields = {"local.optimizer": optimizer, "local.learning_rate": rate}
-    config = config_of(
-        case, **{"clip.checkpoint": folder}, **fields, **{"local.weight_decay": 1e-4 * (optimizer == "adamw")}
-    )
+def test_three_rounds_of_a_small_clip(small, case, optimizer, rate, strategy):
+    (folder, model), decay = small, {"sgd": 0.0, "adamw": 1e-4}[optimizer]
+    fields = {"local.optimizer": optimizer, "local.learning_rate": rate, "local.weight_decay": decay}
+    engine = {"engine.strategy": strategy, "engine.client_chunk": 2 * (strategy == "chunk")}
+    config = config_of(case, **fields, **engine, **{"clip.checkpoint": folder})
     assert_same(config, prepare(config), case, model)
 
 
