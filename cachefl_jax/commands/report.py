@@ -24,6 +24,9 @@ def main() -> None:
     from cachefl_jax.report import write_report
     from cachefl_jax.simulation.sweep_report import write_sweep
 
+    if study := next((workdir for workdir in workdirs if (workdir / "study.json").exists()), None):
+        mend = "open its study.html, which the study's own command writes"
+        raise UsageError("--workdir", f"{study} (a study's)", "folders of runs, or one sweep's", mend)
     sweeps = [workdir for workdir in workdirs if (workdir / "sweep.json").exists()]
     if not sweeps:
         print(write_report(workdirs, output))

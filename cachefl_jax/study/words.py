@@ -85,8 +85,8 @@ def method(study: Study, tables: list[Table]) -> list[str]:
         f"Each of {rows} rows had at most {study.config.study.budget} points of its own search space, the config as it "
         f"is among them; the best by validation accuracy on {'seed' if tuned == 1 else 'the first'} "
         f"{study.seeds[0] if tuned == 1 else f'{tuned} seeds'} was run by {seeds}. Test accuracy chose nothing.",
-        f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval. "
-        f"Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
+        f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval, "
+        f"uncorrected. Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
         "A row that needs all data in one place is a reference and no rival.",
         *(sentence for table in tables for sentence in exceptions(study, table)),
     ]

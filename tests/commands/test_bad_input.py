@@ -128,6 +128,9 @@ def test_a_study_of_no_setting_or_beside_something_else_is_refused(tmp_path):
     workdir.mkdir()
     (workdir / "letter.txt").write_text("dear")
     assert_refused(run(*words, command="study"), "files but no study.json")
+    (workdir / "study.json").write_text("{}")
+    assert_refused(run(*words, command="study"), "with another study")
+    assert_refused(run(f"--workdir={workdir}", command="report"), "other (a study's)", "open its study.html")
 
 
 def test_a_bank_has_nothing_to_synthesize():
