@@ -10,6 +10,7 @@ from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
 
 from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start
 from cachefl_jax.federation.primal.client import counted, train
+from cachefl_jax.flops import flops
 from cachefl_jax.precision import full_precision
 
 
@@ -56,7 +57,7 @@ def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
 def flops_of(function: Callable, *shapes) -> float:
     """Operations of a function of arguments of these shapes, the passes of its loops counted."""
     program = jax.make_jaxpr(function)(*shapes)
-    return float(jax.jit(function).lower(*shapes).cost_analysis()["flops"]) + further_passes(program.jaxpr)
+    return flops(function, *shapes) + further_passes(program.jaxpr)
 
 
 def further_passes(program: Jaxpr) -> float:
@@ -66,7 +67,6 @@ def further_passes(program: Jaxpr) -> float:
         further, passes = sum(map(further_passes, jaxprs_in_params(step.params))), 1
         if step.primitive.name == "scan":
             body, passes = step.params["jaxpr"], step.params["length"]
-            lowered = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals)
-            total += (passes - 1) * lowered.cost_analysis().get("flops", 0.0)
+            total += (passes - 1) * flops(jaxpr_as_fun(body), *body.in_avals)
         total += passes * further
     return total

@@ -17,9 +17,20 @@ from cachefl_jax.federation import (
     scaffold,
     tree_bytes,
 )
+from cachefl_jax.flops import flops
 from cachefl_jax.methods import Rows
 from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
 from cachefl_jax.methods.method import loss_of_scores, training_loss
+
+
+@pytest.mark.parametrize("backend", ["as it is", "that counts compiled programs alone", "without a CPU beside it"])
+def test_operations_are_counted_whatever_the_backend_tells(monkeypatch, backend):
+    if backend == "that counts compiled programs alone":
+        monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", lambda lowered: None)
+    if backend == "without a CPU beside it":
+        monkeypatch.setattr(jax, "local_devices", lambda backend: jax.devices("a backend that is not there"))
+    shapes = jax.ShapeDtypeStruct((3, 5), jnp.float32), jax.ShapeDtypeStruct((5, 7), jnp.float32)
+    assert flops(jnp.matmul, *shapes) == 2 * 3 * 5 * 7
 
 
 def test_tree_bytes_counts_every_leaf_as_it_is():

@@ -67,7 +67,7 @@ def test_the_precision_of_a_run_is_that_of_all_its_products_and_of_no_later_run(
         config = config_for(bank, **{"engine.precision": name})
         summary = train_and_evaluate(config, tmp_path / f"{name}{len(found)}")
         assert summary["precision"]["matmul"] == MATMULS[name]
-        found[name] = summary["methods"]["cachefl"]["accuracy"]
+        found[name] = summary["methods"]["cachefl"]["test_accuracy"]
         with jax.default_matmul_precision(MATMULS[name]):
             (due,) = {eqn.params["precision"] for eqn in jax.make_jaxpr(jnp.dot)(*jnp.ones((2, 3, 3))).eqns}
         assert set(precisions) == {due}, name

@@ -15,6 +15,7 @@ from flax import nnx
 from cachefl_jax.clip.checkpoint import is_open_clip
 from cachefl_jax.clip.resnet import STRIDE
 from cachefl_jax.clip.weights import abstract_clip
+from cachefl_jax.flops import flops
 
 IMAGE = ("vision_model", "visual_projection", "visual")  # parts of a model that an image passes
 TEXT = ("text_model", "text_projection")
@@ -80,10 +81,8 @@ def costs_of(model: nnx.Module, method: str, parts: Sequence[str], given: jax.Sh
     def feature(trained, frozen, statistics, given) -> jax.Array:
         return getattr(nnx.merge(graph, trained, frozen, statistics), method)(given).sum()
 
-    forward, both = (
-        float(jax.jit(function).lower(trained, frozen, statistics, given).cost_analysis()["flops"])
-        for function in (feature, jax.value_and_grad(feature))
-    )
+    given = trained, frozen, statistics, given
+    forward, both = flops(feature, *given), flops(jax.value_and_grad(feature), *given)
     return TowerCosts(*size_of(trained), forward, both - forward)
 
 

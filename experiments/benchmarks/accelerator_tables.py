@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cachefl_jax.report import palette
 from cachefl_jax.report.units import EMPTY, three_digits
@@ -54,6 +55,8 @@ def write(path: pathlib.Path, lines: Sequence[dict]) -> None:
         axes.set_yticks(range(len(bars)), [label(line) for line in bars])
         axes.invert_yaxis()
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ms"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.15)
         axes.set_xlabel("a round, median, logarithmic")
         file = io.BytesIO()
