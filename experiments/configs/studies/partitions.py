@@ -1,4 +1,4 @@
-"""The config that --config=studies/partitions names, `cachefl_jax.configs.studies.partitions`, as a file of a checkout."""
+"""The config that --config=studies/partitions names: `cachefl_jax.configs.studies.partitions`, in a checkout."""
 
 from cachefl_jax.configs.studies.partitions import get_config, study
 
