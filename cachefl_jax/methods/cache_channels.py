@@ -111,7 +111,7 @@ CHANNEL_FIELDS = (
 # fmt: on
 BASE = cachefl._replace(linear=None, file="model.safetensors", untrained="")
 cache_channels = BASE._replace(
-    label="cache and texts, chosen channels",
+    label="cache on chosen channels",
     init=init_channels,
     logits=channel_logits,
     freeze=freeze_channels,
@@ -122,7 +122,7 @@ cache_channels = BASE._replace(
     "feature, and its signs tell the label.",
 )
 cache_scale = BASE._replace(
-    label="cache and texts, one factor a channel",
+    label="cache with a factor a channel",
     init=init_scale,
     logits=scale_logits,
     freeze=freeze,

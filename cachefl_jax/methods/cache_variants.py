@@ -67,7 +67,7 @@ def value_logits(params: KeysAndValues, frozen, rows: Rows) -> jax.Array:
 
 
 cache_values = cachefl._replace(
-    label="cache, keys and values",
+    label="cache of keys and values",
     init=keys_and_values,
     logits=value_logits,
     linear=None,
@@ -122,7 +122,7 @@ LOW_RANK_FIELDS = (
 )
 # fmt: on
 cache_low_rank = cachefl._replace(
-    label="cache, low rank",
+    label="low-rank cache",
     init=factors,
     logits=low_rank_logits,
     freeze=freeze_low_rank,
@@ -154,7 +154,7 @@ def vector_logits(vectors: jax.Array, frozen: Frozen, rows: Rows) -> jax.Array:
 
 
 cache_vector = cachefl._replace(
-    label="cache, one vector a class",
+    label="cache with a vector a class",
     init=vectors,
     logits=vector_logits,
     freeze=freeze,
