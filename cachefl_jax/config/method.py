@@ -42,7 +42,8 @@ METHOD_NAMES = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized
 # fmt: off
 METHOD = Part((
     Field("method", "cachefl", "what is trained", *one_named(TRAINED), CHOOSE),
-    Field("methods", METHOD_NAMES, "what is compared where compare is empty; at its default it follows method",
+    Field("methods", METHOD_NAMES, "what is compared, instead of compare; at its default compare counts. Without it "
+          "these follow method",
           *any_of(*METHOD_NAMES), "drop the others from the list"),
     Field("compare", (), "what is compared: methods, each as NAME, NAME@alone, NAME@centralized, NAME@round_0, "
           "NAME@features_once or NAME@fine_tuned; zero_shot; cache_init, local_only, centralized, features_once and "

@@ -1,8 +1,8 @@
 """What a run compares: the rows of its table, each a method under a regime.
 
 A word of ``compare`` is NAME or NAME@REGIME, where NAME is a method's and REGIME one of `AT`. The words of `OWN` stand
-for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. Without ``compare``, the older field
-``methods`` says the same; at its default it follows config.method.
+for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. The older field ``methods`` says the
+same and counts more; at its default it says nothing, and without ``compare`` stands for its names under config.method.
 """
 
 import re
@@ -49,11 +49,11 @@ def check_rows(fields: Mapping[str, Any]) -> None:
 
 def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The words that say what is compared."""
+    words = tuple(fields.get("methods", METHOD_NAMES))
+    if words != METHOD_NAMES:  # whoever sets it means it, also beside a shipped config's compare
+        return words
     if fields.get("compare"):
         return tuple(fields["compare"])
-    words = tuple(fields.get("methods", METHOD_NAMES))
-    if words != METHOD_NAMES:
-        return words
     return tuple(fields.get("method", "cachefl") if word == "cachefl" else word for word in words)
 
 

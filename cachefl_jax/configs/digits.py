@@ -6,6 +6,11 @@
 alpha, beta, learning rate and rounds are the best of the grid in `sweep` by validation accuracy, mean of two seeds:
 
     python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep
+
+The rows beside CacheFL train by values of their own, which a study of these data chose by validation accuracy, 12
+points for each:
+
+    python -m experiments.study --config=experiments/configs/studies/demo.py --workdir=runs/study
 """
 
 import itertools
@@ -13,6 +18,19 @@ import itertools
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
+
+COMPARED = (
+    "zero_shot", "cache_init", "local_only", "cachefl", "linear_probe", "class_directions", "ridge", "features_once",
+    "centralized",
+)  # fmt: skip
+OVERRIDES = (
+    "linear_probe: local.optimizer=sgd", "linear_probe: local.learning_rate=0.03",
+    "ridge: ridge.mix=1000.0", "ridge: ridge.penalty=0.01",
+    "local_only: local.optimizer=sgd", "local_only: local.learning_rate=0.03",
+    "local_only: cache.alpha=10.0", "local_only: cache.beta=5.0",
+    "centralized: local.learning_rate=0.003", "centralized: cache.alpha=3.0", "centralized: cache.beta=5.0",
+    "features_once: local.learning_rate=0.003", "features_once: cache.alpha=3.0", "features_once: cache.beta=5.0",
+)  # fmt: skip
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -29,6 +47,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.rounds = 2
     elif variant:
         raise ValueError(f"no variant {variant!r}: 'smoke' is the only one")
+    else:
+        config.compare, config.overrides = COMPARED, OVERRIDES
     return config
 
 

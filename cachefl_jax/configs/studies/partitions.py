@@ -25,7 +25,7 @@ def get_config(name: str = "digits") -> ConfigDict:
     given = name in CONFIGS
     config = importlib.import_module(f"cachefl_jax.configs.{name}").get_config() if given else images.get_config(name)
     config.partition.clients = 10
-    config.compare, config.study.seeds = ROWS, 5
+    config.compare, config.overrides, config.study.seeds = ROWS, (), 5
     return config
 
 
