@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from cachefl_jax.commands import NAMES
 from cachefl_jax.config import FIELDS, default, lookup, resolve
+from cachefl_jax.configs import digits
 from cachefl_jax.named import FORMS
 
 ROOT = pathlib.Path(__file__).parents[1]
