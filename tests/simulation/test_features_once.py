@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from plain_local_only import plain_training
 
-from cachefl_jax.config import default, rows_of
+from cachefl_jax.config import METHOD_NAMES, default, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Clients
 from cachefl_jax.methods import Rows
@@ -85,6 +85,7 @@ def test_views_in_turn_are_all_sent(make_pictures, config_for_images, tmp_path):
     root = make_pictures(tmp_path / "pictures", {"red square": 12, "green disc": 12})
     views = {"clip.train_views": 2, "compare": ("features_once",), "data.validation_share": 0.0}
     config = config_for_images(root, **views)
+    config.methods = METHOD_NAMES  # at their default compare counts
     inputs = prepare(config)
     entry = simulate(config, None).summary["methods"]["features_once"]
     rows, width = len(inputs.bank.train.labels), inputs.bank.width

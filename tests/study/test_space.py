@@ -13,7 +13,7 @@ PROBE = "tests/methods/linear_probe.py:probe"
 
 
 def drawn(word: str, count: int = 12, **changes) -> list:
-    config = changed(digits.get_config(), {"compare": (word, "cachefl", PROBE), **changes})
+    config = changed(digits.get_config(), {"compare": (word, "cachefl", PROBE), "overrides": (), **changes})
     row = next(row for row in rows_of(config) if row[1:] == row_of(config.method, word)[1:])
     return list(itertools.islice(candidates(config, row), count))
 
