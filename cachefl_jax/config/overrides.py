@@ -16,11 +16,7 @@ from cachefl_jax.config.field import fits, lookup
 from cachefl_jax.config.rows import Row, row_of
 from cachefl_jax.errors import UsageError
 
-GROUPS = (
-    "local",
-    "server",
-    "personal",
-)  # whose fields may have values of a row's own, beside those of the row's method
+GROUPS = ("local", "server", "personal")  # whose fields a row may have values of, beside those of its method
 FINE_TUNED = ("local", "personal")  # what may differ from the rounds that a fine-tuned row goes on from
 FIELDS = ("rounds", "cache.alpha", "cache.beta")
 FORM = "texts such as 'linear_probe: local.learning_rate=0.01'"
