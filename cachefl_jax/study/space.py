@@ -1,7 +1,8 @@
-"""What a study tries of a row: its method's search space, and a seeded draw of as many points for every row."""
+"""What a study tries of a row: as many points of its method's search space for every row, drawn by a seed."""
 
-import math
+import itertools
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -41,16 +42,38 @@ def space_of(row: Row) -> tuple[Choice, ...]:
 
 
 def candidates(config: ConfigDict, row: Row) -> Iterator[Candidate]:
-    """The points of a row's space, the config as it is first, the others in an order that config.seed draws. The row's
-    method draws along, so that its regimes are tried at the same points."""
-    space = space_of(row)
+    """The points of a row's space: the config as it is first, then those that `in_balance` has next, each field with
+    the config's own value among its choices. The row's method draws along with config.seed, so that its regimes are
+    tried at the same points."""
     own = config_of(config, row)
-    as_it_is = {choice.field: lookup(own, choice.field) for choice in space}
-    yield Candidate(0, as_it_is)
-    number, sizes = 1, [len(choice.values) for choice in space]
-    for place in np.random.default_rng([config.seed, zlib.crc32(row.method.encode())]).permutation(math.prod(sizes)):
-        at = np.unravel_index(place, sizes) if sizes else ()
-        values = {choice.field: choice.values[index] for choice, index in zip(space, at, strict=True)}
-        if values != as_it_is:
-            yield Candidate(number, values)
-            number += 1
+    as_it_is = {choice.field: lookup(own, choice.field) for choice in space_of(row)}
+    space = [Choice(field, tuple(dict.fromkeys((as_it_is[field], *values)))) for field, values in space_of(row)]
+    generator = np.random.default_rng([config.seed, zlib.crc32(row.method.encode())])
+    for number, point in enumerate(in_balance(space, generator)):
+        yield Candidate(number, {choice.field: choice.values[at] for choice, at in zip(space, point, strict=True)})
+
+
+def in_balance(space: list[Choice], generator: np.random.Generator) -> Iterator[tuple[int, ...]]:
+    """All points of a grid, as places in each choice's values, [0, 0, ...] first. The next one is always one whose
+    values were tried least often so far, an optimizer with its rate counting first, so that few points try everything
+    about as often, as a Latin hypercube does. Among equals the generator chooses.
+    """
+    first, *others = itertools.product(*(range(len(choice.values)) for choice in space))
+    waiting = [first, *(others[at] for at in generator.permutation(len(others)))]
+    rated = [at for at, choice in enumerate(space) if choice.field in (OPTIMIZER.field, RATE.field)]
+    tried = Counter()
+
+    def values(point: tuple[int, ...]) -> list:
+        return [(at, place) for at, place in enumerate(point) if at not in rated]
+
+    def often(point: tuple[int, ...]) -> tuple[int, int]:
+        return tried[tuple(point[at] for at in rated)], sum(tried[value] for value in values(point))
+
+    point = first
+    while True:
+        waiting.remove(point)
+        tried.update([tuple(point[at] for at in rated), *values(point)])
+        yield point
+        if not waiting:
+            return
+        point = min(waiting, key=often)

@@ -1,12 +1,15 @@
 """What a study tries of a row: as many points for every row, by a draw that another day repeats."""
 
 import itertools
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from cachefl_jax.config import changed, rows_of
 from cachefl_jax.config.rows import row_of
-from cachefl_jax.study.space import candidates, space_of
+from cachefl_jax.methods.method import Choice
+from cachefl_jax.study.space import candidates, in_balance, space_of
 from experiments.configs import digits
 
 PROBE = "tests/methods/linear_probe.py:probe"
@@ -43,7 +46,24 @@ def test_a_small_space_is_tried_whole_and_zero_shot_has_none():
     round_0 = drawn("cachefl@round_0", 1000)
     assert {field for point in round_0 for field in point.values} == {"cache.alpha", "cache.beta"}
     sizes = [len(choice.values) for choice in space_of(row_of("cachefl", "cachefl@round_0"))]
-    assert len(round_0) == 1 + sizes[0] * sizes[1]  # the digits' own alpha is none of the choices
+    assert len(round_0) == (sizes[0] + 1) * (sizes[1] + 1)  # the digits' own alpha and beta are none of the choices
+
+
+def test_few_points_try_every_rate_with_every_optimizer_and_every_other_value_about_as_often():
+    points = [point.values for point in drawn("cachefl")]
+    assert len({(values["local.optimizer"], values["local.learning_rate"]) for values in points}) == 12
+    for field, different in (("cache.alpha", 5), ("cache.beta", 3)):
+        often = Counter(values[field] for values in points)
+        assert len(often) == different
+        assert max(often.values()) - min(often.values()) <= 2
+
+
+def test_all_points_of_a_space_are_tried_once_the_first_of_the_grid_first():
+    space = [Choice("a", (1, 2)), Choice("local.learning_rate", (1, 2, 3))]
+    points = list(in_balance(space, np.random.default_rng(0)))
+    assert points[0] == (0, 0)
+    assert sorted(points) == list(itertools.product(range(2), range(3)))
+    assert list(in_balance([], np.random.default_rng(0))) == [()]
 
 
 def test_a_method_that_says_nothing_of_its_search_is_offered_both_optimizers_and_rates():
