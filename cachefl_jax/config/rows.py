@@ -1,8 +1,10 @@
 """What a run compares: the rows of its table, each a method under a regime.
 
 A word of ``compare`` is NAME or NAME@REGIME, where NAME is a method's and REGIME one of `AT`. The words of `OWN` stand
-for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. The older field ``methods`` says the
-same and counts more; at its default it says nothing, and without ``compare`` stands for its names under config.method.
+for the regimes of config.method, and ``zero_shot`` for CLIP by its texts. A config.method other than the default that
+no word names is one more row: who names a method means it, also beside a shipped config's list. The older field
+``methods`` says the same and counts more; at its default it says nothing, and without ``compare`` stands for its names
+under config.method.
 """
 
 import re
@@ -52,9 +54,11 @@ def words_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     words = tuple(fields.get("methods", METHOD_NAMES))
     if words != METHOD_NAMES:  # whoever sets it means it, also beside a shipped config's compare
         return words
-    if fields.get("compare"):
-        return tuple(fields["compare"])
-    return tuple(fields.get("method", "cachefl") if word == "cachefl" else word for word in words)
+    method = fields.get("method", "cachefl")
+    if compare := tuple(fields.get("compare", ())):
+        named = {row_of(method, word).method for word in compare if word not in OWN}
+        return compare if method in {"cachefl", *named} else (*compare, method)
+    return tuple(method if word == "cachefl" else word for word in words)
 
 
 def row_of(method: str, word: str) -> Row:

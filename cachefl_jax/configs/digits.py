@@ -23,13 +23,15 @@ COMPARED = (
     "zero_shot", "cache_init", "local_only", "cachefl", "linear_probe", "class_directions", "ridge", "features_once",
     "centralized",
 )  # fmt: skip
-OVERRIDES = (
+OVERRIDES = (  # "cachefl@alone" and not "local_only": the values suit CacheFL, and no other config.method
     "linear_probe: local.optimizer=sgd", "linear_probe: local.learning_rate=0.03",
     "ridge: ridge.mix=1000.0", "ridge: ridge.penalty=0.01",
-    "local_only: local.optimizer=sgd", "local_only: local.learning_rate=0.03",
-    "local_only: cache.alpha=10.0", "local_only: cache.beta=5.0",
-    "centralized: local.learning_rate=0.003", "centralized: cache.alpha=3.0", "centralized: cache.beta=5.0",
-    "features_once: local.learning_rate=0.003", "features_once: cache.alpha=3.0", "features_once: cache.beta=5.0",
+    "cachefl@alone: local.optimizer=sgd", "cachefl@alone: local.learning_rate=0.03",
+    "cachefl@alone: cache.alpha=10.0", "cachefl@alone: cache.beta=5.0",
+    "cachefl@centralized: local.learning_rate=0.003",
+    "cachefl@centralized: cache.alpha=3.0", "cachefl@centralized: cache.beta=5.0",
+    "cachefl@features_once: local.learning_rate=0.003",
+    "cachefl@features_once: cache.alpha=3.0", "cachefl@features_once: cache.beta=5.0",
 )  # fmt: skip
 
 

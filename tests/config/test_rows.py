@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cachefl_jax.config import Row, default, differences, from_json, resolve, rows_of
+from cachefl_jax.config import Row, default, differences, from_json, overrides_of, resolve, rows_of
+from cachefl_jax.configs.digits import get_config as digits
 from cachefl_jax.errors import UsageError
 
 PROBE = """
@@ -59,6 +60,24 @@ def test_compare_names_methods_and_regimes(probe):
         Row("cachefl", "cachefl", "federated"),
         Row("local_only", "cachefl", "alone"),
     ]
+
+
+def test_the_runs_own_method_is_a_row_whatever_a_shipped_config_compares(probe):
+    own, full = "probe.py:probe", f"{probe}:probe"
+    assert rows(method=own, compare=("zero_shot", "local_only", "cachefl"))[1:] == [
+        Row("local_only", full, "alone"), Row("cachefl", "cachefl", "federated"), Row("probe", full, "federated"),
+    ]  # fmt: skip
+    assert rows(method="ridge", compare=("cachefl",))[1] == Row("ridge", "ridge", "federated")
+    assert [row.name for row in rows(method=own, compare=("probe@alone",))] == ["probe@alone"], "it is named"
+    assert [row.name for row in rows(compare=("ridge",))] == ["ridge"], "nobody asked for the default"
+
+
+def test_the_demos_own_values_are_cachefls_and_not_another_methods(probe):
+    for method, ours in (("cachefl", "sgd"), ("probe.py:probe", None)):
+        config = resolve(digits())
+        config.method = method
+        row = next(row for row in rows_of(resolve(config)) if row.name == "local_only")
+        assert overrides_of(resolve(config), row).get("local.optimizer") == ours
 
 
 def test_the_runs_own_method_may_be_called_as_its_rows_are(probe):
