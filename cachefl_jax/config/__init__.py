@@ -17,7 +17,7 @@ from cachefl_jax.config.components import COMPONENTS, check_own, fit_fields, loc
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
-from cachefl_jax.config.overrides import overrides_of, with_overrides
+from cachefl_jax.config.overrides import located_overrides, overrides_of, with_overrides
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.config.rows import Row, check_rows, rows_of
@@ -107,6 +107,7 @@ def locate(config: ConfigDict) -> None:
         if isinstance(fields, ConfigDict) and isinstance(fields.get(name), str):
             fields[name] = located(field, fields[name])
     located_names(config)
+    located_overrides(config)
 
 
 def validate(config: ConfigDict) -> None:

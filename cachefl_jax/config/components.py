@@ -181,16 +181,18 @@ def remove(config: ConfigDict, path: list[str]) -> None:
             del config[name]
 
 
+def written_out(field: str, name: Any) -> Any:
+    """A component's name, its file's path in full. Raises UsageError: a home folder is not there."""
+    if not isinstance(name, str) or not is_file(name):
+        return name
+    place, _, attribute = name.rpartition(":")
+    return f"{pathlib.Path(expand(field, place)).absolute()}:{attribute}"
+
+
 def located_names(config: ConfigDict) -> None:
     """Writes the path of every file that holds a component of `config` out in full.
 
     Raises UsageError: a home folder is not there."""
-
-    def written_out(field: str, name: Any) -> Any:
-        if not isinstance(name, str) or not is_file(name):
-            return name
-        place, _, attribute = name.rpartition(":")
-        return f"{pathlib.Path(expand(field, place)).absolute()}:{attribute}"
 
     for field in COMPONENTS:
         *groups, name = field.split(".")

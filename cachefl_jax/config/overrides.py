@@ -6,15 +6,18 @@ values of a row's own.
 """
 
 import ast
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.components import own_fields
+from cachefl_jax.config.components import own_fields, written_out
 from cachefl_jax.config.field import fits, lookup
-from cachefl_jax.config.rows import Row, row_of
-from cachefl_jax.errors import UsageError
+from cachefl_jax.config.method import METHODS
+from cachefl_jax.config.rows import OWN, Row, in_full, row_of, rows_of
+from cachefl_jax.errors import UsageError, listing
+from cachefl_jax.named import short
 
 GROUPS = ("local", "server", "personal")  # whose fields a row may have values of, beside those of its method
 FINE_TUNED = ("local", "personal")  # what may differ from the rounds that a fine-tuned row goes on from
@@ -29,6 +32,34 @@ def parsed(word: str) -> tuple[str, str, str]:
     if not colon or not equals or not row.strip() or not field.strip():
         raise UsageError("overrides", word, FORM, "correct it")
     return row.strip(), field.strip(), value.strip()
+
+
+def located_overrides(config: ConfigDict) -> None:
+    """Writes the rows of `overrides` that are a user's out in full, as `compare` and `method` have them.
+
+    Raises UsageError: a word has another form, or no row is called so."""
+    config.overrides = tuple(word_in_full(config, word) for word in config.overrides)
+
+
+def word_in_full(config: ConfigDict, word: str) -> str:
+    """A word of `overrides`, its row with the full name of a user's method; a method of ours need not be compared.
+
+    Raises UsageError: no row is called so, or several are."""
+    name, field, value = parsed(word)
+    meant = row_of(config.method, name)
+    if name in OWN or meant.method in METHODS:
+        return word
+    rows, full = rows_of(config), written_out("overrides", meant.method)
+    methods = {config.method, *(row.method for row in rows)}
+    found = sorted(each for each in methods if full == each or meant.method == short(each))
+    if len(found) != 1:
+        names = list(
+            dict.fromkeys(name for row in rows for name in (row.name, row.method) if name in found or not found)
+        )
+        near = difflib.get_close_matches(name, {*names, *METHODS, *OWN}, n=1)
+        mend = f"did you mean {near[0]}?" if near else "correct it, or add it to compare"
+        raise UsageError("overrides", name, f"a row of this run, {listing(names, 9)}, or a method of ours", mend)
+    return f"{in_full(meant._replace(method=found[0]))}: {field}={value}"
 
 
 def overrides_of(config: ConfigDict, row: Row) -> dict[str, Any]:

@@ -29,8 +29,10 @@ def advice(entries: Mapping[str, Mapping[str, Any]], own: Row, rows: int) -> lis
     if others[best] - reached <= max(CERTAIN * error, 1 / rows):
         return []
     label = entries[best].get("label") or best
+    tuned = "chooses alpha, beta, rate and rounds" if own.method == "cachefl" else "tunes every row alike"
+    command = "sweep" if own.method == "cachefl" else "study"  # shipped sweeps are over CacheFL's fields
     return [
         f"On the validation rows {entry.get('label') or own.name} has {reached:.1%} and {label} {others[best]:.1%}: "
-        "its settings may be far from good for these data. The sweep command with this run's --config, and a new "
-        "--workdir, chooses alpha, beta, rate and rounds by validation accuracy."
+        f"its settings may be far from good for these data. The {command} command with this run's --config, and a new "
+        f"--workdir, {tuned} by validation accuracy."
     ]

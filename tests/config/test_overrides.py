@@ -27,6 +27,36 @@ def test_a_regime_s_older_name_means_it_too():
     assert found == {"cache_init": {}, "cachefl": {}, "local_only": {"local.epochs": 3}, "centralized": {}}
 
 
+@pytest.mark.parametrize("name", ["probe.py:probe", "probe", "./probe.py:probe"])
+def test_a_user_s_row_has_its_values_by_any_name_that_it_goes_by(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "probe.py").write_text("from cachefl_jax.methods.cachefl import cachefl as probe")
+    words = f"{name}: local.learning_rate=0.5", f"{name}@alone: local.epochs=3"
+    compared = ("cachefl", "probe.py:probe", "probe.py:probe@alone")
+    config = resolve(config_with(*words, compare=compared))
+    assert [overrides_of(config, row) for row in rows_of(config)] == [
+        {}, {"local.learning_rate": 0.5}, {"local.learning_rate": 0.5, "local.epochs": 3},
+    ]  # fmt: skip
+    monkeypatch.chdir("/")
+    assert resolve(config) == config, "config.json means the same from any folder"
+
+
+def test_values_of_a_row_that_nobody_has_are_refused_and_those_of_a_rival_that_is_left_out_wait(tmp_path):
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text("from cachefl_jax.methods.cachefl import cachefl as probe")
+    both = tuple(f"{tmp_path}/{name}:probe" for name in ("one.py", "two.py"))
+    for name, told in (
+        ("linear_prob", "did you mean linear_probe"),
+        ("prob@alone", "did you mean probe"),
+        ("three.py:probe", "a row of this run, cachefl, probe"),
+    ):
+        with pytest.raises(UsageError, match=rf"overrides: got {name}; .*{told}"):
+            resolve(config_with(f"{name}: local.epochs=3", compare=("cachefl", both[0])))
+    with pytest.raises(UsageError, match=f"got probe; allowed: a row of this run, {both[0]}, {both[1]}"):
+        resolve(config_with("probe: local.epochs=3", compare=both))
+    assert resolve(config_with("linear_probe: local.epochs=3"))["overrides"] == ("linear_probe: local.epochs=3",)
+
+
 @pytest.mark.parametrize(
     ("word", "field"),
     [

@@ -25,3 +25,9 @@ def test_settings_are_doubted_where_another_row_is_clearly_ahead_on_validation_r
 def test_before_any_round_no_setting_is_doubted():
     entries = {"cachefl": {"validation_accuracy": 0.1, "rounds": 0}, "zero_shot": {"validation_accuracy": 0.9}}
     assert advice(entries, OWN, 1000) == []
+
+
+@pytest.mark.parametrize(("method", "command"), [("cachefl", "sweep"), ("/home/me/probe.py:probe", "study")])
+def test_the_command_that_is_advised_is_one_that_tunes_the_method(method, command):
+    entries = {"own": {"validation_accuracy": 0.5, "rounds": 20}, "zero_shot": {"validation_accuracy": 0.9}}
+    assert f"The {command} command" in advice(entries, Row("own", method, "federated"), 1000)[0]
