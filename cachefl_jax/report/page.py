@@ -103,7 +103,7 @@ def render(runs: Sequence[Run]) -> str:
         "privacy": statements.together(runs, [statements.privacy(run) for run in runs]),
     }
     if len(runs) == 1:
-        return fill("page", run=section(runs[0]), **shared)
+        return fill("page", run=section(runs[0]), lead=" ".join(words.sentences(runs[0])[1:]), **shared)
     return fill("comparison", **comparison(runs), quality=quality.shown(runs), **shared)
 
 

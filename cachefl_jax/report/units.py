@@ -73,3 +73,8 @@ def readable_seconds(duration: float | None) -> str:
 def integer(count: float | None) -> str:
     """12345 -> "12,345"."""
     return EMPTY if count is None else f"{round(count):,}"
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence begins: "linear probe is" -> "Linear probe is"; a name such as "pFedMe" stays."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].islower() else text

@@ -41,28 +41,35 @@ def at_round_0(run: Run) -> str:
 
 
 def headline(run: Run) -> str:
-    """The first words of the page: how the run's method stands to the best of its rivals, in points with their error
-    and in bytes; then to zero-shot CLIP, and which others are better, or equal within error."""
+    """`sentences`, one after the other."""
+    return " ".join(sentences(run))
+
+
+def sentences(run: Run) -> list[str]:
+    """The first words of the page, one sentence or two: how the run's method stands to the best of its rivals, in
+    points with their error and in bytes; then to zero-shot CLIP, and which others are better, or equal within error."""
     row = main_row(run)
     if row.test_accuracy is None:
-        return without_accuracy(run, row)
+        return [units.sentence(without_accuracy(run, row))]
     name = f"The {at_round_0(run)} (no round was run)" if untrained(run) else row.label
-    sentence = f"{name} classifies {units.percent(row.test_accuracy)} of the {tested(run)} correctly"
+    first = f"{name} classifies {units.percent(row.test_accuracy)} of the {tested(run)} correctly"
     others = comparisons(run)
     best = max((other for other in others if not other.pooled), key=lambda other: -other.difference, default=None)
-    parts = [sentence if best is None else f"{sentence}, {against(row, best, others)}"]
+    if best is not None:
+        first += f", {against(row, best, others)}"
+    more = []
     others = [other for other in others if other is not best]
     zero_shot = next((other for other in others if other.label == table.label("zero_shot")), None)
     if zero_shot is not None:
-        parts.append(f"{gap(zero_shot)} {zero_shot.label}")
+        more.append(f"it is {gap(zero_shot)} {zero_shot.label}")
     rivals = [other for other in others if other is not zero_shot]
     better = sorted((other for other in rivals if is_better(other)), key=lambda other: other.difference)
     equal = [other for other in rivals if is_equal(other)]
     if better:
-        parts.append(f"{listed([f'{other.label} (by {margin(other)})' for other in better])} {verb(better)} better")
+        more.append(f"{listed([f'{other.label} (by {margin(other)})' for other in better])} {verb(better)} better")
     if equal:
-        parts.append(f"{listed([other.label for other in equal])} {verb(equal)} {equal_words(equal)}")
-    return "; ".join(parts) + "."
+        more.append(f"{listed([other.label for other in equal])} {verb(equal)} {equal_words(equal)}")
+    return [f"{units.sentence(told)}." for told in (first, "; ".join(more)) if told]
 
 
 def against(row: MethodRow, best: Comparison, others: Sequence[Comparison]) -> str:
@@ -111,9 +118,9 @@ def listed(names: Sequence[str], most: int = MOST_RIVALS) -> str:
 
 
 def title(runs: Sequence[Run]) -> str:
-    """The headline of the whole page."""
+    """The headline of the whole page: of one run its first sentence."""
     if len(runs) == 1:
-        return headline(runs[0])
+        return sentences(runs[0])[0]
     figures = sorted(row.test_accuracy for row in map(main_row, runs) if row.test_accuracy is not None)
     if not figures:
         return f"{len(runs)} runs compared: none has a test accuracy."

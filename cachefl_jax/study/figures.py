@@ -28,6 +28,11 @@ def interval(row: Standing) -> float:
     return 0.0 if count < 2 else float(100 * student.ppf(0.975, count - 1) * row.std / np.sqrt(count))
 
 
+def whiskers(row: Standing) -> list[list[float]]:
+    """What the interval has below and above the mean, [[below], [above]]; no accuracy is below 0 or above 100%."""
+    return [[min(interval(row), 100 * row.mean)], [min(interval(row), 100 * (1 - row.mean))]]
+
+
 def accuracies(table: Table, own: str, width: float = COLUMN) -> Figure:
     """Test accuracy of each row, the best above, with its interval over seeds."""
     rows = sorted((row for row in table.rows if row.mean is not None), key=lambda row: row.mean)
@@ -35,7 +40,7 @@ def accuracies(table: Table, own: str, width: float = COLUMN) -> Figure:
     axes = figure.subplots()
     for at, row in enumerate(rows):
         colour = palette.SERIES[0] if row.name == own else palette.MUTED
-        axes.errorbar(100 * row.mean, at, xerr=interval(row), fmt="o", ms=3.5, lw=1, capsize=2, color=colour)
+        axes.errorbar(100 * row.mean, at, xerr=whiskers(row), fmt="o", ms=3.5, lw=1, capsize=2, color=colour)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], color="black")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel("test accuracy (%)")
@@ -52,7 +57,7 @@ def against_bytes(table: Table, own: str, width: float = COLUMN) -> Figure:
     for row in sending:
         colour = palette.SERIES[0] if row.name == own else palette.MUTED
         place = row.average("total_bytes"), 100 * row.mean
-        axes.errorbar(*place, yerr=interval(row), fmt="o", ms=3.5, lw=1, capsize=2, color=colour)
+        axes.errorbar(*place, yerr=whiskers(row), fmt="o", ms=3.5, lw=1, capsize=2, color=colour)
     for row in (row for row in rows if not row.average("total_bytes")):
         axes.axhline(100 * row.mean, lw=0.7, ls="--", color=palette.LINE)
         axes.annotate(

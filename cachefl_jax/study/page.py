@@ -71,7 +71,10 @@ def charts(study: Study, table: Table, number: int) -> list[tuple[str, Markup]]:
         return []
     told = "; ".join(f"{row.label}: {words.accuracy(row)}" for row in table.rows)
     drawn = (
-        ("Test accuracy; whiskers are 95% intervals of the mean over seeds.", figures.accuracies),
+        (
+            "Test accuracy; whiskers are 95% intervals of the mean over seeds, cut off at 0 and 100%.",
+            figures.accuracies,
+        ),
         ("Test accuracy against all bytes of a run, on a logarithmic axis.", figures.against_bytes),
     )
     return [

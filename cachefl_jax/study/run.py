@@ -31,7 +31,7 @@ from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, writ
 from cachefl_jax.study.page import FILES, write_results
 from cachefl_jax.study.plan import Setting, Study
 from cachefl_jax.study.results import choose
-from cachefl_jax.study.space import Candidate, candidates
+from cachefl_jax.study.space import Candidate, candidates, most_points
 from cachefl_jax.study.trainers import Trained, learner_of, trainer_of
 
 SECONDS_A_SAVE = 2.0  # between two, which write all lines
@@ -80,7 +80,7 @@ class Runner:
         self.inputs: dict[str, Inputs] = {}  # of the source at hand
         self.shared = Shared()  # of the same
         self.files: dict[str, dict[str, str]] = {}  # by source
-        self.bar = tqdm(desc="runs", unit="run", disable=None)
+        self.bar = tqdm(total=sum(map(self.most_runs, study.rows)), desc="runs", unit="run", disable=None)
 
     def run(self) -> None:
         """Source after source of data, so that no more than one's rows are in memory; settings of one source share
@@ -93,6 +93,12 @@ class Runner:
                 self.prepare(settings)
                 for row in self.study.rows:
                     self.run_row(row, settings)
+
+    def most_runs(self, row: Row, settings: list[Setting] | None = None) -> int:
+        """How many runs a row has in these settings, or in all, where the method refuses none of its points."""
+        tuning, seeds = len(self.study.tuning_seeds), len(self.study.seeds)
+        settings = self.study.settings if settings is None else settings
+        return sum(most_points(setting.config, row) * tuning + seeds - tuning for setting in settings)
 
     def prepare(self, settings: list[Setting]) -> None:
         """Reads and encodes all that these settings need, and marks the folder: no refusal of data can come any more.
@@ -120,8 +126,10 @@ class Runner:
         self.run_points(tuning, trainer)
         names = dict.fromkeys(point.key.setting for point in tuning)
         chosen = {name: choose(self.lines, name, row, self.study) for name in names}
-        others = (point for point in points if point.key.seed not in self.study.tuning_seeds)
-        self.run_points([point for point in others if point.key.candidate == chosen[point.key.setting]], trainer)
+        others = [point for point in points if point.key.seed not in self.study.tuning_seeds]
+        others = [point for point in others if point.key.candidate == chosen[point.key.setting]]
+        self.bar.total += len(tuning) + len(others) - self.most_runs(row, settings)
+        self.run_points(others, trainer)
 
     def points(self, row: Row, setting: Setting, shared: Shared) -> list[Ready]:
         """A row's candidates by all seeds. A candidate that the method refuses for these data is none."""

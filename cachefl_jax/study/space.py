@@ -1,6 +1,7 @@
 """What a study tries of a row: as many points of its method's search space for every row, drawn by a seed."""
 
 import itertools
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -41,13 +42,22 @@ def space_of(row: Row) -> tuple[Choice, ...]:
     return (*method.search, *usual)
 
 
+def grid_of(config: ConfigDict, row: Row) -> list[Choice]:
+    """The choices that a row has, of each field the config's own value first."""
+    own = config_of(config, row)
+    return [Choice(field, tuple(dict.fromkeys((lookup(own, field), *values)))) for field, values in space_of(row)]
+
+
+def most_points(config: ConfigDict, row: Row) -> int:
+    """How many points of a row a study may try: its budget, or all that there are."""
+    return min(config.study.budget, math.prod(len(choice.values) for choice in grid_of(config, row)))
+
+
 def candidates(config: ConfigDict, row: Row) -> Iterator[Candidate]:
     """The points of a row's space: the config as it is first, then those that `in_balance` has next, each field with
     the config's own value among its choices. The row's method draws along with config.seed, so that its regimes are
     tried at the same points."""
-    own = config_of(config, row)
-    as_it_is = {choice.field: lookup(own, choice.field) for choice in space_of(row)}
-    space = [Choice(field, tuple(dict.fromkeys((as_it_is[field], *values)))) for field, values in space_of(row)]
+    space = grid_of(config, row)
     generator = np.random.default_rng([config.seed, zlib.crc32(row.method.encode())])
     for number, point in enumerate(in_balance(space, generator)):
         yield Candidate(number, {choice.field: choice.values[at] for choice, at in zip(space, point, strict=True)})

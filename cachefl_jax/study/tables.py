@@ -110,6 +110,7 @@ def as_latex(study: Study, tables: list[Table]) -> str:
     """A booktabs table with a block for each setting; the best mean of each, references apart, in bold."""
     lines = [
         "% needs \\usepackage{booktabs}",
+        f"% difference: {study.own} less the row, in points; +-: std over seeds, of a difference half its 95% interval",
         "\\begin{tabular}{lrrrrl}",
         "\\toprule",
         " & ".join(("method", "accuracy (\\%)", "up, client, round", "bytes in all", "difference", "verdict"))
@@ -122,6 +123,7 @@ def as_latex(study: Study, tables: list[Table]) -> str:
         best = best_mean(table)
         for row, line in zip(table.rows, cells(table), strict=True):
             name, figure, *others = map(latex, line)
+            others = [f"$-${cell[1:]}" if cell[1:2].isdigit() and cell[0] == "-" else cell for cell in others]
             figure = figure.replace("\\%", "")
             figure = f"\\textbf{{{figure}}}" if row.mean is not None and row.mean == best else figure
             lines.append(" & ".join([name, figure, *others]) + " \\\\")

@@ -1,6 +1,11 @@
 """What a study's tables, figures and page say in words and numbers."""
 
+import pathlib
+
+from ml_collections import ConfigDict
+
 from cachefl_jax.report import units
+from cachefl_jax.report.words import listed
 from cachefl_jax.study.plan import Study
 from cachefl_jax.study.results import Comparison, Standing, Table
 from cachefl_jax.study.statistics import BETTER, EQUAL, UNKNOWN, WORSE
@@ -20,24 +25,31 @@ def headline(study: Study, tables: list[Table]) -> list[str]:
         return lines
     found = [table.best_rival(study.own) for table in tables]
     verdicts = [each.verdict for each in found if each is not None]
-    counts = [f"{words} it in {verdicts.count(name)}" for name, words in AGAINST.items() if name in verdicts]
+    counts = [
+        f"{words.rpartition(' ')[0]} in {verdicts.count(name)}" for name, words in AGAINST.items() if name in verdicts
+    ]
     label = next((row.label for table in tables for row in table.rows if row.name == study.own), study.own)
-    return [f"{label} and the best rival in each of {len(tables)} settings: {', '.join(counts)}.", *lines]
+    return [
+        f"Against the best rival of each of {len(tables)} settings {label} is {listed(counts, len(counts))}.",
+        *lines,
+    ]
 
 
 def headline_of(study: Study, table: Table) -> str:
     """One setting's: accuracies, the difference with its error, and the bytes of both."""
     place = f"{table.setting.name}: " if table.setting.name else ""
     own = next((row for row in table.rows if row.name == study.own), None)
+    label = own.label if own else study.own
+    begun = label if place else units.sentence(label)
     if own is None or own.mean is None:
-        return f"{place}{own.label if own else study.own} has no accuracy here: training did not stay finite."
+        return f"{place}{begun} has no accuracy here: training did not stay finite."
     compared = table.best_rival(study.own)
     if compared is None:
-        return f"{place}{own.label} classifies {accuracy(own)} of the test rows correctly; nothing rivals it here."
+        return f"{place}{begun} classifies {accuracy(own)} of the test rows correctly; nothing rivals it here."
     rival, half = table.row(compared.rival), compared.difference.half
     error = f" ± {100 * half:.1f}" if half is not None else ""
     return (
-        f"{place}{own.label} is {AGAINST[compared.verdict]} the best rival, {rival.label}: {accuracy(own)} of the test "
+        f"{place}{begun} is {AGAINST[compared.verdict]} the best rival, {rival.label}: {accuracy(own)} of the test "
         f"rows are right against {accuracy(rival)}, {units.points(compared.difference.mean)}{error} points, with "
         f"{sent(own)} sent in all against {sent(rival)}."
     )
@@ -74,22 +86,38 @@ def method(study: Study, tables: list[Table]) -> list[str]:
     """How the figures came about: what a reader of a paper asks."""
     count, tuned = study.config.study.seeds, study.config.study.tuning_seeds
     rows = len({row.name for table in tables for row in table.rows})
+    pooled = any(row.regime == "centralized" for table in tables for row in table.rows)
     seeds = f"seeds {study.seeds[0]} to {study.seeds[-1]}" if count > 1 else f"seed {study.seeds[0]}"
     tests = "a paired bootstrap over the test rows"
     if count > 1:
+        freedom = f"{count - 1} degree{'s' if count > 2 else ''} of freedom"
         tests = (
-            f"a paired t-test over {count} seeds ({count - 1} degrees of freedom) and {tests} where one model is "
-            "tested; the larger p counts"
+            f"a paired t-test over {count} seeds ({freedom}) and {tests} where one model is tested; the larger p counts"
         )
     return [
+        shared(study.config),
         f"Each of {rows} rows had at most {study.config.study.budget} points of its own search space, the config as it "
         f"is among them; the best by validation accuracy on {'seed' if tuned == 1 else 'the first'} "
         f"{study.seeds[0] if tuned == 1 else f'{tuned} seeds'} was run by {seeds}. Test accuracy chose nothing.",
         f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval, "
         f"uncorrected. Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
-        "A row that needs all data in one place is a reference and no rival.",
+        *(["A row that needs all data in one place is a reference and no rival."] if pooled else []),
         *(sentence for table in tables for sentence in exceptions(study, table)),
     ]
+
+
+def shared(config: ConfigDict) -> str:
+    """What was trained on and for how long, as the study's config has it."""
+    local, partition = config.local, config.partition
+    data = " ".join(filter(None, (config.data.name, pathlib.Path(config.data.path or config.data.hub).name)))
+    clients = f"{partition.name} partition"
+    if partition.name not in ("natural", "given"):  # which say by themselves how many
+        clients = f"{partition.clients:,} clients by a {clients}"
+    epochs = f"{local.epochs} local epoch{'s' if local.epochs > 1 else ''}"
+    return (
+        f"Data: {data}; {clients}; {config.rounds:,} rounds of {epochs} in batches of {local.batch_size}, where a "
+        "setting or a row has no values of its own."
+    )
 
 
 def exceptions(study: Study, table: Table) -> list[str]:

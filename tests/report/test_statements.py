@@ -19,13 +19,13 @@ def test_the_headline_stands_against_the_best_rival_and_names_whoever_is_better(
     run = make_run(dataset={"test": 4000}, methods={"closed_form": None})
     assert words.headline(run) == (
         "CacheFL classifies 94.1% of the test images correctly, 27.8 ± 1.6 points above cache at round 0, the best of "
-        "the others, with 96 KiB sent in all against nothing; 32.9 ± 1.7 points above zero-shot CLIP; "
+        "the others, with 96 KiB sent in all against nothing. It is 32.9 ± 1.7 points above zero-shot CLIP; "
         "centralized (by 1.4 ± 1.0 points) is better."
     )
     worse = make_run(dataset={"test": 4000}, methods={"cachefl": near(0.30), "closed_form": {"total_bytes": 2**20}})
     assert words.headline(worse) == (
         "CacheFL classifies 30.0% of the test images correctly, 54.7 ± 1.8 points below closed_form, the best of the "
-        "others, with 96 KiB sent in all against 1 MiB; 31.2 ± 2.1 points below zero-shot CLIP; "
+        "others, with 96 KiB sent in all against 1 MiB. It is 31.2 ± 2.1 points below zero-shot CLIP; "
         "centralized (by 65.5 ± 1.6 points), cache at round 0 (by 36.3 ± 2.0 points) and each client alone (by 5.4 ± "
         "2.1 points) are better."
     )
@@ -34,20 +34,20 @@ def test_the_headline_stands_against_the_best_rival_and_names_whoever_is_better(
 def test_the_headline_says_what_is_within_error(make_run):
     assert words.headline(make_run(methods={"closed_form": {"test_accuracy": 0.93}})) == (
         "CacheFL classifies 94.1% of the test images correctly, within error of closed_form, the best of the others "
-        "(+1.1 ± 11.9 points); 32.9 ± 16.9 points above zero-shot CLIP; centralized is equal within error."
+        "(+1.1 ± 11.9 points). It is 32.9 ± 16.9 points above zero-shot CLIP; centralized is equal within error."
     )
     run = make_run(methods={"cachefl": near(0.63), "closed_form": None, "centralized": None, "local_only": near(0.2)})
     assert words.headline(run) == (
         "CacheFL classifies 63.0% of the test images correctly, within error of cache at round 0, the best of the "
-        "others (-3.3 ± 20.5 points), with 96 KiB sent in all against nothing; within error of zero-shot CLIP."
+        "others (-3.3 ± 20.5 points), with 96 KiB sent in all against nothing. It is within error of zero-shot CLIP."
     )
 
 
 def test_without_the_number_of_test_rows_no_error_is_claimed(make_run):
     run = make_run(dataset={"test": None}, methods={"closed_form": near(0.941), "zero_shot": near(0.93)})
     assert words.headline(run) == (
-        "CacheFL classifies 94.1% of the test images correctly, level with closed_form, the best of the others; "
-        "1.1 points above zero-shot CLIP; centralized (by 1.4 points) is better."
+        "CacheFL classifies 94.1% of the test images correctly, level with closed_form, the best of the others. "
+        "It is 1.1 points above zero-shot CLIP; centralized (by 1.4 points) is better."
     )
 
 

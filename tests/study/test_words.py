@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import changed
-from cachefl_jax.study import tables, words
+from cachefl_jax.study import figures, tables, words
 from cachefl_jax.study.plan import study_of
 from cachefl_jax.study.results import Standing, Table, family
 from cachefl_jax.study.statistics import Sample
@@ -53,7 +53,7 @@ def test_the_first_sentence_says_whether_the_method_wins_and_the_bytes_of_both(s
 def test_of_several_settings_the_first_sentence_counts(study):
     found = [table_of(study, [0.95, 0.97, 0.95]), table_of(study, [0.85, 0.87, 0.85])]
     first, *others = words.headline(study, found)
-    assert first == "CacheFL and the best rival in each of 2 settings: better than it in 1, worse than it in 1."
+    assert first == "Against the best rival of each of 2 settings CacheFL is better in 1 and worse in 1."
     assert len(others) == 2
 
 
@@ -65,6 +65,7 @@ def test_latex_is_text_and_the_best_rival_is_bold_whoever_it_is(study):
     text = tables.as_latex(study, [table_of(study, [0.85, 0.87, 0.85])])
     assert "linear probe & \\textbf{90.3 $\\pm$ 0.6}" in text
     assert text.count("textbf") == 1
+    assert " & $-$4.7 $\\pm$ " in text, "a minus and no hyphen"
     assert tables.latex("a_b & 5% <x>") == "a\\_b \\& 5\\% $<$x$>$"
 
 
@@ -73,3 +74,21 @@ def test_the_configs_own_overrides_stay_before_the_chosen_ones(study):
     found = tables.overrides_words(study_of(config, [{}]), table_of(study, [0.9, 0.9, 0.8]))
     chosen = [f"{name}: cache.alpha=3.0" for name in ("cachefl", "linear_probe", "centralized")]
     assert found == ["cachefl: server.learning_rate=0.5", *chosen]
+
+
+def test_no_whisker_leaves_the_accuracies_that_there_are():
+    below, above = figures.whiskers(standing("cachefl", [0.5, 0.98], 1))
+    assert figures.interval(standing("cachefl", [0.5, 0.98], 1)) > 74
+    assert (below, above) == ([74.0], [pytest.approx(26.0)])
+
+
+def test_the_data_are_told_and_a_reference_only_where_there_is_one(study):
+    found = table_of(study, [0.9, 0.8, 0.9])
+    told = words.method(study, [found])
+    assert told[0].startswith(
+        "Data: digits; 20 clients by a dirichlet partition; 200 rounds of 1 local epoch in batches of"
+    )
+    assert any("is a reference" in sentence for sentence in told)
+    assert not any(
+        "is a reference" in sentence for sentence in words.method(study, [found._replace(rows=found.rows[:2])])
+    )
