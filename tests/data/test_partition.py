@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cachefl_jax.config import default
-from cachefl_jax.data import digits
 from cachefl_jax.data.partition import everything, make_partition, partition_hash, repaired
 from cachefl_jax.errors import UsageError
 
@@ -98,8 +97,8 @@ def digits_labels() -> np.ndarray:
     from sklearn.model_selection import train_test_split
 
     labels = load_digits().target
-    rest, _ = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=digits.SPLIT_SEED)
-    train, _ = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=digits.SPLIT_SEED)
+    rest, _ = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=0)
+    train, _ = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=0)
     return labels[np.sort(train)]
 
 
