@@ -22,6 +22,7 @@ from cachefl_jax.federation.evaluate import score_rows
 from cachefl_jax.federation.local import LocalTraining, step_count, train_client
 from cachefl_jax.federation.place import place_on
 from cachefl_jax.federation.primal.client import counted
+from cachefl_jax.federation.primal.local_rounds import train_known
 from cachefl_jax.federation.primal.ranges import step_ranges
 from cachefl_jax.federation.problem import Clients, Problem, in_view
 from cachefl_jax.federation.work import Client, Params, Rows, Start
@@ -31,7 +32,7 @@ NOBODY = -1  # fills a call up; holds no rows
 
 
 @functools.lru_cache(maxsize=16)  # points of a study that train alike are compiled once
-def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Callable:
+def make_local_only(local: LocalTraining, lanes: int, devices: int = 1, rows: tuple[int, ...] = ()) -> Callable:
     """The jitted training: (params [M, ...], clients [M], first, count, problem) -> (params [M, ...], finite [M]).
 
     Trains the rounds `first` to `first + count` (not included); what it gives for the first ones, it goes on from. The
@@ -44,14 +45,19 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Calla
             lanes x devices.
         devices: the first so many of this process, to which the clients are dealt; the problem lies on all of them
             (`place_locally`).
+        rows: [M] of the clients of every call, in their order, where these are known, M is `lanes` and `devices` is 1:
+            no bound of a client's loops is then read by the host. (): any clients.
 
     The result raises a ValueError for clients whose rows are not their own or too many (`checks.check_clients`), and
-    for clients in another order.
+    for clients in another order or of other rows.
     """
     ranges = step_ranges(local, compact=lanes > 1)
 
     def train(params: Params, clients, first, count, problem: Problem):
         rounds = (first, first + count)
+        if rows:
+            with run_precision():
+                return train_known(local, np.asarray(rows), (params, clients), rounds, problem)
         largest = sizes_of(clients, in_view(problem.clients, local.views, 0)).reshape(-1, lanes).max(axis=1)
 
         def at_group(number, carry, program):
@@ -75,9 +81,10 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1) -> Calla
 
     def checked(params: Params, clients, first, count, problem: Problem):
         check_once(problem.clients, problem.data)
-        check_order(clients, problem.clients, devices)
+        check_order(clients, problem.clients, devices, rows)
         return compiled(params, clients, first, count, problem)
 
+    checked.lower = compiled.lower
     return checked
 
 
@@ -119,8 +126,9 @@ def train_one(program: tuple, most, params: Params, client, rounds: tuple, probl
     return params, finite & all_finite(params)
 
 
-def check_order(numbers, clients: Clients, devices: int) -> None:
-    """Whether each device's clients come largest first: a program for small clients would cut a large one's rows.
+def check_order(numbers, clients: Clients, devices: int, rows: tuple[int, ...] = ()) -> None:
+    """Whether each device's clients come largest first: a program for small clients would cut a large one's rows; and
+    whether they have these rows, where any are due.
 
     Raises ValueError: they do not."""
     if not (known(numbers) and known(clients.offsets)):
@@ -129,6 +137,8 @@ def check_order(numbers, clients: Clients, devices: int) -> None:
     sizes = np.where(numbers == NOBODY, 0, offsets[numbers + 1] - offsets[numbers])
     if (np.diff(sizes.reshape(devices, -1)) > 0).any():
         raise ValueError("clients must come in order of size, the largest first, NOBODY last (split_by_size)")
+    if rows and tuple(sizes.tolist()) != rows:
+        raise ValueError("clients must have the rows that make_local_only was given")
 
 
 def sizes_of(numbers: jax.Array, clients: Clients) -> jax.Array:

@@ -3,7 +3,6 @@
 1e-6 where clients train on the parameters, 1e-5 on coefficients, as in `test_strategies`.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from host_reads import host_reads
 
 from cachefl_jax import federation as engine
 from cachefl_jax.federation import Plan, aggregation, algorithms, plan_batches, sizes_of, transforms, with_sizes
@@ -91,13 +91,6 @@ def test_known_sizes_give_the_keys_of_one_client_after_another(make_federation, 
         np.testing.assert_allclose(figure, due, rtol=1e-4, atol=tolerance)
     for leaf, due in zip(own, left, strict=True):  # what clients keep, too
         assert np.abs(np.asarray(leaf, np.float64) - np.asarray(due, np.float64)).max() < 100 * tolerance
-
-
-def host_reads(text: str) -> int:
-    """Loops whose bound, and branches whose number, a compiled program learns only while it runs."""
-    loops = [line for line in text.splitlines() if re.search(r"= .* while\(", line)]
-    branches = [line for line in text.splitlines() if re.search(r"= .* conditional\(", line)]
-    return sum("known_trip_count" not in line for line in loops) + len(branches)
 
 
 @pytest.mark.parametrize(("name", "known"), [("sgd, epochs", True), ("adamw", True), ("sgd, even", False)])

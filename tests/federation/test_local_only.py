@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from host_reads import host_reads
 from plain_local_only import plain_training
 
 from cachefl_jax.federation import (
@@ -134,6 +135,37 @@ def test_small_clients_beside_a_large_one_have_a_program_of_their_own_and_end_wh
         expected = train(federation.params, int(client), 2)
         np.testing.assert_allclose(params.keys[seat], expected.keys, rtol=0, atol=1e-5)
         assert np.abs(np.asarray(params.keys[seat] - federation.params.keys)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "epochs", "sizes"),
+    [("adamw", 2, SIZES), ("sgd", 1, [*range(1, 32, 3)]), ("adamw", 1, [9])],
+    ids=["few sizes", "many sizes", "one client"],
+)
+def test_clients_of_known_rows_end_where_the_plain_loop_does_and_no_loop_of_theirs_asks_the_host(
+    make_federation, make_local, optimizer, epochs, sizes
+):
+    more = {"proximal": True} if optimizer == "sgd" else {}
+    federation = make_federation(sizes, scattered=True)
+    local = make_local(*plan_batches(4, max(sizes)), optimizer, epochs, **more)
+    (clients,) = split_by_size(np.asarray(sizes), len(sizes), len(sizes))
+    rows = tuple(sorted(sizes, reverse=True))
+    train = make_local_only(local, len(sizes), 1, rows)
+    params = start_all(federation.params, len(sizes))
+    counts = np.int32(0), np.int32(ROUNDS)
+    program = train.lower(params, clients, *counts, federation.problem).compile()
+    assert host_reads(program.as_text()) == 1  # the loop over rounds
+    params, finite = train(params, clients, *counts, federation.problem)
+    assert finite.all()
+    plain = plain_training(local, federation.problem)
+    for seat, client in enumerate(clients):
+        expected = plain(federation.params, int(client), ROUNDS).keys
+        np.testing.assert_allclose(params.keys[seat], expected, rtol=0, atol=1e-6)
+        moved = np.abs(np.asarray(params.keys[seat] - federation.params.keys)).max()
+        assert moved > 1e-4 if sizes[client] else moved == 0
+    with pytest.raises(ValueError, match="must have the rows"):
+        other = tuple(size + 1 for size in rows)
+        make_local_only(local, len(sizes), 1, other)(params, clients, *counts, federation.problem)
 
 
 def test_another_order_than_that_of_size_is_refused(federation, local):

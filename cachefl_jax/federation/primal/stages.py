@@ -61,7 +61,7 @@ def fold_part(federation: Federation, part: Part, start: Start, members: Members
     for stage, following in zip(stages, [*stages[1:], Stage(0, 0, 0, True)], strict=True):
         cut = functools.partial(jax.tree.map, lambda leaf, count=stage.active: leaf[:count])
         who, orders = cut(who), cut(orders)
-        carry = train_stage(local, stage, one_step, (who, orders), carry)
+        carry = train_stage(local, stage, one_step, (who, orders), carry, None if stage.first == 0 else 0)
         leaving = functools.partial(jax.tree.map, lambda leaf, stays=following.active: leaf[stays:])
         sent = jax.vmap(one_end)(leaving(who), leaving(carry))
         folded = add_many(federation, folded, members, part.first + following.active, sent, fused=True)
@@ -69,21 +69,21 @@ def fold_part(federation: Federation, part: Part, start: Start, members: Members
     return folded
 
 
-def train_stage(local: LocalTraining, stage: Stage, one_step: Callable, clients: tuple, carry):
-    """The carries [A, ...] after a stage; before step 0 one carry is that of all. Traced."""
+def train_stage(local: LocalTraining, stage: Stage, one_step: Callable, clients: tuple, carry, axis: int | None = 0):
+    """The carries [A, ...] after a stage; with `axis` None the carry before it is one that all share. Traced."""
     who, orders = clients
 
-    def step(number, carry, axis=0):
+    def step(number, carry, axis=0, exact=stage.exact):
         after = jax.vmap(one_step, (None, 0, 0, axis), 0)(number, who, orders, carry)
-        if stage.exact or axis is None:  # the first step is everybody's
+        if exact:
             return after
         running = jnp.asarray(number) < step_count(local, who[2])
         choose = lambda new, old: jnp.where(running.reshape(-1, *(1,) * (new.ndim - 1)), new, old)  # noqa: E731
         return jax.tree.map(choose, after, carry)
 
     first, after = stage.first, stage.after
-    if first == 0:
-        carry, first = step(0, carry, axis=None), 1
+    if first == 0:  # the first step is everybody's
+        carry, first = step(0, carry, axis, exact=True), 1
     if first < after - 1:
         carry, first = jax.lax.fori_loop(first, after - 1, step, carry), after - 1
     return step(first, carry) if first < after else carry
