@@ -53,7 +53,7 @@ class Encoder(NamedTuple):
 def load_encoder(checkpoint: str, dtype: str = "float32") -> Encoder:
     """Loads 'pocket', a directory in Hugging Face's or open_clip's format, or a hub name.
 
-    `dtype`: 'float32' or 'bfloat16', what the towers keep their weights in and multiply in.
+    `dtype`: what the towers keep their weights in and multiply in, as `load_clip` takes it.
 
     Raises UsageError: there is no such checkpoint, or it is incomplete."""
     directory = find_checkpoint(checkpoint)

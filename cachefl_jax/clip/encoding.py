@@ -21,9 +21,11 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from cachefl_jax.clip.attention import fused_attention
 from cachefl_jax.clip.images import Preparation, check_resized, is_shaped, shaped
 from cachefl_jax.clip.prefetch import AHEAD, batches_of, prepared_batches
 from cachefl_jax.clip.views import Views, view_pixels
+from cachefl_jax.clip.weights import DTYPES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import check_room
 
@@ -31,6 +33,7 @@ PIXELS = {"cpu": 16 * 224 * 224}  # in a batch, a device: what keeps its arithme
 PIXELS_OF_OTHERS = 256 * 224 * 224
 PIECES = 4  # of a batch that go to an accelerator side by side: on an H200 2.7 times as fast as in one
 MOST = 512  # images a batch, a device: with small images more only makes the last batch emptier
+SHARE = 0.5  # of an accelerator's memory that the program of a batch that we choose may take
 
 
 class Options(NamedTuple):
@@ -38,7 +41,7 @@ class Options(NamedTuple):
 
     batch_size: int = 0  # images a step, over all devices together; 0 = choose
     devices: tuple[jax.Device, ...] = ()  # none = all local ones; of a CPU the first, which uses every core
-    dtype: str = "float32"  # what pixels are handed to the vision tower in
+    dtype: str = "float32"  # of `weights.DTYPES`; what pixels are handed to the vision tower in
 
 
 CHOSEN = Options()
@@ -168,9 +171,11 @@ def blocks_of(
     check_size(encoder, size)
     rows, named = range(start, len(images)), functools.partial(name_of, images, what=what)
     devices = options.devices or default_devices()
+    compute = ImageProgram(encoder, devices, jnp.dtype(DTYPES[options.dtype]))
     count = per_batch(options.batch_size, size, devices, views)
+    if not options.batch_size:
+        count = fitting(compute, count, views, size)
     check_batch(count, views, size, options)
-    compute = image_program(encoder, devices, jnp.dtype(options.dtype))
     bar = tqdm(total=rows.stop, initial=rows.start, desc=f"encoding {what}", unit="image", leave=False, disable=None)
     made = (
         prepared_batches(pixels_of, rows, count, (views, *size, 3)) if ready is None else batches_of(ready, rows, count)
@@ -226,20 +231,53 @@ def pieces_for(devices: Sequence[jax.Device]) -> int:
     return 1 if len(devices) > 1 or devices[0].platform == "cpu" else PIECES
 
 
-def image_program(encoder, devices: Sequence[jax.Device], dtype: np.dtype) -> Callable[[np.ndarray], jax.Array]:
+def memory_of(device: jax.Device) -> int:
+    """Bytes of an accelerator; 0 where it does not tell, and of a CPU."""
+    statistics = {} if device.platform == "cpu" else device.memory_stats() or {}
+    return statistics.get("bytes_limit", 0)
+
+
+def fitting(program: "ImageProgram", count: int, views: int, size: tuple[int, int]) -> int:
+    """Images a batch: `count`, or half of it again and again until the program takes no more than its share of the
+    memory of each device."""
+    memory, devices = memory_of(program.devices[0]), len(program.devices)
+    while memory and count > devices and program.bytes_for((count * views, *size, 3)) > SHARE * memory:
+        count = -(-count // 2 // devices) * devices
+    return count
+
+
+class ImageProgram:
     """Pixels [B, H, W, 3] uint8, spread over the devices by B, to raw features [B, D] float32."""
-    mesh = jax.make_mesh((len(devices),), ("images",), (AxisType.Auto,), devices=devices)
-    spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
-    graph, state = nnx.split(encoder.model)
-    state, numbers = jax.device_put((state, normalisation(encoder.preparation)), everywhere)
-    return lambda pixels: raw_image_features(graph, state, jax.device_put(pixels, spread), numbers, dtype=dtype)
+
+    def __init__(self, encoder, devices: Sequence[jax.Device], dtype: np.dtype):
+        mesh = jax.make_mesh((len(devices),), ("images",), (AxisType.Auto,), devices=devices)
+        self.spread, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
+        self.devices, self.pieces, self.made = devices, pieces_for(devices), {}
+        graph, state = nnx.split(encoder.model)
+        state, numbers = jax.device_put((state, normalisation(encoder.preparation)), everywhere)
+        self.given, self.how = (graph, state, numbers), {"dtype": dtype, "fused": devices[0].platform == "gpu"}
+
+    def __call__(self, pixels: np.ndarray) -> jax.Array:
+        pieces = jax.device_put(np.array_split(pixels, self.pieces), self.spread)
+        made = self.made.get(pixels.shape)
+        return made(*self.given, pieces) if made else raw_image_features(*self.given, pieces, **self.how)
+
+    def bytes_for(self, shape: tuple[int, ...]) -> int:
+        """What pixels of this shape take of a device besides the weights, as the compiled program says."""
+        counts = [len(piece) for piece in np.array_split(np.empty(shape[0]), self.pieces)]
+        pieces = [jax.ShapeDtypeStruct((count, *shape[1:]), jnp.uint8, sharding=self.spread) for count in counts]
+        self.made = {shape: raw_image_features.lower(*self.given, pieces, **self.how).compile()}
+        need = self.made[shape].memory_analysis()
+        return need.temp_size_in_bytes + need.output_size_in_bytes + math.prod(shape) // len(self.devices)
 
 
-@jax.jit(static_argnames="dtype")
-def raw_image_features(graph, state, pixels, numbers, *, dtype) -> jax.Array:
-    """Raw features [B, D] of pixels [B, H, W, 3] uint8."""
-    given = normalised(pixels, numbers).astype(dtype)
-    return nnx.merge(graph, state).image_features(given).astype(jnp.float32)
+@jax.jit(static_argnames=("dtype", "fused"))
+def raw_image_features(graph, state, numbers, pieces, *, dtype, fused=False) -> jax.Array:
+    """Raw features [B, D] of a batch's pieces, each [b, H, W, 3] uint8; `fused`: with cuDNN's attention where it has
+    one."""
+    given = normalised(jnp.concatenate(pieces), numbers).astype(dtype)
+    with fused_attention(fused):
+        return nnx.merge(graph, state).image_features(given).astype(jnp.float32)
 
 
 def normalisation(preparation: Preparation) -> tuple[np.ndarray, ...]:

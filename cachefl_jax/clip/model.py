@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig, VisionConfig
-from cachefl_jax.precision import full_precision
+from cachefl_jax.clip.attention import attention
+from cachefl_jax.precision import MATMUL
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -41,20 +42,6 @@ def linear(inputs: int, outputs: int, rngs: nnx.Rngs, dtype, *, use_bias: bool =
 def layer_norm(config: VisionConfig | TextConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # Two-pass variance: the fast one-pass formula loses the digits that parity with torch needs.
     return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
-
-
-def attention(query: jax.Array, key: jax.Array, value: jax.Array, *, causal: bool = False) -> jax.Array:
-    """Scaled dot-product attention of queries [B, T, heads, d] over keys and values [B, S, heads, d].
-
-    The heads come to the front before the products: XLA's CPU backend is half as fast again that way as with
-    `jax.nn.dot_product_attention`, which contracts them where they lie."""
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    scale = query.shape[-1] ** -0.5
-    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32) * scale
-    if causal:
-        seen = jnp.tril(jnp.ones(scores.shape[2:], bool))
-        scores = jnp.where(seen[None, None], scores, -jnp.inf)
-    return (jax.nn.softmax(scores).astype(value.dtype) @ value).swapaxes(1, 2)
 
 
 class Attention(nnx.Module):
@@ -204,22 +191,26 @@ class TextTower(nnx.Module):
 
 
 class TwoTowers(nnx.Module):
-    """What all models here give: features of `embed_images` and of the text tower, in float32."""
+    """What all models here give: features of `embed_images` and of the text tower, in float32.
+
+    `matmul` is how matrix products of float32 operands are computed, in JAX's words."""
+
+    matmul = MATMUL
 
     def image_features(self, pixels: jax.Array) -> jax.Array:
         """Image features [B, D] float32 of prepared pixels [B, H, W, 3]; not normalised."""
-        with full_precision():
+        with jax.default_matmul_precision(self.matmul):
             return self.embed_images(pixels).astype(jnp.float32)
 
     def text_features(self, ids: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of token ids [B, T]; not normalised."""
-        with full_precision():
+        with jax.default_matmul_precision(self.matmul):
             return self.project(self.text_model(ids)).astype(jnp.float32)
 
     def features_of_embedded(self, embedded: jax.Array, ends: jax.Array) -> jax.Array:
         """Text features [B, D] float32 of tokens that are embedded already, [B, T, width] with positions added, and end
         at `ends` [B]; not normalised. What a prompt's vectors go through."""
-        with full_precision():
+        with jax.default_matmul_precision(self.matmul):
             return self.project(self.text_model.read(embedded, ends)).astype(jnp.float32)
 
     def project(self, states: jax.Array) -> jax.Array:

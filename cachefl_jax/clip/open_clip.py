@@ -22,7 +22,7 @@ from cachefl_jax.clip.claims import check_claims, open_clip_claims
 from cachefl_jax.clip.model import CLIP, TextTower, TwoTowers, linear
 from cachefl_jax.clip.open_clip_config import read_open_clip_config
 from cachefl_jax.clip.resnet import ResNetShape, ResNetTower
-from cachefl_jax.clip.weights import DTYPES, fill, read_tensors, tensor_name
+from cachefl_jax.clip.weights import DTYPES, fill, multiplying, read_tensors, tensor_name
 
 THIRDS = ("query", "key", "value")  # of an attention's input projection, which is one tensor there
 # From our paths, which are Hugging Face's names, to theirs; the residual tower's are theirs but for the statistics.
@@ -67,7 +67,7 @@ class ResNetCLIP(TwoTowers):
 def load_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNetCLIP | CLIP:
     """Builds the model that the directory's config describes and fills it with its weights.
 
-    `dtype`: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
+    `dtype`: as `load_clip` takes it.
 
     Raises UsageError: another architecture, no safetensors, or tensors missing, unexpected or of another shape: all are
     named."""
@@ -86,7 +86,7 @@ def abstract_open_clip(directory: pathlib.Path, dtype: str = "float32") -> ResNe
     kind, arguments = CLIP, [CLIPConfig("clip", config.vision, config.text, config.features)]
     if isinstance(config.vision, ResNetShape):
         kind, arguments = ResNetCLIP, [config.vision, config.text]
-    return nnx.eval_shape(lambda: kind(*arguments, rngs=nnx.Rngs(0), dtype=DTYPES[dtype]))
+    return multiplying(nnx.eval_shape(lambda: kind(*arguments, rngs=nnx.Rngs(0), dtype=DTYPES[dtype])), dtype)
 
 
 def split_attention(readers: dict[str, Callable]) -> dict[str, Callable]:

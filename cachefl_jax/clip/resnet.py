@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cachefl_jax.clip.model import attention, linear
+from cachefl_jax.clip.attention import attention
+from cachefl_jax.clip.model import linear
 
 EXPANSION = 4  # a bottleneck's output channels over its inner ones
 STRIDE = 32  # pixels a side of the image for one of the last map

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig, VisionConfig
+from cachefl_jax.clip.attention import attention
 from cachefl_jax.clip.model import (
     MLP,
     Encoder,
     TextEmbeddings,
     TwoTowers,
     VisionEmbeddings,
-    attention,
     layer_norm,
     linear,
     small_normal,

@@ -22,12 +22,13 @@ from cachefl_jax.clip.claims import check_claims, config_claims
 from cachefl_jax.clip.model import CLIP
 from cachefl_jax.clip.siglip import SigLIP
 from cachefl_jax.errors import UsageError
+from cachefl_jax.precision import MATMUL, MATMULS
 
 if TYPE_CHECKING:
     import transformers
 
 MODELS = {"clip": CLIP, "siglip": SigLIP}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {"float32": jnp.float32, "float32_3x": jnp.float32, "bfloat16": jnp.bfloat16}  # what weights are kept in
 READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # of safetensors' types
 # Buffers that old checkpoints carry and that hold nothing but 0, 1, 2, ...
 POSITION_IDS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
@@ -38,7 +39,8 @@ def load_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module:
 
     Args:
         directory: a checkpoint in Hugging Face's format, of CLIP or SigLIP, or in open_clip's.
-        dtype: 'float32' or 'bfloat16', what weights are kept and multiplied in, whatever they are stored in.
+        dtype: one of DTYPES, what weights are kept and multiplied in, whatever they are stored in; float32_3x: three
+            products of bfloat16 parts, whose sum is about as exact as float32's.
 
     Returns:
         A model with ``image_features(pixels [B, H, W, 3])``, ``text_features(ids [B, T])``, both float32 [B, D] and not
@@ -62,7 +64,15 @@ def abstract_clip(directory: pathlib.Path, dtype: str = "float32") -> nnx.Module
 
     Raises UsageError: as `read_config`."""
     config = read_config(directory)
-    return nnx.eval_shape(lambda: MODELS[config.model_type](config, rngs=nnx.Rngs(0), dtype=DTYPES[dtype]))
+    return multiplying(
+        nnx.eval_shape(lambda: MODELS[config.model_type](config, rngs=nnx.Rngs(0), dtype=DTYPES[dtype])), dtype
+    )
+
+
+def multiplying(model: nnx.Module, dtype: str) -> nnx.Module:
+    """The model, its matrix products computed as `dtype` says."""
+    model.matmul = MATMULS.get(dtype, MATMUL)
+    return model
 
 
 def fill(abstract: nnx.Module, readers: dict, where: str, name_of: Callable, ignored: Sequence[str] = ()) -> nnx.Module:

@@ -19,7 +19,8 @@ IMAGES = ("clip.checkpoint", "clip.templates", "clip.dtype", "clip.batch_size")
 ENCODER = Part((
     Field("clip.checkpoint", "pocket", "the CLIP: the embedded one, a directory, or a hub name", *TEXT, NONE),
     Field("clip.templates", (), "texts with one {} for a class's name; none = the data set's own", *TEXTS, NONE),
-    Field("clip.dtype", "float32", "what the towers compute in", *one_of("float32", "bfloat16"), CHOOSE),
+    Field("clip.dtype", "float32", "what the towers compute in; float32_3x: three bfloat16 products of about float32's "
+          "accuracy, faster where the device has them", *one_of("float32", "float32_3x", "bfloat16"), CHOOSE),
     Field("clip.batch_size", 0, "images an encoding step; 0 = choose", *at_least(0), "0 lets the encoder choose"),
     Field("clip.key_views", 0, "random crops of a synthetic image, averaged into its key; 0 = the plain image",
           *at_least(0, 10_000), "0 takes the plain images"),

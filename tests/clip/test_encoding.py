@@ -14,10 +14,11 @@ from PIL import Image
 from cachefl_jax.clip import averaged_blocks, encode_images, encoding, image_blocks, load_encoder
 from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.encoding import (
+    ImageProgram,
     Options,
     check_batch,
     default_devices,
-    image_program,
+    fitting,
     per_batch,
     raw_image_features,
     unit_rows,
@@ -86,7 +87,7 @@ def test_every_level_is_normalised_on_the_device_as_on_the_host(numbers):
     mean, std, scale = numbers
     preparation = PLAIN._replace(mean=mean, std=std, scale=scale)
     levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)  # [256, 1, 3], a picture
-    compute = image_program(PixelEncoder(preparation=preparation), jax.devices()[:1], np.dtype(np.float32))
+    compute = ImageProgram(PixelEncoder(preparation=preparation), jax.devices()[:1], np.dtype(np.float32))
     ours = np.asarray(compute(levels[None])).reshape(256, 1, 3)
     assert np.abs(ours - prepare(levels, preparation)).max() < 1e-6
 
@@ -94,7 +95,7 @@ def test_every_level_is_normalised_on_the_device_as_on_the_host(numbers):
 def test_the_model_is_handed_the_data_type_asked_for():
     picture = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
     encoder = PixelEncoder(preparation=PLAIN._replace(scale=1.001))
-    compute = image_program(encoder, jax.devices()[:1], np.dtype("bfloat16"))
+    compute = ImageProgram(encoder, jax.devices()[:1], np.dtype("bfloat16"))
     expected = jax.numpy.asarray(picture.reshape(1, -1) * np.float32(1.001), "bfloat16").astype("float32")
     np.testing.assert_array_equal(compute(picture), expected)
 
@@ -124,7 +125,7 @@ def test_four_devices_compute_what_one_does(encoder, noise, features):
     blocks = list(image_blocks(encoder, noise, options=options))
     assert {len(block) for block in blocks[:-1]} == {12}  # what the devices share evenly
     np.testing.assert_allclose(np.concatenate(blocks), features, atol=1e-6)
-    compute = image_program(encoder, options.devices, np.dtype(np.float32))
+    compute = ImageProgram(encoder, options.devices, np.dtype(np.float32))
     assert len(compute(np.zeros((12, 32, 32, 3), np.uint8)).devices()) == 4
 
 
@@ -142,6 +143,30 @@ def test_batches_are_chosen_by_the_size_of_the_images():
     assert per_batch(0, (224, 224), devices[:4], 1) == 4 * large
     assert per_batch(0, (224, 224), devices[:1], 4) == large // 4
     assert len(default_devices()) == 1  # of a CPU
+
+
+def test_a_batch_that_takes_too_much_of_an_accelerators_memory_is_halved(encoder, monkeypatch):
+    program, size = ImageProgram(encoder, jax.devices()[:1], np.dtype(np.float32)), (32, 32)
+    assert fitting(program, 64, 1, size) == 64  # a CPU
+    needs = {count: program.bytes_for((count, *size, 3)) for count in (16, 32, 64)}
+    assert needs[64] > 1.5 * needs[32] > 1.5**2 * needs[16]
+    monkeypatch.setattr(encoding, "memory_of", lambda device: needs[32] / encoding.SHARE)
+    assert fitting(program, 64, 1, size) == 32
+    assert list(program.made) == [(32, *size, 3)]
+    pixels = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(program(pixels), raw_image_features(*program.given, [pixels], **program.how))
+    monkeypatch.setattr(encoding, "memory_of", lambda device: 1)
+    assert fitting(program, 64, 1, size) == 1
+
+
+def test_towers_of_three_products_ask_for_them_in_every_product(noise, features):
+    encoder = load_encoder("pocket", "float32_3x")
+    assert np.abs(encode_images(encoder, noise, options=Options(dtype="float32_3x")) - features).max() < 1e-5
+    program = ImageProgram(encoder, jax.devices()[:1], np.dtype(np.float32))
+    text = raw_image_features.lower(*program.given, [np.zeros((1, 32, 32, 3), np.uint8)], **program.how).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) > 10
+    assert all("num_primitive_operations = 3" in line for line in products)  # which a CPU computes as one of float32
 
 
 def test_images_are_prepared_by_threads_shortly_before_they_are_needed(encoder, noise):

@@ -105,7 +105,7 @@ def test_bfloat16_towers_keep_norms_in_float32_and_come_near(tmp_path, config):
 
 
 def test_an_unknown_dtype_is_refused():
-    with pytest.raises(UsageError, match=r"clip.dtype: got float16; allowed: float32 \| bfloat16"):
+    with pytest.raises(UsageError, match=r"clip.dtype: got float16; allowed: float32 \| float32_3x \| bfloat16"):
         load_clip(POCKET, "float16")
 
 

@@ -104,7 +104,7 @@ def refused_photos(refused):
         (["data.validation_share=0.6", "data.test_share=0.5"], ("data.test_share: got 0.5", "less than 0.4")),
         (["clip.checkpoint="], ("clip.checkpoint: got ''", "'pocket', a directory")),
         (["clip.checkpoint=nobody/no-clip"], ("clip.checkpoint: got nobody/no-clip", "download it once")),
-        (["clip.dtype=float16"], ("clip.dtype: got float16", "float32 | bfloat16")),
+        (["clip.dtype=float16"], ("clip.dtype: got float16", "float32 | float32_3x | bfloat16")),
         (["clip.templates=('a photo',)"], ("clip.templates: got a photo", "exactly one {}")),
         (["synthesis.source=pocket"], ("synthesis.source: got pocket", "draws digits alone")),
         (["synthesis.source=bank"], ("synthesis.source: got bank", "image_folder | held_out")),

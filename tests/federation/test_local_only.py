@@ -163,9 +163,9 @@ def test_clients_of_known_rows_end_where_the_plain_loop_does_and_no_loop_of_thei
         np.testing.assert_allclose(params.keys[seat], expected, rtol=0, atol=1e-6)
         moved = np.abs(np.asarray(params.keys[seat] - federation.params.keys)).max()
         assert moved > 1e-4 if sizes[client] else moved == 0
+    others = make_local_only(local, len(sizes), 1, tuple(size + 1 for size in rows))
     with pytest.raises(ValueError, match="must have the rows"):
-        other = tuple(size + 1 for size in rows)
-        make_local_only(local, len(sizes), 1, other)(params, clients, *counts, federation.problem)
+        others(params, clients, *counts, federation.problem)
 
 
 def test_another_order_than_that_of_size_is_refused(federation, local):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cachefl_jax.federation.checks import all_finite
-from cachefl_jax.federation.local import LocalTraining, client_orders, first_carry, make_step, step_count
+from cachefl_jax.federation.local import LocalTraining, client_orders, first_carry, make_step
 from cachefl_jax.federation.primal.stages import train_stage
 from cachefl_jax.federation.problem import Problem, in_view
 from cachefl_jax.federation.timetable import Stage, stages_of
