@@ -3,10 +3,10 @@
     python -m experiments.benchmarks.accelerator --output=DIR [--only=rates,engine] [--seconds=330] [--tiny]
 
 Sections: rates of the card; rounds of clients of equal size by every strategy, and by PyTorch with all clients stacked
-and one after another; the same dealt out by Dirichlet shares; many clients and epochs; images to features against
-transformers; the demo from its start. Every strategy's keys after a round are held against the first one's. A reading
-is a JSON line of readings.jsonl, written at once; what fails is a reading too, and the rest goes on. At the end stand
-the card, the versions and the commit, a table, and accelerator.png.
+and one after another; the same dealt out by Dirichlet shares; many clients and epochs; `engine.precision`; images to
+features against transformers; the demo from its start; a sweep of 64 points. Every strategy's keys after a round are
+held against the first one's. A reading is a JSON line of readings.jsonl, written at once; what fails is a reading too,
+and the rest goes on. At the end stand the card, the versions and the commit, a table, and accelerator.png.
 """
 
 import functools
@@ -183,6 +183,20 @@ def scale_section(record: Record, jobs: dict[str, Workload]) -> None:
         record.take("scale", ours_by(workload, "equal", optimizer, reference, cohort=cohort), **names, by="cachefl_jax")
 
 
+def precision_section(record: Record, jobs: dict[str, Workload]) -> None:
+    """`engine.precision`: rounds, and how far keys are from float32's after one."""
+    from cachefl_jax.precision import MATMULS, choose_precision, forget_precision
+
+    name = "imagenet" if "imagenet" in jobs else "small"
+    for optimizer in OPTIMIZERS:
+        reference = Reference(arrays_of(jobs[name], "equal").keys)
+        for precision in MATMULS:
+            choose_precision(precision)
+            names = {"workload": name, "optimizer": optimizer, "precision": precision, "by": "cachefl_jax"}
+            record.take("precision", ours_by(jobs[name], "equal", optimizer, reference), **names)
+            forget_precision()
+
+
 def rates_section(record: Record, jobs: dict[str, Workload]) -> None:
     """Products and copies of the card, and what starting a program costs."""
     import jax
@@ -221,9 +235,18 @@ def demo_section(record: Record, jobs: dict[str, Workload]) -> None:
     record.take("demo", functools.partial(start.whole_demo, tiny="imagenet" not in jobs))
 
 
+def sweep_section(record: Record, jobs: dict[str, Workload]) -> None:
+    """The sweep's command, with all points one after another in a program, and side by side; each twice."""
+    from experiments.benchmarks import sweep
+
+    for name, words in (("one after another", []), ("side by side", ["--side_by_side"])):
+        measure = functools.partial(sweep.twice, words, tiny="imagenet" not in jobs)
+        record.take("sweep", measure, what=f"64 points, {name}")
+
+
 SECTIONS = {
     "rates": rates_section, "engine": engine_section, "skew": skew_section, "encoding": encoding_section,
-    "scale": scale_section, "demo": demo_section,
+    "scale": scale_section, "precision": precision_section, "demo": demo_section, "sweep": sweep_section,
 }  # fmt: skip
 
 

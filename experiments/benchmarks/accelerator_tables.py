@@ -13,7 +13,8 @@ from cachefl_jax.report.units import EMPTY, three_digits
 from cachefl_jax.storage.files import write_whole
 from experiments.benchmarks.tables import markdown
 
-NAMES = ("section", "what", "workload", "model", "optimizer", "dtype", "clients", "cohort", "epochs", "by")
+NAMES = ("section", "what", "workload", "model", "optimizer", "dtype", "precision", "clients", "cohort",
+         "epochs", "by")  # fmt: skip
 FIGURES = ("ms", "best_ms", "start_s", "tflops", "gb_per_s", "images_per_s", "us", "first_s", "second_s", "off")
 OURS = "cachefl_jax"
 

@@ -18,7 +18,7 @@ from absl import flags
 from cachefl_jax.commands import command
 
 WAIT = 0.01
-LONGEST = 120  # seconds of a whole demo
+LONGEST = 240  # seconds of a whole demo
 
 
 def seconds_to_first_round(workdir: pathlib.Path, words: list[str], environment: dict[str, str]) -> float:

@@ -8,6 +8,7 @@ write it), and a process a point. The latter two run some of the points, --loop_
 each a different one, and are quoted a point. Writes sweep.json.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -73,9 +74,25 @@ def write_bank(path: pathlib.Path) -> None:
     })  # fmt: skip
 
 
-def timed(words: list[str]) -> tuple[float, str]:
+def twice(words: list[str], tiny: bool) -> dict[str, float]:
+    """Seconds of the sweep's command with these words, the first time and the second, each in a new folder with a
+    store that was empty before the first; `tiny`: of 2 rounds."""
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        write_bank(folder / "bank.npz")
+        config = CONFIG.format(bank=str(folder / "bank.npz"))
+        (folder / "config.py").write_text(config.replace("30, 30, 30", "2, 2, 2") if tiny else config)
+        places = {"CACHEFL_HOME": str(folder / "store"), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        for name in ("first", "second"):
+            command = ["-m", "experiments.sweep", f"--config={folder / 'config.py'}", f"--workdir={folder / name}"]
+            found[f"{name}_s"] = timed([*command, *words], os.environ | places)[0]
+    return found
+
+
+def timed(words: list[str], environment: dict[str, str] | None = None) -> tuple[float, str]:
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True, env=environment)
     return time.perf_counter() - began, done.stdout
 
 
