@@ -17,7 +17,7 @@ from cachefl_jax.config.components import COMPONENTS, check_own, fit_fields, loc
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
-from cachefl_jax.config.overrides import located_overrides, overrides_of, with_overrides
+from cachefl_jax.config.overrides import fields_of_rows, located_overrides, overrides_of, with_overrides
 from cachefl_jax.config.paths import NAMES, PATHS, located
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.config.rows import Row, check_rows, rows_of
@@ -33,10 +33,12 @@ __all__ = [
     "changed",
     "default",
     "differences",
+    "fields_of_rows",
     "fits",
     "from_json",
     "lookup",
     "overrides_of",
+    "own_fields",
     "resolve",
     "rows_of",
     "server_numbers",

@@ -80,12 +80,16 @@ def overrides_of(config: ConfigDict, row: Row) -> dict[str, Any]:
     return general | specific
 
 
+def fields_of_rows(config: ConfigDict) -> list[str]:
+    """The fields that rows may have values of their own of, a whole group as "local.*"."""
+    return [*FIELDS, *(f"{group}.*" for group in GROUPS), *sorted({each.name for each in own_fields(config)})]
+
+
 def value_of(config: ConfigDict, field: str, text: str) -> Any:
     """`text` as a value of that field. Raises UsageError: it is none, or the field is one that all rows share."""
-    names = {each.name for each in own_fields(config)}
-    if field.split(".")[0] not in GROUPS and field not in (*FIELDS, *names):
-        allowed = ", ".join((*FIELDS, *(f"{group}.*" for group in GROUPS), *sorted(names)))
-        raise UsageError("overrides", field, allowed, "set it for all rows: --config." + field)
+    allowed = fields_of_rows(config)
+    if field.split(".")[0] + ".*" not in allowed and field not in allowed:
+        raise UsageError("overrides", field, ", ".join(allowed), "set it for all rows: --config." + field)
     try:
         sample = lookup(config, field)
     except (KeyError, TypeError, AttributeError) as error:

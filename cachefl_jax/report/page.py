@@ -77,13 +77,15 @@ def write_page(path: pathlib.Path, page: str) -> None:
 @functools.cache
 def templates() -> jinja2.Environment:
     """What the pages are made from; a value that is missing is an error, and every text is escaped."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cachefl_jax.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["sentence"] = units.sentence
+    return environment
 
 
 def fill(template: str, **values: Any) -> str:

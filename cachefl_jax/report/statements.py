@@ -47,8 +47,8 @@ def error(run: Run) -> Iterator[str]:
     doubt = words.doubt(run)
     if doubt:
         yield (
-            f"The standard error of {main_row(run).label}'s accuracy is {doubt}. It tells of other test rows, not of "
-            "other seeds or partitions."
+            f"The accuracy of {main_row(run).label} has a standard error of {doubt}. It tells of other test rows, not "
+            "of other seeds or partitions."
         )
     if rivals.test_rows(run) and rivals.comparisons(run):
         yield (

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import Row, changed, resolve, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.workdir import resolved
-from cachefl_jax.study.space import space_of
+from cachefl_jax.study.space import check_space, space_of
 
 COMMON = ("seed", "study.", "method", "methods", "compare", "overrides", "engine.devices", "engine.precision")
 
@@ -74,4 +74,6 @@ def study_of(base: ConfigDict, overrides: list[dict[str, Any]]) -> Study:
     if study.own is None:
         allowed = f"a list with {config.method}, whose rows the others are set against"
         raise UsageError("compare", ", ".join(row.name for row in study.rows), allowed, "add it")
+    for row in study.rows:
+        check_space(config, row)
     return study

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import Row, lookup
+from cachefl_jax.config import FIELDS, Row, fields_of_rows, fits, lookup, own_fields
+from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
 from cachefl_jax.methods.method import Choice
 from cachefl_jax.simulation.contenders import config_of
@@ -40,6 +41,24 @@ def space_of(row: Row) -> tuple[Choice, ...]:
     if not named.isdisjoint(choice.field for choice in usual):
         usual = ()
     return (*method.search, *usual)
+
+
+def check_space(config: ConfigDict, row: Row) -> None:
+    """Whether a method's search names fields that a row has of its own, and values that they may have.
+
+    Raises UsageError: it does not; one value that is wrong would never be tried, and nobody would know."""
+    where, search = f"the search of {row.method}", find_method(row.method).search
+    allowed, known = fields_of_rows(config), {field.name: field for field in (*FIELDS, *own_fields(config))}
+    for choice in search if isinstance(search, (tuple, list)) else (search,):
+        if not isinstance(choice, Choice) or not isinstance(choice.values, (tuple, list)):
+            form = "a tuple of cachefl_jax.methods.Choice(field, (value, ...))"
+            raise UsageError(where, repr(choice), form, "write it so")
+        field = known.get(choice.field)
+        if field is None or not {choice.field, f"{choice.field.split('.')[0]}.*"} & set(allowed):
+            raise UsageError(where, choice.field, ", ".join(allowed), "correct the field, or leave it out")
+        for value in choice.values:
+            if not (fits(value, field.default) and field.holds(value)):
+                raise UsageError(f"{where}, {choice.field}", value, field.allowed, field.mend)
 
 
 def grid_of(config: ConfigDict, row: Row) -> list[Choice]:

@@ -32,7 +32,7 @@ def start(folder):
     prefork = Prefork(folder)
 
     def start(command: str, *more: str) -> str:
-        command = re.sub(r"\b(probe|middle|attack|rest)\.py", rf"{folder}/\1.py", command)
+        command = re.sub(r"\b(probe|means|middle|attack|rest)\.py", rf"{folder}/\1.py", command)
         command = command.replace("bank.npz", f"{folder}/bank.npz").replace("runs/", f"{folder}/")
         name, *words = shlex.split(command.replace("digits.py", "digits.py:smoke"))
         done = prefork(*words, *more, command=name)
@@ -66,7 +66,7 @@ def test_the_files_are_short():
 
 def test_every_command_of_the_page_is_tried():
     """None is left out here."""
-    tried = {"fields", *(command_of(name) for name in ("probe", "middle", "attack", "rest", "bank"))}
+    tried = {"fields", *(command_of(name) for name in ("probe", "means", "middle", "attack", "rest", "bank"))}
     assert {command if command in tried else command.split()[0] for command in COMMANDS} == tried
 
 
@@ -87,6 +87,15 @@ def test_the_probe_is_trained_like_a_method_of_ours(start, folder):
     assert mine["test_accuracy"] > rows["cache_init"]["test_accuracy"]
     assert json.loads((folder / "probe" / "config.json").read_text())["probe"] == {"scale": 20.0}
     assert "already done" in start(command_of("probe"))
+
+
+def test_the_means_are_those_of_all_rows(start, folder):
+    """The page's closed form sends its sums once, and has what everybody's rows in one place have."""
+    start(command_of("means"))
+    rows = summary(folder, "means")
+    assert rows["means"]["rounds"] == 1
+    assert rows["means"]["uplink_bytes_per_client_round"] == 4 * (10 + 10 * 128)
+    assert rows["means"]["test_accuracy"] == rows["centralized"]["test_accuracy"] > 0.8
 
 
 def test_the_median_is_not_the_mean(start, folder):

@@ -8,7 +8,9 @@ import pytest
 
 from cachefl_jax.config import changed, rows_of
 from cachefl_jax.config.rows import row_of
+from cachefl_jax.errors import UsageError
 from cachefl_jax.methods.method import Choice
+from cachefl_jax.study.plan import study_of
 from cachefl_jax.study.space import candidates, in_balance, space_of
 from experiments.configs import digits
 
@@ -69,3 +71,32 @@ def test_all_points_of_a_space_are_tried_once_the_first_of_the_grid_first():
 def test_a_method_that_says_nothing_of_its_search_is_offered_both_optimizers_and_rates():
     fields = [choice.field for choice in space_of(row_of("cachefl", PROBE))]
     assert fields == ["local.optimizer", "local.learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        (
+            '(Choice("mine.blnd", (0.5,)),)',
+            r"the search of .*mine.py:mine: got mine.blnd; allowed: rounds, .*mine.blend",
+        ),
+        ('(Choice("data.shots", (1, 2)),)', "got data.shots; allowed: rounds, "),
+        (
+            '(Choice("mine.blend", (0.5, 1.75)),)',
+            "mine.blend: got 1.75; allowed: a number between 0 and 1; mend: as told",
+        ),
+        ('(Choice("mine.blend", ("a", 0.5)),)', "mine.blend: got a; allowed: a number between 0 and 1"),
+        ('(Choice("mine.blend", 0.5),)', r"got .*0.5.*; allowed: a tuple of cachefl_jax.methods.Choice"),
+        ('(("mine.blend", (0.5, 0.7)),)', r"got .*0.7.*; allowed: a tuple of cachefl_jax.methods.Choice"),
+        ('Choice("mine.blend", (0.5, 0.7))', r"allowed: a tuple of cachefl_jax.methods.Choice"),
+    ],
+)
+def test_a_search_that_could_not_be_tried_is_refused_before_anything_is(tmp_path, search, told):
+    (tmp_path / "mine.py").write_text(
+        "from cachefl_jax.config import Field\nfrom cachefl_jax.config.ranges import between\n"
+        "from cachefl_jax.methods import Choice\nfrom cachefl_jax.methods.linear_probe import linear_probe\n"
+        "field = Field('mine.blend', 0.5, 'share', *between(0, 1), 'as told')\n"
+        f"mine = linear_probe._replace(fields=(*linear_probe.fields, field), search={search})"
+    )
+    with pytest.raises(UsageError, match=told):
+        study_of(changed(digits.get_config(), {"method": f"{tmp_path}/mine.py:mine"}), [{}])
