@@ -22,6 +22,7 @@ from cachefl_jax.federation.local_only import (
     split_by_size,
     start_all,
 )
+from cachefl_jax.federation.mechanism import Mechanism, Release
 from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.participation import Participation, draw_cohort, everybody
 from cachefl_jax.federation.parts import Federation
@@ -34,6 +35,7 @@ from cachefl_jax.federation.problem import (
     Cohort,
     Drift,
     PartHyper,
+    PartStates,
     Problem,
     RoundMetrics,
     ServerState,
@@ -67,13 +69,16 @@ __all__ = [
     "Linear",
     "LocalTraining",
     "LoopLayout",
+    "Mechanism",
     "Outcome",
     "PartHyper",
+    "PartStates",
     "Participation",
     "Plan",
     "Point",
     "Problem",
     "Received",
+    "Release",
     "RoundMetrics",
     "Rows",
     "Scores",

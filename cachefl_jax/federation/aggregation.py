@@ -18,6 +18,9 @@ class Received(NamedTuple):
     weights: jax.Array  # [M] what `weigh` gave
     present: jax.Array  # [M] bool; the other places of the cohort are empty
     hyper: Any  # the aggregation's traced numbers
+    clients: jax.Array | None = None  # [M] int32, their numbers
+    key: jax.Array | None = None  # the server's in this round
+    state: Any = ()  # what the aggregation keeps
 
 
 def proportional(counts: jax.Array, present: jax.Array) -> jax.Array:
@@ -63,6 +66,8 @@ class Aggregation(NamedTuple):
         merge: (total, total) -> total of two devices; with `add`.
         zero: update -> the empty total; with `add`.
         finish: (total, Received) -> aggregate.
+        state: (shapes of an update, C) -> what the server keeps for it from round to round, at round 0.
+        keep: (total, or with `collect` the updates [M, ...], aggregate, Received) -> the state after a round.
         hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
         size: bytes of an update as the transforms leave it -> bytes that a client sends.
         fields: its own in the config.
@@ -75,6 +80,8 @@ class Aggregation(NamedTuple):
     merge: Callable[[Any, Any], Any] | None = None
     zero: Callable[[Any], Any] | None = None
     finish: Callable[[Any, Received], Any] | None = None
+    state: Callable[[Any, int], Any] = lambda update, clients: ()
+    keep: Callable[[Any, Any, Received], Any] | None = None
     hyper: Callable[[Any], Any] = lambda config: ()
     size: Callable[[float], float] = lambda size: size
     fields: tuple = ()

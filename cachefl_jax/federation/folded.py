@@ -38,6 +38,7 @@ class Folded(NamedTuple):
     loss: jax.Array  # [] their share of the mean loss
     spread: Spread | None
     states: Any  # [M, ...] what the clients keep now
+    told: Any = ()  # [T] beside the updates, where a transform tells something
 
 
 def changes_are_updates(federation: Federation) -> bool:
@@ -57,7 +58,8 @@ def nothing_yet(federation: Federation, params: Params, update, members: Members
         sent = federation.local.work.travelling(params)
         change = () if changes_are_updates(federation) else jax.tree.map(jnp.zeros_like, sent)
         spread = Spread(jnp.zeros(()), jnp.zeros(()), change)
-    return Folded(total, jnp.zeros((), jnp.float32), spread, members.states)
+    told = jnp.zeros(len(federation.transforms)) if federation.tells else ()
+    return Folded(total, jnp.zeros((), jnp.float32), spread, members.states, told)
 
 
 def add_one(federation: Federation, folded: Folded, members: Members, place: jax.Array, sent: Sent) -> Folded:
@@ -76,7 +78,8 @@ def add_one(federation: Federation, folded: Folded, members: Members, place: jax
         own = () if changes_are_updates(federation) else sent.change
         change = jax.tree.map(lambda total, one: total + weight * one, spread.change, own)
         spread = Spread(spread.lengths + length, spread.squares + length**2, change)
-    return Folded(total, folded.loss + members.shares[place] * sent.loss, spread, states)
+    told = jax.tree.map(jnp.add, folded.told, sent.told)
+    return Folded(total, folded.loss + members.shares[place] * sent.loss, spread, states, told)
 
 
 def add_many(
@@ -104,9 +107,9 @@ def add_many(
         lengths = weights * jax.vmap(optax.tree.norm)(sent.change)
         change = jax.tree.map(weigh, spread.change, () if changes_are_updates(federation) else sent.change)
         spread = Spread(spread.lengths + lengths.sum(), spread.squares + (lengths**2).sum(), change)
-    return Folded(
-        total, folded.loss + jnp.vdot(shares, sent.loss), spread, jax.tree.map(put, folded.states, sent.state)
-    )
+    states = jax.tree.map(put, folded.states, sent.state)
+    told = jax.tree.map(lambda total, each: total + zeroed(each, present).sum(axis=0), folded.told, sent.told)
+    return Folded(total, folded.loss + jnp.vdot(shares, sent.loss), spread, states, told)
 
 
 def weighed(weights: jax.Array, fused: bool, total: jax.Array, changes: jax.Array) -> jax.Array:

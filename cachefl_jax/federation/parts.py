@@ -7,6 +7,7 @@ import optax
 
 from cachefl_jax.federation.aggregation import Aggregation, mean
 from cachefl_jax.federation.local import LocalTraining
+from cachefl_jax.federation.mechanism import Mechanism
 from cachefl_jax.federation.participation import Participation
 from cachefl_jax.federation.participation import cohort as fixed_size
 from cachefl_jax.federation.server import ServerHyper, sgd
@@ -28,6 +29,8 @@ class Federation(NamedTuple):
         drift: whether rounds measure `problem.Drift`.
         sizes: of all clients, where all take part in every round and the program is for these sizes alone
             (`timetable.with_sizes`); (): for any.
+        mechanism: what the server does with the aggregate before its step.
+        downloads: what happens to the change of the params on its way to the clients, who all get the same.
     """
 
     local: LocalTraining
@@ -38,3 +41,10 @@ class Federation(NamedTuple):
     aggregation: Aggregation = mean
     drift: bool = False
     sizes: Sizes = ()
+    mechanism: Mechanism | None = None
+    downloads: tuple[Transform, ...] = ()
+
+    @property
+    def tells(self) -> bool:
+        """Whether a transform tells the server something beside the update."""
+        return any(transform.tells is not None for transform in self.transforms)

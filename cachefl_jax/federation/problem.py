@@ -76,6 +76,8 @@ class PartHyper(NamedTuple):
 
     transforms: tuple = ()  # of each
     aggregation: Any = ()
+    mechanism: Any = ()
+    downloads: tuple = ()  # of each
 
 
 class Problem(NamedTuple):
@@ -91,6 +93,14 @@ class Problem(NamedTuple):
     part_hyper: PartHyper = PartHyper()
 
 
+class PartStates(NamedTuple):
+    """What the server keeps for a round's parts."""
+
+    aggregation: Any = ()
+    mechanism: Any = ()
+    downloads: Any = ()  # (the params as the clients have them, of each transform)
+
+
 class ServerState(NamedTuple):
     """What a federation carries from round to round; a checkpoint holds exactly this."""
 
@@ -99,6 +109,7 @@ class ServerState(NamedTuple):
     optimizer_state: Any
     shared: Any = ()  # what the server sends beside the params (`work.ClientWork.shared`)
     clients: Any = ()  # what the clients keep, a pytree [C, ...]; on several devices dealt to them
+    parts: Any = ()  # `PartStates`, where the server keeps anything for them
 
 
 class Drift(NamedTuple):

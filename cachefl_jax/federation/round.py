@@ -7,22 +7,28 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
 from cachefl_jax.federation import dual, primal
 from cachefl_jax.federation.aggregation import Received, proportional, share_of_all
 from cachefl_jax.federation.checks import ClientCheck, all_finite
+from cachefl_jax.federation.downloads import first_downloads, send_down
 from cachefl_jax.federation.folded import Folded, Members, changes_are_updates, drift_of
+from cachefl_jax.federation.mechanism import Release
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import client_mesh, dealt, place, whole
 from cachefl_jax.federation.plan import Plan, check
-from cachefl_jax.federation.primal.client import init_client
-from cachefl_jax.federation.problem import Cohort, Problem, RoundMetrics, ServerState, in_view
+from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
+from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.timetable import parts_of
 from cachefl_jax.federation.work import Params, Start
 from cachefl_jax.precision import run_precision
+
+# Folded into a round's key; no client has these numbers.
+AGGREGATION, MECHANISM = np.uint32(2**32 - 4), np.uint32(2**32 - 5)
 
 
 def init_server(federation: Federation, params: Params, problem: Problem) -> ServerState:
@@ -36,7 +42,18 @@ def init_server(federation: Federation, params: Params, problem: Problem) -> Ser
     clients = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), own)
     clients = clients if jax.tree.leaves(clients) else ()
     shared = federation.local.work.shared(params)
-    return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params), shared, clients)
+    parts = init_parts(federation, params, problem, count)
+    return ServerState(jnp.zeros((), jnp.int32), params, optimizer.init(params), shared, clients, parts)
+
+
+def init_parts(federation: Federation, params: Params, problem: Problem, clients: int) -> PartStates | tuple:
+    """What the server keeps for the round's parts at round 0; () where that is nothing."""
+    aggregation = ()
+    if federation.aggregation.keep is not None:
+        aggregation = federation.aggregation.state(update_shape(federation, params, problem), clients)
+    downloads = first_downloads(federation, params) if federation.downloads else ()
+    parts = PartStates(aggregation, first_mechanism(federation, params, problem), downloads)
+    return jax.tree.map(jnp.array, parts) if jax.tree.leaves(parts) else ()
 
 
 def prepare(federation: Federation, plan: Plan, problem: Problem) -> Problem:
@@ -75,7 +92,8 @@ def make_round(federation: Federation, plan: Plan) -> Callable:
 
 def shardings(plan: Plan) -> ServerState:
     """Where each part of a state lies on the plan's devices."""
-    return ServerState(*(whole(plan.devices),) * 4, dealt(plan.devices))
+    everywhere = whole(plan.devices)
+    return ServerState(*(everywhere,) * 4, dealt(plan.devices), everywhere)
 
 
 def on_devices(body: Callable, plan: Plan) -> Callable:
@@ -103,14 +121,24 @@ def train_round(
     problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
     aggregation, present = federation.aggregation, counts > 0
     key = jax.random.fold_in(problem.key, state.round)
-    start = Start(state.params, state.shared, problem, state.round, key)
-    received = Received(aggregation.weigh(counts, present), present, problem.part_hyper.aggregation)
+    parts = state.parts or PartStates()
+    begun, downloads = send_down(federation, state, problem) if federation.downloads else (state.params, ())
+    start = Start(begun, state.shared, problem, state.round, key, parts.mechanism)
+    weights, hyper = aggregation.weigh(counts, present), problem.part_hyper.aggregation
+    received = Received(weights, present, hyper, chosen, jax.random.fold_in(key, AGGREGATION), parts.aggregation)
     members = Members(
         chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
     )
     with run_precision(), federation.local.work.arithmetic():
         folded = fold_cohort(federation, plan, start, members)
         aggregate = aggregated(federation, folded, received)
+        attending = present.sum(dtype=jnp.int32)
+        kept = () if aggregation.keep is None else aggregation.keep(folded.total, aggregate, received)
+        mechanism = ()
+        if federation.mechanism is not None:
+            own, numbers = jax.random.fold_in(key, MECHANISM), problem.part_hyper.mechanism
+            release = Release(own, state.round, attending, folded.told, numbers)
+            aggregate, mechanism = federation.mechanism.release(aggregate, parts.mechanism, release)
         change, shared = aggregate, state.shared
         if federation.local.work.apply is not None:
             share = share_of_all(aggregation, jnp.diff(problem.clients.offsets), chosen, received)
@@ -121,8 +149,9 @@ def train_round(
             mean = folded.total if changes_are_updates(federation) else folded.spread.change
             drift = drift_of(folded.spread, mean, received.weights)
     clients = state.clients and written(state.clients, chosen, present, folded.states)
-    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), present.sum(dtype=jnp.int32), drift)
-    return ServerState(state.round + 1, params, optimizer_state, shared, clients), told
+    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), attending, drift)
+    parts = state.parts and PartStates(kept, mechanism, downloads)
+    return ServerState(state.round + 1, params, optimizer_state, shared, clients, parts), told
 
 
 def states_of(federation: Federation, state: ServerState, chosen: jax.Array):
@@ -180,7 +209,7 @@ def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: S
 
     def on_one(members: Members, start: Start) -> Folded:
         own = fold(start, jax.tree.map(lambda leaf: leaf[0], members))
-        total, loss, spread, states = own
+        total, loss, spread, states, told = own
         if aggregation.collect is not None:
             total = lead(total)
         elif aggregation.add is not None:
@@ -189,14 +218,15 @@ def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: S
             total = functools.reduce(aggregation.merge, each)
         else:
             total = jax.lax.psum(total, "clients")
-        return Folded(total, *jax.lax.psum((loss, spread), "clients"), lead(states))
+        loss, spread, told = jax.lax.psum((loss, spread, told), "clients")
+        return Folded(total, loss, spread, lead(states), told)
 
     split, whole = PartitionSpec("clients"), PartitionSpec()
     # With check_vma, a gradient with respect to the params, which all devices share, would be summed over the devices:
     # not the client's own.
     spread = jax.shard_map(
         on_one, mesh=client_mesh(plan.devices), in_specs=(split, whole), check_vma=False,
-        out_specs=Folded(split if aggregation.collect else whole, whole, whole, split),
+        out_specs=Folded(split if aggregation.collect else whole, whole, whole, split, whole),
     )  # fmt: skip
     folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), members), start), len(members.clients)
     back = functools.partial(jax.tree.map, lambda leaf: undeal(leaf, places))

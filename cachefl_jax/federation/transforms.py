@@ -22,6 +22,7 @@ class Sender(NamedTuple):
     key: jax.Array  # its own in this round and for this transform
     weight: jax.Array  # [] in the aggregate
     hyper: Any  # the transform's traced numbers
+    server: Any = ()  # what the server's mechanism keeps (`mechanism.Mechanism`)
 
 
 class Transform(NamedTuple):
@@ -31,6 +32,8 @@ class Transform(NamedTuple):
         apply: (update, state, sender) -> (update, state).
         state: update -> what a client keeps for it from round to round, at round 0.
         factor: (norm of the update, sender) -> what the update is multiplied with, where `apply` does no more.
+        tells: (norm of the update before it, sender) -> a number, [], that goes with the update; the server's mechanism
+            gets the sum over the cohort.
         hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
         size: bytes of an update before it -> after it, where these are not those of the arrays that `apply` leaves.
         fields: its own in the config.
@@ -40,6 +43,7 @@ class Transform(NamedTuple):
     apply: Callable[[Update, Any, Sender], tuple[Update, Any]]
     state: Callable[[Update], Any] = lambda update: ()
     factor: Callable[[jax.Array, Sender], jax.Array] | None = None
+    tells: Callable[[jax.Array, Sender], jax.Array] | None = None
     hyper: Callable[[Any], Any] = lambda config: ()
     size: Callable[[float], float] | None = None
     fields: tuple = ()

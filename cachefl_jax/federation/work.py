@@ -111,6 +111,7 @@ class Start(NamedTuple):
     problem: Any  # the federation's arrays, `problem.Problem`
     round: jax.Array  # [] int32
     key: jax.Array  # the round's
+    server: Any = ()  # what the server's mechanism keeps, for the transforms
 
 
 class Client(NamedTuple):

@@ -39,7 +39,8 @@ def fold_blocks(federation: Federation, plan: Plan, start: Start, members: Membe
     task = make_task(federation, plan, start, own, leaf.shape)
     factors, extra = client_factors(federation, start, own)
     spread = Spread(jnp.zeros(()), jnp.zeros(()), server * 0) if federation.drift else None
-    zeros = (jnp.zeros_like(server), jnp.zeros(()), spread)
+    told = jnp.zeros(len(federation.transforms)) if federation.tells else ()
+    zeros = (jnp.zeros_like(server), jnp.zeros(()), spread, told)
     add, many = (
         functools.partial(add_block, federation, factors, server),
         count_above(federation.sizes, server.shape[1]),
@@ -50,12 +51,12 @@ def fold_blocks(federation: Federation, plan: Plan, start: Start, members: Membe
         folded = add_unknown(add, task, Span(first, first + (own.counts > 0).sum(), plan.block_rows), zeros)
     else:
         folded = add_known(add, task, parts, zeros)
-    total, loss, spread = folded
+    total, loss, spread, told = folded
     tree = lambda array: jax.tree.unflatten(structure, [array.reshape(leaf.shape)])  # noqa: E731
     if spread is not None:
         spread = spread._replace(change=() if changes_are_updates(federation) else tree(spread.change))
     total = tree(total) if extra is None else (tree(total), (jnp.where(own.counts > 0, own.weights, 0) * extra).sum())
-    folded = Folded(total, loss, spread, members.states)
+    folded = Folded(total, loss, spread, members.states, told)
     if federation.local.capacity <= leaf.shape[-1]:
         return folded
     others = fold_large(federation, plan, start, members._replace(counts=jnp.where(large, members.counts, 0)))
@@ -90,14 +91,18 @@ def add_unknown(add: Callable, task: Task, span: Span, zeros: tuple) -> tuple:
 
 def add_block(federation: Federation, factors: jax.Array, server: jax.Array, task: Task, span: Span, folded: tuple):
     """(the client after the block's last one, what has been added up with the block's clients)."""
-    (total, loss, spread), own, (first, after, rows) = folded, task.members, span
+    (total, loss, spread, told), own, (first, after, rows) = folded, task.members, span
     block = cut_block(task, rows, server, first)
     if task.rows is None:
         after = jnp.minimum((task.ends <= block.begin + rows).sum(), after)
     trained = train_block(task, block, first, after)
     among = (jnp.arange(len(own.counts)) >= first) & (jnp.arange(len(own.counts)) < after)
     weights = jnp.where(among, own.weights, 0)
-    scales = factors * transform_factors(federation, task.start, own, trained.lengths * factors)
+    by, tells = transform_factors(federation, task.start, own, trained.lengths * factors)
+    scales, told = (
+        factors * by,
+        jax.tree.map(lambda sums, each: sums + jnp.where(among, each.T, 0).sum(-1), told, tells),
+    )
     total = total + weighted_change(task, block, trained, weights * scales, server)
     if spread is not None:
         lengths, change = weights * trained.lengths, spread.change
@@ -105,7 +110,7 @@ def add_block(federation: Federation, factors: jax.Array, server: jax.Array, tas
             change = change + weighted_change(task, block, trained, weights, server)
         spread = Spread(spread.lengths + lengths.sum(), spread.squares + (lengths**2).sum(), change)
     loss = loss + jnp.where(among, own.shares * trained.losses, 0).sum()
-    return after, (total, loss, spread)
+    return after, (total, loss, spread, told)
 
 
 def make_task(federation: Federation, plan: Plan, start: Start, members: Members, shape: tuple[int, ...]) -> Task:
@@ -138,16 +143,18 @@ def client_factors(federation: Federation, start: Start, members: Members) -> tu
     return jax.vmap(lambda count: scale(federation.local, count, start.problem.hyper))(steps)
 
 
-def transform_factors(federation: Federation, start: Start, members: Members, lengths: jax.Array) -> jax.Array:
-    """What the chain of transforms multiplies each update of these lengths [M] with, [M]; 1 without any."""
+def transform_factors(federation: Federation, start: Start, members: Members, lengths: jax.Array) -> tuple:
+    """(what the chain of transforms multiplies each update of these lengths [M] with, [M], 1 without any; what the
+    transforms tell of each, [M, T], () where none does)."""
     if not federation.transforms:
-        return jnp.ones(())
+        return jnp.ones(()), ()
 
     def one(number, weight, length):
-        product = jnp.ones(())
+        product, told = jnp.ones(()), []
         for place, transform in enumerate(federation.transforms):
-            who = sender(start, Client(number, None, (), weight), place)
-            product = product * transform.factor(length * jnp.abs(product), who)
-        return product
+            who, now = sender(start, Client(number, None, (), weight), place), length * jnp.abs(product)
+            told.append(0.0 if transform.tells is None else transform.tells(now, who))
+            product = product * transform.factor(now, who)
+        return product, jnp.stack(jax.tree.map(jnp.float32, told)) if federation.tells else ()
 
     return jax.vmap(one)(members.clients, members.weights, lengths)

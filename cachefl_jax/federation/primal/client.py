@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, step_count, train_client
 from cachefl_jax.federation.parts import Federation
@@ -24,6 +25,7 @@ class Sent(NamedTuple):
     state: Any  # (the client work's, of each transform)
     change: Params  # of the params that travel, before any transform
     loss: jax.Array  # [] mean over its examples
+    told: Any = ()  # [T] what the transforms tell of it, where any does
 
 
 def train_and_send(federation: Federation, start: Start, client: Client, layout: LoopLayout = LOOP) -> Sent:
@@ -45,8 +47,8 @@ def send(federation: Federation, start: Start, client: Client, done: tuple | Non
         change = local.work.travelling(jax.tree.map(jnp.subtract, trained, begun))
         steps = step_count(local, client.rows.count)
         update, extra, own = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, own))
-    update, chain = transformed(federation, start, client._replace(state=chain), update)
-    return Sent(update if extra is None else (update, extra), (own, chain), change, loss)
+    update, chain, told = transformed(federation, start, client._replace(state=chain), update)
+    return Sent(update if extra is None else (update, extra), (own, chain), change, loss, told)
 
 
 def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
@@ -86,19 +88,22 @@ def as_update(federation: Federation, change: Params, done: Finished) -> tuple[A
     return update, None, state
 
 
-def transformed(federation: Federation, start: Start, client: Client, update) -> tuple[Any, tuple]:
-    """(the update after all transforms, what the client keeps for each)."""
-    states = []
+def transformed(federation: Federation, start: Start, client: Client, update) -> tuple[Any, tuple, Any]:
+    """(the update after all transforms, what the client keeps for each, what they tell [T] or ())."""
+    states, told = [], []
     for number, transform in enumerate(federation.transforms):
-        update, state = transform.apply(update, client.state[number], sender(start, client, number))
+        who = sender(start, client, number)
+        told.append(0.0 if transform.tells is None else transform.tells(optax.tree.norm(update), who))
+        update, state = transform.apply(update, client.state[number], who)
         states.append(state)
-    return update, tuple(states)
+    return update, tuple(states), jnp.stack(jax.tree.map(jnp.float32, told)) if federation.tells else ()
 
 
 def sender(start: Start, client: Client, number: int) -> Sender:
     """The client as transform `number` sees it."""
     key = jax.random.fold_in(client_key(start, client.number), TRANSFORM - np.uint32(number))
-    return Sender(client.number, start.round, key, client.weight, numbers_of(start.problem, number))
+    hyper = numbers_of(start.problem, number)
+    return Sender(client.number, start.round, key, client.weight, hyper, start.server)
 
 
 def numbers_of(problem: Problem, number: int):
@@ -115,7 +120,9 @@ def init_client(federation: Federation, params: Params, problem: Problem) -> tup
     with work.arithmetic():
         for number, transform in enumerate(federation.transforms):
             states.append(transform.state(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)))
-            update = jax.eval_shape(lambda n=number: transformed_one(federation, problem, n, update, states[n]))  # noqa: B023
+            update = jax.eval_shape(
+                lambda n=number: transformed_one(federation, params, problem, n, (update, states[n]))  # noqa: B023
+            )
     return own, tuple(states)
 
 
@@ -129,12 +136,20 @@ def first_update(federation: Federation, params: Params, problem: Problem, own) 
     return as_update(federation, sent, Finished(zero, problem.hyper, shared, own))[:2]
 
 
-def transformed_one(federation: Federation, problem: Problem, number: int, update, state):
-    """An update after transform `number`, for its shape."""
+def transformed_one(federation: Federation, params: Params, problem: Problem, number: int, given: tuple):
+    """An update after transform `number`, for its shape; given (the update before it, the client's state for it)."""
+    update, state = given
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)
     place, share = jnp.zeros((), jnp.int32), jnp.zeros(())
     who = Sender(place, place, problem.key, share, numbers_of(problem, number))
+    who = who._replace(server=first_mechanism(federation, params, problem))
     return federation.transforms[number].apply(zeros, state, who)[0]
+
+
+def first_mechanism(federation: Federation, params: Params, problem: Problem) -> Any:
+    """What the server's mechanism keeps at round 0. Traced."""
+    mechanism = federation.mechanism
+    return () if mechanism is None else mechanism.state(params, problem.part_hyper.mechanism)
 
 
 def update_stages(federation: Federation, params: Params, problem: Problem) -> tuple[list, Any]:
@@ -147,7 +162,7 @@ def update_stages(federation: Federation, params: Params, problem: Problem) -> t
         found = [update]
         with federation.local.work.arithmetic():
             for number in range(len(federation.transforms)):
-                update = transformed_one(federation, problem, number, update, states[number])
+                update = transformed_one(federation, params, problem, number, (update, states[number]))
                 found.append(update)
         return found, extra
 
@@ -169,5 +184,8 @@ def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[i
     for transform, before, after in zip(federation.transforms, stages[:-1], stages[1:], strict=True):
         size = size * after / max(before, 1) if transform.size is None else transform.size(size)
     work = federation.local.work
-    down = jax.eval_shape(lambda params: (work.travelling(params), work.shared(params)), params)
-    return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), tree_bytes(down)
+    down, beside = jax.eval_shape(lambda params: (work.travelling(params), work.shared(params)), params)
+    down = float(tree_bytes(down))
+    for transform in federation.downloads:
+        down = down if transform.size is None else transform.size(down)
+    return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), math.ceil(down) + tree_bytes(beside)
