@@ -24,6 +24,6 @@ STUDY = Part((
           RAISE),
     Field("study.tuning_seeds", 1, "how many of these seeds values are chosen on, by their validation rows alone",
           *at_least(1), RAISE),
-    Field("study.budget", 12, "points that are tried of each row: the config as it is, and a draw of its search space",
-          *at_least(1), RAISE),
+    Field("study.budget", 24, "points that are tried of each row: half all over its search space, then beside the best "
+          "so far", *at_least(1), RAISE),
 ), check)

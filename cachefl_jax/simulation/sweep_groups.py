@@ -16,7 +16,7 @@ from cachefl_jax.config.components import own_fields
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_models, score_rows, tree_bytes
 from cachefl_jax.federation.memory import free
-from cachefl_jax.federation.sweep import alike, stack
+from cachefl_jax.federation.sweep import alike, same, stack
 from cachefl_jax.report.units import readable_bytes
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.simulation.parts import client_optimizer, server_optimizer
@@ -47,6 +47,7 @@ class Way(NamedTuple):
 class Group(NamedTuple):
     """Points that share a program, which is compiled."""
 
+    kind: str  # what `group_of` says of each point
     points: list[Prepared]
     plan: Plan  # how each point's rounds run, on one device
     leaves: list[Point]  # of each point
@@ -60,10 +61,50 @@ def make_groups(points: list[Prepared], way: Way) -> list[Group]:
     """All points in groups, ready to run; nothing is on the devices yet.
 
     Raises UsageError: a group would not fit into memory."""
-    groups: dict[str, list[Prepared]] = {}
+    return with_points([], points, way)
+
+
+def with_points(groups: list[Group], points: list[Prepared], way: Way) -> list[Group]:
+    """These groups with more points, in programs that are compiled already where they fit, else in new ones.
+
+    Raises UsageError: a group would not fit into memory."""
+    groups, others = list(groups), {}
     for point in points:
-        groups.setdefault(group_of(point), []).append(point)
-    return [make_group(group, way) for group in groups.values()]
+        kind = group_of(point)
+        for at, group in enumerate(groups):
+            if group.kind == kind and fits_group(group, point):
+                leaves = [*group.leaves, leaves_of(point)]
+                groups[at] = group._replace(points=[*group.points, point], leaves=leaves)
+                break
+        else:
+            others.setdefault(kind, []).append(point)
+    return [*groups, *(make_group(kind, alike, way) for kind, alike in others.items())]
+
+
+def fits_group(group: Group, point: Prepared) -> bool:
+    """Whether the group's program, which has what all its points share compiled as one, runs this alike point too."""
+    if evaluations(group.points[0]) < evaluations(point):
+        return False
+    if max(each.learner.local.capacity for each in group.points) < point.learner.local.capacity:
+        return False
+    if plan_of([point]).block_rows > group.plan.block_rows:
+        return False
+    pairs = zip(jax.tree.leaves(group.leaves[0]), jax.tree.leaves(leaves_of(point)), group.common, strict=True)
+    return all(same(one, other) for one, other, common in pairs if common)
+
+
+def rounds_between(point: Prepared) -> int:
+    """After so many rounds it is scored."""
+    return min(point.config.eval_every, max(point.config.rounds, 1))
+
+
+def evaluations(point: Prepared) -> int:
+    return max(math.ceil(point.config.rounds / rounds_between(point)), 1)
+
+
+def leaves_of(point: Prepared) -> Point:
+    rounds = np.int32(point.config.rounds), np.int32(rounds_between(point))
+    return Point(point.learner.params, point.learner.problem, *rounds)
 
 
 def group_of(point: Prepared) -> str:
@@ -83,14 +124,12 @@ def group_of(point: Prepared) -> str:
     return json.dumps([shapes, choices, tested])
 
 
-def make_group(points: list[Prepared], way: Way) -> Group:
+def make_group(kind: str, points: list[Prepared], way: Way) -> Group:
     """Compiles the program of points that `group_of` says are alike. Raises UsageError: it would not fit."""
     first, plan = points[0], plan_of(points)
     devices = min(first.config.engine.devices or jax.device_count(), len(points))
     most = min(BATCH_POINTS, BATCH_BYTES // tree_bytes(first.learner.params), math.ceil(len(points) / devices))
     most = way.a_call or most
-    every = [min(point.config.eval_every, max(point.config.rounds, 1)) for point in points]
-    evaluations = max(math.ceil(point.config.rounds / each) for point, each in zip(points, every, strict=True))
     logits, each_row = first.learner.method.logits, first.learner.score.own.dealt or way.each_row
 
     model = first.learner.local.work.model
@@ -103,14 +142,11 @@ def make_group(points: list[Prepared], way: Way) -> Group:
     local = first.learner.local
     largest = local._replace(capacity=max(point.learner.local.capacity for point in points))
     sweep = make_sweep(
-        first.learner.federation._replace(local=largest), plan, evaluate, max(evaluations, 1),
+        first.learner.federation._replace(local=largest), plan, evaluate, max(map(evaluations, points)),
         side_by_side=way.side_by_side, devices=devices,
     )  # fmt: skip
-    leaves = [
-        Point(point.learner.params, point.learner.problem, np.int32(point.config.rounds), np.int32(each))
-        for point, each in zip(points, every, strict=True)
-    ]
-    group = Group(points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
+    leaves = [leaves_of(point) for point in points]
+    group = Group(kind, points, plan, leaves, alike(leaves), devices, max(most, 1) * devices, None)
     arguments = jax.eval_shape(lambda *one: one, *stacked(group, leaves), first.learner.score.splits)
     group = group._replace(run=sweep.lower(*arguments).compile())
     check_memory(group, tree_bytes(arguments[1:]), way.side_by_side)

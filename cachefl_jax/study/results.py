@@ -132,9 +132,15 @@ def family(pairs: list[tuple[Standing, Standing]]) -> list[Comparison]:
 def choose(lines: Lines, setting: str, row: Row, study: Study) -> int | None:
     """The candidate of the best mean validation accuracy over the tuning seeds; one that diverged comes last, and of
     equal ones the first. Test accuracy is not looked at. None: the row has no runs in this setting."""
+    scores = scores_of(lines, setting, row, study)
+    return min(scores, key=lambda number: (-scores[number], number), default=None)
+
+
+def scores_of(lines: Lines, setting: str, row: Row, study: Study) -> dict[int, float]:
+    """Of each candidate of a row that has runs, the mean validation accuracy over the tuning seeds."""
     scores: dict[int, list[float]] = {}
     for key, line in lines.items():
         if (key.setting, key.row) == (setting, row.name) and key.seed in study.tuning_seeds:
             score = line["entry"]["validation_accuracy"]
             scores.setdefault(key.candidate, []).append(-1.0 if score is None else score)
-    return min(scores, key=lambda number: (-statistics.mean(scores[number]), number), default=None)
+    return {number: statistics.mean(found) for number, found in scores.items()}

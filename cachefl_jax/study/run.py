@@ -2,8 +2,6 @@
 
 import pathlib
 import time
-from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -30,9 +28,10 @@ from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, write_lines
 from cachefl_jax.study.page import FILES, write_results
 from cachefl_jax.study.plan import Setting, Study
-from cachefl_jax.study.results import choose
-from cachefl_jax.study.space import Candidate, candidates, most_points
-from cachefl_jax.study.trainers import Trained, learner_of, trainer_of
+from cachefl_jax.study.results import choose, scores_of
+from cachefl_jax.study.search import Search
+from cachefl_jax.study.space import Candidate, most_points
+from cachefl_jax.study.trainers import Trained, Trainer, learner_of
 
 SECONDS_A_SAVE = 2.0  # between two, which write all lines
 
@@ -80,6 +79,7 @@ class Runner:
         self.inputs: dict[str, Inputs] = {}  # of the source at hand
         self.shared = Shared()  # of the same
         self.files: dict[str, dict[str, str]] = {}  # by source
+        self.points = 0  # that were made ready
         self.bar = tqdm(total=sum(map(self.most_runs, study.rows)), desc="runs", unit="run", disable=None)
 
     def run(self) -> None:
@@ -118,35 +118,36 @@ class Runner:
 
     def run_row(self, row: Row, settings: list[Setting]) -> None:
         """Tunes a row in each of these settings and runs what was chosen by the other seeds."""
-        shared = Shared()
-        every = [point for setting in settings for point in self.points(row, setting, shared)]
-        points = [point._replace(prepared=point.prepared._replace(number=at)) for at, point in enumerate(every)]
-        trainer = cache(lambda: trainer_of(row, [point.prepared for point in points]))
-        tuning = [point for point in points if point.key.seed in self.study.tuning_seeds]
-        self.run_points(tuning, trainer)
-        names = dict.fromkeys(point.key.setting for point in tuning)
-        chosen = {name: choose(self.lines, name, row, self.study) for name in names}
-        others = [point for point in points if point.key.seed not in self.study.tuning_seeds]
+        shared, trainer, every = Shared(), Trainer(row), []
+        searches = [(setting, Search(setting.config, row)) for setting in settings]
+        while asked := [point for each in searches for point in self.asked(row, *each, shared)]:
+            trainer.add([point.prepared for point in asked])
+            self.run_points([point for point in asked if point.key.seed in self.study.tuning_seeds], trainer)
+            every += asked
+        for setting, search in searches:
+            if search.refused:
+                what = f"{len(search.refused)} points are" if search.tried else "the row is"
+                tell([f"{row.name}: {what} left out{setting.name and f', {setting.name}'}: {search.refused[0][1]}"])
+        chosen = {setting.name: choose(self.lines, setting.name, row, self.study) for setting in settings}
+        others = [point for point in every if point.key.seed not in self.study.tuning_seeds]
         others = [point for point in others if point.key.candidate == chosen[point.key.setting]]
-        self.bar.total += len(tuning) + len(others) - self.most_runs(row, settings)
+        tuned = sum(len(search.tried) for _, search in searches) * len(self.study.tuning_seeds)
+        self.bar.total += tuned + len(others) - self.most_runs(row, settings)
         self.run_points(others, trainer)
 
-    def points(self, row: Row, setting: Setting, shared: Shared) -> list[Ready]:
-        """A row's candidates by all seeds. A candidate that the method refuses for these data is none."""
-        budget, found, refused = self.study.config.study.budget, [], []
-        for candidate in candidates(setting.config, row):
-            try:
-                found.append([self.point(row, setting, candidate, seed, shared) for seed in self.study.seeds])
-            except UsageError as error:
-                if row.name == self.study.own and not candidate.number:
-                    raise
-                refused.append(error)
-            if len(found) == budget:
-                break
-        if refused:
-            what = f"{len(refused)} points are" if found else "the row is"
-            tell([f"{row.name}: {what} left out{setting.name and f', {setting.name}'}: {refused[0]}"])
-        return [point for points in found for point in points]
+    def asked(self, row: Row, setting: Setting, search: Search, shared: Shared) -> list[Ready]:
+        """What a row's search asks for in a setting, by all seeds. A candidate that the method refuses for these data
+        is none."""
+        scores, found = scores_of(self.lines, setting.name, row, self.study), []
+        while not found and (candidates := search.ask(scores)):
+            for candidate in candidates:
+                try:
+                    found += [self.point(row, setting, candidate, seed, shared) for seed in self.study.seeds]
+                except UsageError as error:
+                    if row.name == self.study.own and not candidate.number:
+                        raise
+                    search.refuse(candidate, error)
+        return found
 
     def point(self, row: Row, setting: Setting, candidate: Candidate, seed: int, shared: Shared) -> Ready:
         """A point with all that it needs. Raises UsageError: the method cannot be had with these values or data."""
@@ -158,17 +159,17 @@ class Runner:
         if not candidate.number and seed == self.study.seeds[0]:
             try_components(config, learner, inputs.bank.classes)
         key = Key(setting.name, row.name, seed, candidate.number)
-        return Ready(key, candidate, Prepared(0, config, inputs, learner))
+        self.points += 1
+        return Ready(key, candidate, Prepared(self.points, config, inputs, learner))
 
-    def run_points(self, points: list[Ready], trainer: Callable[[], Callable]) -> None:
+    def run_points(self, points: list[Ready], trainer: Trainer) -> None:
         """Runs those of these points that have no line yet."""
         left = {point.prepared.number: point for point in points if point.key not in self.lines}
         self.bar.update(len(points) - len(left))
         if not left:
             return
-        train = trainer()
         with finishing():
-            for trained in train(list(left)):
+            for trained in trainer.train(list(left)):
                 self.add(left[trained.number], trained)
                 self.bar.update()
                 if interrupts.asked() or time.monotonic() - self.saved > SECONDS_A_SAVE:

@@ -1,6 +1,6 @@
 """How a study trains a row's points: many as one program where a sweep's programs can, else one after another."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.regimes import Run, compare, untrained
 from cachefl_jax.simulation.shared import Shared
-from cachefl_jax.simulation.sweep_groups import Group, Prepared, Way, make_groups, run_group
+from cachefl_jax.simulation.sweep_groups import Group, Prepared, Way, run_group, with_points
 from cachefl_jax.simulation.sweep_points import done_of
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.run_files import UNSCORED
@@ -70,26 +70,40 @@ def server_of_one() -> ServerHyper:
     return jax.tree.map(np.float32, ServerHyper())
 
 
-def trainer_of(row: Row, points: list[Prepared]) -> Callable[[list[int]], Iterator[Trained]]:
-    """(places in `points`) -> what each of these came to, as soon as it is known.
+class Trainer:
+    """Trains a row's points. More may come after some were trained, and go through the same programs."""
 
-    Raises UsageError: a program would not fit into memory."""
-    if all(is_swept(row, point.learner) and point.config.rounds for point in points):
-        return Swept(row, points)
-    how = untrained_point if row.regime in ("zero_shot", "round_0") else single_point
-    return lambda places: (how(row, points[place]) for place in places)
+    def __init__(self, row: Row):
+        self.row, self.points, self.swept = row, {}, None
+
+    def add(self, points: list[Prepared]) -> None:
+        """More points, each with a number of its own."""
+        self.points |= {point.number: point for point in points}
+
+    def train(self, numbers: list[int]) -> Iterator[Trained]:
+        """What each of these came to, as soon as it is known.
+
+        Raises UsageError: a program would not fit into memory."""
+        points = list(self.points.values())
+        if all(is_swept(self.row, point.learner) and point.config.rounds for point in points):
+            self.swept = self.swept or Swept(self.row)
+            return self.swept.train(points, numbers)
+        how = untrained_point if self.row.regime in ("zero_shot", "round_0") else single_point
+        return (how(self.row, self.points[number]) for number in numbers)
 
 
 class Swept:
     """Points that train as one program for each shape."""
 
-    def __init__(self, row: Row, points: list[Prepared]):
-        self.row, self.groups = row, make_groups(points, WAY)
+    def __init__(self, row: Row):
+        self.row, self.groups = row, []
 
-    def __call__(self, places: list[int]) -> Iterator[Trained]:
-        wanted = set(places)
+    def train(self, points: list[Prepared], numbers: list[int]) -> Iterator[Trained]:
+        """Those of these numbers, of all points that there are by now."""
+        known = {point.number for group in self.groups for point in group.points}
+        self.groups = with_points(self.groups, [point for point in points if point.number not in known], WAY)
         for group in self.groups:
-            yield from self.of(group, [at for at, point in enumerate(group.points) if point.number in wanted])
+            yield from self.of(group, [at for at, point in enumerate(group.points) if point.number in numbers])
 
     def of(self, group: Group, chosen: list[int]) -> Iterator[Trained]:
         """These of a group's points."""
