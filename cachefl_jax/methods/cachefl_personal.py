@@ -81,12 +81,7 @@ cachefl_personal = Method(
     freeze=freeze,
     inputs=("features", "text_logits"),
     personal=personal,
-    search=(
-        Choice("local.learning_rate", (3e-4, 1e-3, 3e-3, 1e-2)),
-        Choice("cache.alpha", (0.3, 1.0, 3.0, 10.0)),
-        Choice("cache.beta", (2.0, 5.0, 10.0)),
-        Choice("cachefl_personal.rate", (1.0, 10.0, 100.0)),
-    ),
+    search=(*shared.cachefl.search, Choice("cachefl_personal.rate", (1.0, 10.0, 100.0))),
     fields=(
         Field(
             "cachefl_personal.rate", 10.0, "how many times as fast log alpha and log beta move as a number of a key",

@@ -71,12 +71,7 @@ cachefl_residual = Method(
     freeze=shared.freeze,
     inputs=("features", "text_logits"),
     personal=personal,
-    search=(
-        Choice("local.learning_rate", (3e-4, 1e-3, 3e-3, 1e-2)),
-        Choice("cache.alpha", (0.3, 1.0, 3.0, 10.0)),
-        Choice("cache.beta", (2.0, 5.0, 10.0)),
-        Choice("cachefl_residual.rank", (0, 4)),
-    ),
+    search=(*shared.cachefl.search, Choice("cachefl_residual.rank", (0, 4))),
     fields=(
         Field(
             "cachefl_residual.rank", 0, "rank of what a client adds to the shared keys; 0 = a vector a class",
