@@ -1,17 +1,19 @@
 """What a round costs at a client, in floating-point operations."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, jaxpr_as_fun, jaxprs_in_params
 
 from cachefl_jax.federation import Client, LocalTraining, LoopLayout, Problem, Rows, Start
 from cachefl_jax.federation.primal.client import counted, train
+from cachefl_jax.federation.problem import shapes_of
 from cachefl_jax.flops import flops
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import double_precision, full_precision
 
 
 def round_flops(local: LocalTraining, params, problem: Problem, rows: np.ndarray) -> float:
@@ -29,10 +31,30 @@ def step_flops(local: LocalTraining, params, problem: Problem) -> float:
     return counted_flops(local, *shapes_of((params, problem._replace(gram=None))))
 
 
-def shapes_of(tree) -> tuple:
-    """(structure, leaves' shapes), which are hashable."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+def solve_flops(local: LocalTraining, params, problem: Problem) -> float:
+    """Of what a client computes from its own statistics where it never aggregates; 0 for clients that train."""
+    if local.work.alone is None:
+        return 0.0
+    return counted_solve(local, *shapes_of((params, problem._replace(gram=None))))
+
+
+@functools.lru_cache(maxsize=64)
+def counted_solve(local: LocalTraining, structure, shapes: tuple) -> float:
+    """`solve_flops` from shapes alone."""
+    params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    zero = jnp.zeros((), jnp.int32)
+
+    def start_of(params, problem) -> Start:
+        return Start(params, local.work.shared(params), problem, zero, problem.key)
+
+    def sent(params, problem):
+        return counted(local, start_of(params, problem), Rows(zero, zero))
+
+    def solve(update, params, problem):
+        return local.work.alone(update, start_of(params, problem))
+
+    with full_precision(), double_precision():
+        return flops_of(solve, jax.eval_shape(sent, params, problem), params, problem)
 
 
 @functools.lru_cache(maxsize=64)  # points of a sweep with the same shapes are lowered once
@@ -57,16 +79,33 @@ def counted_flops(local: LocalTraining, structure, shapes: tuple) -> float:
 def flops_of(function: Callable, *shapes) -> float:
     """Operations of a function of arguments of these shapes, the passes of its loops counted."""
     program = jax.make_jaxpr(function)(*shapes)
-    return flops(function, *shapes) + further_passes(program.jaxpr)
+    return flops(function, *shapes) + uncounted(program.jaxpr)
 
 
-def further_passes(program: Jaxpr) -> float:
-    """Operations of the loops of known length in a program, but for the one pass of each that XLA counts."""
+def uncounted(program: Jaxpr) -> float:
+    """Operations that XLA leaves out: those of a library's factors and triangular solves, and of the loops of known
+    length in a program, but for the one pass of each that XLA counts."""
     total = 0.0
     for step in program.eqns:
-        further, passes = sum(map(further_passes, jaxprs_in_params(step.params))), 1
+        own, passes = step.params, 1
+        if step.primitive.name == "custom_linear_solve":
+            own = {"solve": own["jaxprs"].solve}  # beside it stand what it inverts and the transposes of both
+        inner = sum(map(uncounted, jaxprs_in_params(own)))
         if step.primitive.name == "scan":
-            body, passes = step.params["jaxpr"], step.params["length"]
+            body, passes = own["jaxpr"], own["length"]
             total += (passes - 1) * flops(jaxpr_as_fun(body), *body.in_avals)
-        total += passes * further
+        total += passes * inner + library_flops(step)
     return total
+
+
+def library_flops(step: JaxprEqn) -> float:
+    """Of one call of LAPACK or its like, the leading term; those whose work depends on their numbers are left out."""
+    shapes = [argument.aval.shape for argument in step.invars]
+    if step.primitive.name == "cholesky":
+        return math.prod(shapes[0]) * shapes[0][-1] / 3
+    if step.primitive.name == "lu":
+        few, many = sorted(shapes[0][-2:])
+        return math.prod(shapes[0]) * (few - few**2 / many / 3)
+    if step.primitive.name == "triangular_solve":
+        return math.prod(shapes[1]) * shapes[0][-1]
+    return 0.0

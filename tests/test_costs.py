@@ -94,3 +94,17 @@ def test_a_loop_counts_as_often_as_it_runs():
     expected = jax.jit(jax.value_and_grad(plain)).lower(weights).cost_analysis()["flops"]
     assert expected == pytest.approx(30 * 3 * (2 * 32 * 64 * 64), rel=0.05), "forward twice, and once for the gradient"
     assert flops_of(jax.value_and_grad(looped), weights) == pytest.approx(expected, rel=0.02)
+
+
+def test_factors_and_triangular_solves_count():
+    """XLA counts none of LAPACK's: D^3 / 3 for a symmetric matrix's factor, 2/3 D^3 for another's, and D^2 a column for
+    each of the two triangular solves behind it."""
+    matrix, columns = jax.ShapeDtypeStruct((96, 96), jnp.float32), jax.ShapeDtypeStruct((96, 7), jnp.float32)
+    both = 2 * 96**2 * 7
+    for kind, factor in (("pos", 96**3 / 3), ("gen", 2 * 96**3 / 3)):
+        solve = lambda matrix, columns, kind=kind: jax.scipy.linalg.solve(matrix, columns, assume_a=kind)  # noqa: E731
+        assert flops_of(solve, matrix, columns) == pytest.approx(factor + both, rel=0.2)
+    stacked = jax.ShapeDtypeStruct((5, 96, 96), jnp.float32)
+    factors = lambda stacked: jax.lax.map(jnp.linalg.cholesky, stacked)  # noqa: E731
+    assert flops_of(factors, stacked) == pytest.approx(5 * 96**3 / 3, rel=0.2)
+    assert flops_of(jnp.linalg.cholesky, stacked) == pytest.approx(5 * 96**3 / 3, rel=0.2)

@@ -132,3 +132,9 @@ class RoundMetrics(NamedTuple):
 def tree_bytes(tree) -> int:
     """Bytes of a pytree's leaves, which may be shapes alone: what one transfer of it carries, without framing."""
     return sum(math.prod(jnp.shape(leaf)) * jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def shapes_of(tree) -> tuple:
+    """(structure, leaves' shapes and types), which are hashable."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)

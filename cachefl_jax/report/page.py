@@ -147,6 +147,7 @@ def section(run: Run) -> dict[str, Any]:
         "traffic": traffic.traffic(run),
         "bars": traffic.bars(run),
         "saving": traffic.saving(run),
+        "rival_bytes": traffic.against_rival(run),
         "model": traffic.model_name(run),
         "server": captions.server_images(run),
         "work": traffic.site_work(run),

@@ -59,6 +59,12 @@ def comparisons(run: Run) -> list[Comparison]:
     ]  # fmt: skip
 
 
+def best_rival(run: Run) -> Comparison | None:
+    """The other row of the best test accuracy, but for those that need all data in one place; None without any."""
+    rivals = (other for other in comparisons(run) if not other.pooled)
+    return min(rivals, key=lambda other: other.difference, default=None)
+
+
 def is_pooled(row: MethodRow) -> bool:
     """Whether a row of the table needs all data in one place: no rival, but what could be had without the wish for
     privacy."""

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cachefl_jax.report import units
+from cachefl_jax.report.rivals import best_rival
 from cachefl_jax.report.table import main_row
 from cachefl_jax.report.workdir import Run
 
@@ -93,10 +94,26 @@ def saving(run: Run) -> str | None:
     own = total(row.up, row.down)
     if not model or not own:
         return None
-    ratio = 2 * model / own
+    return times(2 * model / own)
+
+
+def times(ratio: float) -> str:
+    """ "12.3 times less" of what is that much smaller, "as much" where three digits show no difference."""
     if units.three_digits(ratio) == units.three_digits(1):
         return "as much"
     return f"{units.three_digits(max(ratio, 1 / ratio))} times {'less' if ratio >= 1 else 'more'}"
+
+
+def against_rival(run: Run) -> str | None:
+    """A sentence on the bytes of a whole run beside those of the best rival; None where either is not known."""
+    best, own = best_rival(run), main_row(run).total
+    if best is None or None in (own, best.total):
+        return None
+    amount = units.readable_bytes(best.total) if best.total else "nothing"
+    told = f"{best.label}, the most accurate of the others, sends {amount} in all"
+    if own and best.total:
+        told += f": {times(own / best.total)}"
+    return f"{told[0].upper()}{told[1:]}."
 
 
 class SiteWork(NamedTuple):

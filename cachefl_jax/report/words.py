@@ -6,6 +6,7 @@ from typing import Any
 from cachefl_jax.report import table, units
 from cachefl_jax.report.rivals import (
     Comparison,
+    best_rival,
     comparisons,
     is_better,
     is_equal,
@@ -54,11 +55,11 @@ def sentences(run: Run) -> list[str]:
     name = f"The {at_round_0(run)} (no round was run)" if untrained(run) else row.label
     first = f"{name} classifies {units.percent(row.test_accuracy)} of the {tested(run)} correctly"
     others = comparisons(run)
-    best = max((other for other in others if not other.pooled), key=lambda other: -other.difference, default=None)
+    best = best_rival(run)
     if best is not None:
         first += f", {against(row, best, others)}"
     more = []
-    others = [other for other in others if other is not best]
+    others = [other for other in others if other != best]
     zero_shot = next((other for other in others if other.label == table.label("zero_shot")), None)
     if zero_shot is not None:
         more.append(f"it is {gap(zero_shot)} {zero_shot.label}")

@@ -33,10 +33,11 @@ def local_only(run: "Run", learner: Learner, row: Row, engine: Engine | None) ->
     problem, _ = local_problem(run.inputs, learner, engine, devices)
     population = Population(local, problem, learner.client_rows, devices, learner.params, range(config.rounds))
     scores, seconds = LocalOnly(run, learner, row, population).train()
-    down = tree_bytes(learner.local.work.travelling(learner.params))
+    down, arrays = tree_bytes(learner.local.work.travelling(learner.params)), (learner.params, learner.problem)
     return result(
         scores | told_of(row, learner.method), (0, down, down * count), rounds=config.rounds,
-        flops=costs.round_flops(local, learner.params, learner.problem, learner.client_rows), seconds=seconds,
+        flops=costs.round_flops(local, *arrays, learner.client_rows) + costs.solve_flops(local, *arrays),
+        seconds=seconds,
     )  # fmt: skip
 
 

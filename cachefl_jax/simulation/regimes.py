@@ -128,13 +128,13 @@ def untrained(config: ConfigDict, learner: Learner, row: Row) -> dict:
 
 def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -> tuple[dict, Trained]:
     """(the entry of the last round's model, what the rounds leave). Seconds are the median over rounds without the
-    first, which compiles."""
+    first, whose call is slower; None of a single round."""
     config, workdir = run.config, run.workdir.of(run.config, row)
     state, records = run_rounds(config, learner, workdir, progress)
     trained = Trained(records, *model_of(run, learner, state.params))
     workdir.write_artefact(workdir.path / learner.method.file, trained.artefact, trained.metadata)
     up, down = learner.traffic()
-    seconds = [record["seconds"] for record in records[2:]] or [record["seconds"] for record in records[1:]]
+    seconds = [record["seconds"] for record in records[2:]]
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(

@@ -157,9 +157,11 @@ def chosen(study: Study, tables: list[Table]) -> dict[str, Any]:
 
 
 def overrides_words(study: Study, table: Table) -> list[str]:
-    """A setting's chosen values as the texts of config.overrides, after the config's own: a later one counts."""
+    """A setting's chosen values as the texts of config.overrides, after the config's own: a later one counts.
+
+    Fine-tuned rows are left out: a run's go on from the last round of their method, which has values of its own."""
     method, words_ = study.config.method, list(study.config.overrides)
-    for row in study.rows:
+    for row in (row for row in study.rows if row.regime != "fine_tuned"):
         name = row.name if row_of(method, row.name)[1:] == row[1:] else in_full(row)
         found = next((each for each in table.rows if each.name == row.name), None)
         words_ += [f"{name}: {field}={value}" for field, value in (found.values if found else {}).items()]

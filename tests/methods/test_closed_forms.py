@@ -184,6 +184,10 @@ def test_every_regime_is_the_formula_on_its_rows(config_of, tmp_path):
     assert (told["total_bytes"], told["rounds"]) == (5 * (up + down), 1)
     rows = 60 / 5  # of a client; its second moments take 2 D^2 operations a row, in batches of the largest client's
     assert 1 < told["client_flops_per_round"] / (rows * 2 * width**2) < 10
+    assert told["seconds_per_round"] is None  # of a single round, whose call is a program's first
+    # A client by itself also solves for its head: a factor of [D, D], and two triangular solves for N columns.
+    solving = methods["ridge@alone"]["client_flops_per_round"] - told["client_flops_per_round"]
+    assert 1 < solving / (width**3 / 3 + 2 * width**2 * classes) < 10
     # What was left behind is evaluated, and not done again.
     stored = stored_config(["evaluate", f"--workdir={tmp_path / 'run'}"])
     assert evaluate(stored, tmp_path / "run", None)["test_accuracy"] == told["test_accuracy"]

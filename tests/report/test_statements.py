@@ -294,6 +294,15 @@ def test_a_cache_heavier_than_the_model_is_not_called_light(make_run, text_of):
     )
 
 
+def test_the_bytes_of_the_best_rival_stand_beside_the_runs(make_run, text_of):
+    for total, said in ((1024, "1 KiB in all: 96.0 times less."), (98304, "96 KiB in all: as much."),
+                        (2**20, "1 MiB in all: 10.7 times more."), (0, "nothing in all.")):  # fmt: skip
+        run = make_run(methods={"closed_form": {"test_accuracy": 0.847, "total_bytes": total}})
+        assert f"Closed_form, the most accurate of the others, sends {said}" in text_of(run)
+    assert traffic.against_rival(make_run(methods={"closed_form": {"total_bytes": None}})) is None
+    assert traffic.against_rival(make_run(methods={"cachefl": {"total_bytes": None}})) is None
+
+
 def test_bytes_of_a_whole_run_need_every_round(make_run):
     run = make_run()
     assert traffic.traffic(run)[0].all[1] == "49,152 bytes"

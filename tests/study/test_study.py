@@ -92,6 +92,26 @@ def test_a_run_with_the_chosen_overrides_comes_to_the_same(done):
             assert alone["overrides"] == told["rows"][row.name]
 
 
+def test_a_fine_tuned_row_is_tuned_with_the_rounds_that_it_goes_on_from(make_bank, tmp_path):
+    rows = {"compare": ("cachefl", "cachefl@fine_tuned"), "study.seeds": 1, "rounds": 2, "personal.epochs": 2}
+    config = config_on(make_bank(), **rows)
+    study = study_of(config, [{}])
+    run_study(study, tmp_path / "study")
+    lines = read_lines(tmp_path / "study" / "runs.jsonl")
+    for key, line in lines.items():
+        if key.row == "cachefl@fine_tuned":
+            assert line["correct"] is None
+            words = tuple(f"cachefl: {field}={value}" for field, value in line["values"].items())
+            alone = cachefl_jax.simulate(changed(config, {"overrides": words}), None).summary["methods"][key.row]
+            for name in ("test_accuracy", "validation_accuracy", "test_cross_entropy", "client_flops_per_round"):
+                assert line["entry"][name] == pytest.approx(alone[name], abs=1e-5)
+            rounds = lines[key._replace(row="cachefl")]["entry"]
+            assert line["entry"]["test_cross_entropy"] != pytest.approx(rounds["test_cross_entropy"], abs=1e-4)
+    (told,) = json.loads((tmp_path / "study" / "chosen.json").read_text()).values()
+    assert told["rows"].keys() == {"cachefl", "cachefl@fine_tuned"}
+    assert {word.split(": ")[0] for word in told["overrides"]} == {"cachefl"}
+
+
 def test_which_rows_are_right_agrees_with_the_accuracy(done):
     lines = read_lines(done[2] / "runs.jsonl")
     for key, line in lines.items():

@@ -1,5 +1,6 @@
 """A client's round from its rows to what it sends: trained, made an update of, and put through the transforms."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import optax
 
 from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, step_count, train_client
 from cachefl_jax.federation.parts import Federation
-from cachefl_jax.federation.problem import Problem, tree_bytes
+from cachefl_jax.federation.problem import Problem, shapes_of, tree_bytes
 from cachefl_jax.federation.transforms import Sender
 from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key
 from cachefl_jax.precision import double_precision
@@ -177,6 +178,13 @@ def update_shape(federation: Federation, params: Params, problem: Problem):
 
 def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[int, int]:
     """(up, down): bytes of a client's round, one way each, as the parts say them."""
+    return counted_traffic(federation, *shapes_of((params, problem._replace(gram=None))))
+
+
+@functools.lru_cache(maxsize=64)  # points of a sweep with the same shapes are traced once
+def counted_traffic(federation: Federation, structure, shapes: tuple) -> tuple[int, int]:
+    """`traffic` from shapes alone."""
+    params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     stages, extra = update_stages(federation, params, problem)
     with federation.local.work.arithmetic():  # or float64 would count as float32
         stages = [tree_bytes(stage) for stage in stages]
