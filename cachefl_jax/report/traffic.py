@@ -113,7 +113,7 @@ def against_rival(run: Run) -> str | None:
     told = f"{best.label}, the most accurate of the others, sends {amount} in all"
     if own and best.total:
         told += f": {times(own / best.total)}"
-    return f"{told[0].upper()}{told[1:]}."
+    return units.sentence(f"{told}.")
 
 
 class SiteWork(NamedTuple):
