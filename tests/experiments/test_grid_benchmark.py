@@ -1,4 +1,4 @@
-"""The benchmark of grids: by hand and by one engine the same models are trained as by a study and a sweep."""
+"""The benchmark of grids: by hand the same models are trained as by a study, and every way takes its turn."""
 
 import json
 import runpy
@@ -11,7 +11,7 @@ import pytest
 from cachefl_jax.study.folder import RUNS, read_lines
 from cachefl_jax.study.plan import study_of
 from cachefl_jax.study.run import run_study
-from experiments.benchmarks import by_hand, grid, one_by_one
+from experiments.benchmarks import by_hand, grid
 
 FIELDS = {"rounds": 2, "budget": 4, "seeds": 2, "grid": {"local.learning_rate": (3e-3, 1e-2)}}
 
@@ -36,12 +36,6 @@ def test_by_hand_is_what_a_study_trains(config_file, tmp_path, capsys):
     found, expected = json.loads(capsys.readouterr().out), [line["entry"]["test_accuracy"] for line in lines]
     assert found == pytest.approx(expected, abs=grid.SAME)
     assert np.ptp(expected) > 0
-
-
-@pytest.mark.parametrize("way", ["simulate", "engine"])
-def test_points_one_by_one_take_time(config_file, capsys, way):
-    one_by_one.main(way, str(config_file), "1", "0")
-    assert all(seconds > 0 for seconds in json.loads(capsys.readouterr().out.splitlines()[-1]))
 
 
 def test_ratios_are_the_medians_of_each_turns_own(capsys):
