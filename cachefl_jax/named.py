@@ -58,6 +58,8 @@ def check_form(field: str, name: str, table: Table) -> None:
         return
     near = difflib.get_close_matches(name, table, n=1)
     mend = f"did you mean {near[0]}?" if near else "choose one of these, or name your own"
+    if name.endswith(".py"):
+        mend = f"say which object of the file: {name}:name"
     raise UsageError(field, name, " | ".join((*table, FORMS)), mend)
 
 

@@ -46,6 +46,9 @@ def explain(argv: Sequence[str], error: BaseException) -> UsageError:
         return UsageError("--config", f"{file} ({text})", RUNS, "correct it")
     if isinstance(error, AttributeError) or (isinstance(error, KeyError) and field_with(argv, text)):
         return unknown_name(argv, text)
+    if illegal and " as tuple." in illegal[3]:
+        form = f"""texts in quotes, such as --{illegal[1]}="('cachefl','ridge')\""""
+        return UsageError(illegal[1], illegal[2], form, "quote each of them")
     if illegal:
         return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
     if isinstance(error, flags.Error):

@@ -4,8 +4,8 @@
 
 Points that differ in numbers, seeds and partitions alone share one compiled program (`cachefl_jax.federation.sweep`);
 what changes shapes makes another. Each point gets a line in DIR/results.jsonl: the overrides that make it, the command
-that runs it alone, what came out, and the SHA-256 of its keys, which that command ends in too. The same command again
-goes on where it was stopped.
+that runs it alone, what came out, and the SHA-256 of its keys, which that command ends in too. DIR/report.html is the
+page of the ranking. The same command again goes on where it was stopped.
 """
 
 import importlib.util
@@ -76,11 +76,16 @@ def main() -> None:
             f"a sweep trains {base.method}; {', '.join(others)}: by a run, or tuned alike by a study", file=sys.stderr
         )
     from cachefl_jax.simulation.sweep_points import run_points
+    from cachefl_jax.simulation.sweep_report import write_sweep
 
     every = list(configs(base, overrides))
     for note in dict.fromkeys(note for config in every for note in unused(config)):
         print(note, file=sys.stderr)
+    page, lines = workdir / "report.html", workdir / "results.jsonl"
     print(ranking(run_points(every, overrides, workdir, given, flags.FLAGS.side_by_side), every))
+    if not page.is_file() or page.stat().st_mtime_ns < lines.stat().st_mtime_ns:  # a finished sweep is not touched
+        write_sweep(workdir)
+    print(f"report: {page}")
 
 
 def left_to_runs(config: ConfigDict) -> list[str]:

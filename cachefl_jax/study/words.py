@@ -84,26 +84,42 @@ def p_value(p: float | None) -> str:
 
 def method(study: Study, tables: list[Table]) -> list[str]:
     """How the figures came about: what a reader of a paper asks."""
-    count, tuned = study.config.study.seeds, study.config.study.tuning_seeds
-    rows = len({row.name for table in tables for row in table.rows})
     pooled = any(row.regime == "centralized" for table in tables for row in table.rows)
-    seeds = f"seeds {study.seeds[0]} to {study.seeds[-1]}" if count > 1 else f"seed {study.seeds[0]}"
-    tests = "a paired bootstrap over the test rows"
-    if count > 1:
-        freedom = f"{count - 1} degree{'s' if count > 2 else ''} of freedom"
-        tests = (
-            f"a paired t-test over {count} seeds ({freedom}) and {tests} where one model is tested; the larger p counts"
-        )
     return [
         shared(study.config),
-        f"Each of {rows} rows had at most {study.config.study.budget} points of its own search space, the config as it "
-        f"is among them; the best by validation accuracy on {'seed' if tuned == 1 else 'the first'} "
-        f"{study.seeds[0] if tuned == 1 else f'{tuned} seeds'} was run by {seeds}. Test accuracy chose nothing.",
-        f"Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half of its 95% interval, "
-        f"uncorrected. Differences are tested by {tests}, corrected by Holm's rule over the pairs of a setting at 5%.",
+        tuning(study, len({row.name for table in tables for row in table.rows})),
+        testing(study.config.study.seeds),
         *(["A row that needs all data in one place is a reference and no rival."] if pooled else []),
-        *(sentence for table in tables for sentence in exceptions(study, table)),
+        *exceptions(study, tables),
     ]
+
+
+def tuning(study: Study, rows: int) -> str:
+    """How many points each of so many rows had, and what chose among them."""
+    budget, tuned = study.config.study.budget, len(study.tuning_seeds)
+    seeds = f"seeds {study.seeds[0]} to {study.seeds[-1]}" if len(study.seeds) > 1 else f"seed {study.seeds[0]}"
+    if budget == 1:
+        return f"No row was tuned: each ran as the config has it, by {seeds}."
+    return (
+        f"Each of {rows} rows had at most {budget} points of its own search space, the config as it is among them; the "
+        f"best by validation accuracy on {'seed' if tuned == 1 else 'the first'} "
+        f"{study.seeds[0] if tuned == 1 else f'{tuned} seeds'} was run by {seeds}. Test accuracy chose nothing."
+    )
+
+
+def testing(seeds: int) -> str:
+    """What stands behind ±, and which tests there are."""
+    spread, tests = "Behind ± of a difference stands half", "a paired bootstrap over the test rows"
+    if seeds > 1:
+        spread = "Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half"
+        freedom = f"{seeds - 1} degree{'s' if seeds > 2 else ''} of freedom"
+        tests = (
+            f"a paired t-test over {seeds} seeds ({freedom}) and {tests} where one model is tested; the larger p counts"
+        )
+    return (
+        f"{spread} of its 95% interval, uncorrected. Differences are tested by {tests}, corrected by Holm's rule over "
+        "the pairs of a setting at 5%."
+    )
 
 
 def shared(config: ConfigDict) -> str:
@@ -120,12 +136,21 @@ def shared(config: ConfigDict) -> str:
     )
 
 
-def exceptions(study: Study, table: Table) -> list[str]:
-    """Rows that a setting has no figures of, and why."""
-    place, there = f" with {table.setting.name}" if table.setting.name else "", {row.name for row in table.rows}
-    missing = [row.name for row in study.rows if row.name not in there]
-    unsound = [row.label for row in table.rows if row.diverged]
+def exceptions(study: Study, tables: list[Table]) -> list[str]:
+    """Rows that settings have no figures of, and why; a setting is named where it is not so in all."""
+    found: dict[str, list[str]] = {}
+    for table in tables:
+        there = {row.name for row in table.rows}
+        for told, names in (
+            ("The method refuses the data or settings, and the row is left out",
+             [row.name for row in study.rows if row.name not in there]),
+            ("Training did not stay finite for some seed", [row.label for row in table.rows if row.diverged]),
+            ("The data have no texts to classify by",
+             [row.label for row in table.rows if row.regime == "zero_shot" and row.mean is None]),
+        ):  # fmt: skip
+            if names:
+                found.setdefault(f"{told}: {', '.join(names)}", []).append(table.setting.name)
     return [
-        *([f"Left out{place}, as the method refuses these data or settings: {', '.join(missing)}."] if missing else []),
-        *([f"Training did not stay finite for some seed{place}: {', '.join(unsound)}."] if unsound else []),
+        f"{told}." if len(names) == len(tables) else f"{told} (with {'; '.join(names)})."
+        for told, names in found.items()
     ]

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from command_line import Prefork
 
-PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+from cachefl_jax.study.plan import study_of
+
+PLACE = pathlib.Path(__file__).parents[2] / "docs"
+PAGE = (PLACE / "extending.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = re.findall(r"^    python -m experiments\.(.+)$", PAGE.replace("\\\n", " "), re.MULTILINE)
 
@@ -126,6 +129,20 @@ def test_the_client_that_is_left_out_takes_no_part(start, folder):
     start(command_of("rest"), ONE_ROW)
     lines = [json.loads(line) for line in (folder / "rest" / "metrics.jsonl").read_text().splitlines()]
     assert [line["cohort"] for line in lines] == [0, 3, 3]
+
+
+def test_the_study_of_another_page_takes_the_method_and_the_bank(folder, monkeypatch):
+    """Its config file names both, its rows are there, and its settings are two."""
+    monkeypatch.chdir(folder)
+    page, settings, names = (PLACE / "studies.md").read_text(), [], {}
+    exec(re.search(r"```python\n# mine.py\n(.*?)```", page, re.DOTALL)[1], names)
+    names["study"](lambda **values: settings.append(values))
+    study = study_of(names["get_config"](), settings)
+    assert study.own == "probe"
+    assert [row.name for row in study.rows] == ["zero_shot", "probe", "probe@alone", "cachefl", "ridge"]
+    assert [setting.name for setting in study.settings] == [
+        "partition.name=iid", "partition.name=dirichlet, partition.concentration=0.1",
+    ]  # fmt: skip
 
 
 def test_a_bank_of_any_program_is_trained_on(start, folder):

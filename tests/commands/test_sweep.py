@@ -61,9 +61,10 @@ def test_every_point_has_its_line_and_the_same_command_again_does_nothing(swept)
     assert [line["overrides"].get("cache.alpha") for line in lines[:5]] == [1.0, 1.0, 30.0, 30.0, None]
     assert len({line["keys_sha256"] for line in lines}) == 8
     assert [line["curve"]["round"] for line in lines[3:5]] == [[2, 3], [2, 4, 5]]
-    before = (workdir / "results.jsonl").stat().st_mtime_ns
-    subprocess.run(words, capture_output=True, text=True, check=True)
-    assert (workdir / "results.jsonl").stat().st_mtime_ns == before
+    before = [(workdir / name).stat().st_mtime_ns for name in ("results.jsonl", "report.html")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert [(workdir / name).stat().st_mtime_ns for name in ("results.jsonl", "report.html")] == before
+    assert done.stdout.endswith(f"report: {workdir / 'report.html'}\n")
 
 
 def test_a_line_that_is_missing_is_made_again_and_is_the_same(swept):

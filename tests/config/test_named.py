@@ -63,6 +63,7 @@ def test_files_may_hold_what_asks_for_its_own_module(file):
 
 def test_an_unknown_name_lists_ours():
     assert refusal("joint").mend == "did you mean join?"
+    assert refusal("mine.py").mend == "say which object of the file: mine.py:name"
     assert "join | dumps | gone | package.module:name | path/to/file.py:name" in str(refusal("magic"))
 
 

@@ -89,6 +89,10 @@ def test_a_component_of_the_config_file_brings_its_fields_until_another_is_named
         ),
         (["--config.method=none.py:x", "--config.x.y=1"], "method: got none.py:x (no such file)"),
         (["--config.updates.transforms=mine.py:flip", "--config.flip.scale=x"], "config.flip.scale: got x; allowed: a"),
+        (
+            ["--config.compare=(cachefl,mine.py:turn)"],
+            "config.compare: got (cachefl,mine.py:turn); allowed: texts in quotes, such as --config.compare=",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_by_its_field(words, told):

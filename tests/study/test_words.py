@@ -10,7 +10,7 @@ from cachefl_jax.study.results import Standing, Table, family
 from cachefl_jax.study.statistics import Sample
 from experiments.configs import digits
 
-LABELS = {"cachefl": "CacheFL", "linear_probe": "linear probe", "centralized": "centralized"}
+LABELS = {"zero_shot": "", "cachefl": "CacheFL", "linear_probe": "linear probe", "centralized": "centralized"}
 
 
 @pytest.fixture
@@ -57,8 +57,24 @@ def test_of_several_settings_the_first_sentence_counts(study):
     assert len(others) == 2
 
 
-def test_rows_without_figures_are_told(study):
-    assert "refuses these data or settings: zero_shot." in words.method(study, [table_of(study, [0.9, 0.8, 0.9])])[-1]
+def test_rows_without_figures_are_told_once_and_where(study):
+    found, told = table_of(study, [0.9, 0.8, 0.9]), "The method refuses the data or settings, and the row is left out"
+    assert words.method(study, [found, found])[-1] == f"{told}: zero_shot."
+    mute = standing("zero_shot", [0.5], 0)._replace(label="zero-shot CLIP", regime="zero_shot", sample=None)
+    other = found._replace(rows=[*found.rows, mute], setting=found.setting._replace(name="rounds=3"))
+    assert words.method(study, [found._replace(setting=found.setting._replace(name="rounds=2")), other])[-2:] == [
+        f"{told}: zero_shot (with rounds=2).",
+        "The data have no texts to classify by: zero-shot CLIP (with rounds=3).",
+    ]
+
+
+def test_one_seed_and_one_point_are_called_so(study):
+    alone = study_of(changed(study.config, {"study.seeds": 1, "study.budget": 1}), [{}])
+    told = " ".join(words.method(alone, [table_of(alone, [0.9])]))
+    assert "No row was tuned: each ran as the config has it, by seed 0." in told
+    assert "Behind ± of a difference" in told
+    assert "standard deviation" not in told
+    assert "t-test" not in told
 
 
 def test_latex_is_text_and_the_best_rival_is_bold_whoever_it_is(study):
