@@ -25,7 +25,7 @@ def check_closed(config: ConfigDict, method: Method) -> None:
     for field, usual in FIXED.items():
         if (value := lookup(config, field)) not in (usual, -1):
             allowed = f"{usual} with {method.label}, which is solved and not trained"
-            raise UsageError(field, value, allowed, "leave it out, or the method")
+            raise UsageError(field, value, allowed, "leave it out, or drop the method from compare")
 
 
 def check_rows(config: ConfigDict, method: Method, classes: int, client_rows: np.ndarray) -> None:

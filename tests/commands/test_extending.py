@@ -1,5 +1,6 @@
 """docs/extending.md as its reader meets it: its files, outside the package, and its commands, on the small demo."""
 
+import ast
 import json
 import pathlib
 import re
@@ -9,6 +10,12 @@ import numpy as np
 import pytest
 from command_line import Prefork
 
+from cachefl_jax.config import changed, resolve
+from cachefl_jax.configs import digits
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.contenders import check_regimes, contenders_of
+from cachefl_jax.simulation.prepare import counted, prepare
+from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.study.plan import study_of
 
 PLACE = pathlib.Path(__file__).parents[2] / "docs"
@@ -71,6 +78,31 @@ def test_every_command_of_the_page_is_tried():
     """None is left out here."""
     tried = {"fields", *(command_of(name) for name in ("probe", "means", "middle", "attack", "rest", "bank"))}
     assert {command if command in tried else command.split()[0] for command in COMMANDS} == tried
+
+
+@pytest.mark.parametrize("name", ["probe", "means", "middle", "attack", "rest", "lora"])
+def test_the_whole_demo_takes_the_command(folder, monkeypatch, name):
+    """All rows of its table are built: no row that a shipped config compares refuses what the command sets."""
+    monkeypatch.chdir(folder)
+    page = PAGE if name != "lora" else (PLACE / "methods.md").read_text()
+    (command,) = re.findall(rf"experiments.run (.*--workdir=runs/{name}\b.*)$", page.replace("\\\n", " "), re.MULTILINE)
+    words = re.findall(r"--config\.([\w.]+)=(.*)", "\n".join(shlex.split(command)))
+    config = digits.get_config()
+    small = {"synthesis.images_per_class": 2, "synthesis.steps": 4, "cache.keys_per_class": 2}
+    told = {field: value_of(text) for field, text in words}
+    config = resolve(changed(config, small | told))
+    inputs = prepare(config)
+    for contender in contenders_of(counted(config, inputs)):
+        check_regimes(contender.rows, build(contender.config, inputs, Shared(), ordered=True, name=contender.method))
+
+
+def value_of(text: str):
+    """A value on a command line."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return (text,) if text == "attack.py:flip" else text
+    return value
 
 
 def test_fields_of_its_own_are_listed(start):
