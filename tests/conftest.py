@@ -1,16 +1,21 @@
 """Strict for every test: no silent rank promotion, no warnings (setup.cfg), and four CPU devices to spread over."""
 
 import functools
+import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 import pytest
+from markupsafe import Markup
 from ml_collections import ConfigDict
 from PIL import Image
 
+from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.config import default
+from cachefl_jax.report import palette
+from cachefl_jax.storage.home import COMPILED
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 DEVICES, TOO_FEW = 4, "Number of devices"  # what `jax.make_mesh` says where there are fewer
@@ -30,9 +35,32 @@ def pytest_runtest_call() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_store(tmp_path_factory):
-    """Synthetic sets are drawn for this session alone, never found in the user's store."""
+    """Synthetic sets are drawn for this session alone, never found in the user's store. What one process of it has
+    compiled, as most of the time would go into that, the others find there too."""
+    folder, store = tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("store")
+    programs = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / COMPILED
+    programs.mkdir(exist_ok=True)
+    (store / COMPILED).symlink_to(programs)
+    jax.config.update("jax_compilation_cache_dir", str(programs))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    replace_damaged_entries()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CACHEFL_HOME", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("CACHEFL_HOME", str(store))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures_not_drawn():
+    """A run's report has figures that are made, and not drawn: that would be a third of a small run's time. The
+    report's own tests draw them, and commands in processes of their own."""
+
+    def svg(name: str, description: str, draw: Callable[[], object]) -> Markup:
+        if name.endswith("-wide"):  # the narrow one is of the same figures
+            draw()
+        return Markup('<svg viewBox="0 0 1 1" role="img" aria-label="{}"></svg>').format(description)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(palette, "svg", svg)
         yield
 
 

@@ -31,6 +31,11 @@ METHODS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def figures_not_drawn():
+    """Charts are drawn here."""
+
+
 def config(clients: int) -> dict:
     return {
         "seed": 0, "method": "cachefl", "methods": list(METHODS), "data": {"name": "digits", "path": ""},
