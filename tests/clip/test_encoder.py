@@ -1,11 +1,14 @@
 """Images and class names to unit features."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from cachefl_jax.clip import encode_classes, encode_images, image_part, load_encoder
 from cachefl_jax.clip.architecture import CLIPConfig, TextConfig, VisionConfig
+from cachefl_jax.clip.model import compiled_features
 from cachefl_jax.clip.open_clip import ResNetCLIP
 from cachefl_jax.clip.resnet import ResNetShape
 from cachefl_jax.clip.siglip import SigLIP
@@ -81,10 +84,15 @@ TEXT = TextConfig(vocab_size=50, max_position_embeddings=16, **SMALL)
     ids=["SigLIP", "ResNet"],
 )
 def test_every_kind_of_model_does_without_its_text_tower(encoder, model):
-    whole = encoder._replace(model=model(nnx.Rngs(0)))
-    part, pixels = image_part(whole).model, np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    np.testing.assert_array_equal(part.image_features(pixels), whole.model.image_features(pixels))
-    assert hasattr(whole.model, "text_model")
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
+    rng = np.random.default_rng(0)
+    weights = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0, 0.1, leaf.shape), leaf.dtype), shapes)
+    whole = nnx.merge(graph, weights)
+    part, pixels = image_part(encoder._replace(model=whole)).model, rng.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    features, expected = (np.asarray(compiled_features(model)[0](pixels)) for model in (part, whole))
+    np.testing.assert_array_equal(features, expected)
+    assert np.isfinite(features).all()
+    assert hasattr(whole, "text_model")
     assert not hasattr(part, "text_model")
 
 

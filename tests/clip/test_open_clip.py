@@ -16,10 +16,10 @@ from open_clip_reference import RESNET, VIT, inputs, reference, save, share, sma
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from cachefl_jax.clip import costs
 from cachefl_jax.clip.checkpoint import OPEN_CLIP_CONFIG as CONFIG
 from cachefl_jax.clip.checkpoint import OPEN_CLIP_WEIGHTS as WEIGHTS
 from cachefl_jax.clip.checkpoint import POCKET
-from cachefl_jax.clip.costs import tower_costs
 from cachefl_jax.clip.images import prepare, shaped
 from cachefl_jax.clip.open_clip import ResNetCLIP, load_open_clip
 from cachefl_jax.clip.open_clip_config import read_open_clip_preparation
@@ -86,20 +86,21 @@ def test_the_reference_is_open_clips_model(vision):
 @pytest.mark.parametrize(
     ("layers", "features", "parameters"), [([3, 4, 6, 3], 1024, 102_007_137), ([3, 4, 23, 3], 512, 119_688_033)]
 )
-def test_whole_models_have_as_many_parameters_as_openais(tmp_path, layers, features, parameters):
+def test_whole_models_have_as_many_parameters_as_openais(tmp_path, monkeypatch, layers, features, parameters):
+    """Of the config alone; the arithmetic of so many layers takes long to count."""
+    monkeypatch.setattr(costs, "flops", lambda *_: 0.0)
     vision = {"image_size": 224, "layers": layers, "width": 64, "patch_size": None}
     text = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
     config = {"embed_dim": features, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
     (tmp_path / CONFIG).write_text(json.dumps({"model_cfg": config}))
-    costs = tower_costs(tmp_path)
-    assert costs.whole.parameters == costs.image.parameters + costs.text.parameters + 1 == parameters
-    assert costs.whole.forward_flops == costs.image.forward_flops + costs.text.forward_flops
+    found = costs.tower_costs(tmp_path)
+    assert found.whole.parameters == found.image.parameters + found.text.parameters + 1 == parameters
 
 
 def test_a_vision_transformers_costs_are_those_of_the_same_tower_in_the_other_format(tmp_path):
     config = small_config(VIT)
     save(reference(config), config, tmp_path)
-    assert tower_costs(tmp_path) == tower_costs(load_open_clip(tmp_path))
+    assert costs.tower_costs(tmp_path) == costs.tower_costs(load_open_clip(tmp_path))
 
 
 def test_load_clip_takes_this_format_too(checkpoint):
