@@ -12,6 +12,9 @@ from cachefl_jax import interrupts
 START = """
 import hashlib, os, signal, sys, time
 from cachefl_jax import interrupts
+# A shell's job in the background, and all that it starts, ignores SIGINT; under nohup SIGHUP, too.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 def send(name):
     os.kill(os.getpid(), getattr(signal, name))
     time.sleep(0.1)
