@@ -79,8 +79,7 @@ def test_a_peer_that_fails_is_told_with_its_last_words():
         entrants.run("pfl", command)
 
 
-@pytest.mark.parametrize("split", ["equal", "dirichlet"])
-@pytest.mark.parametrize("optimizer", workloads.OPTIMIZERS)
+@pytest.mark.parametrize(("optimizer", "split"), [("sgd", "dirichlet"), ("adamw", "equal")])
 def test_ours_runs_end_to_end(optimizer, split):
     flags = (*TINY, f"--optimizer={optimizer}", f"--split={split}", "--key_sums=2", "--devices=2")
     done = run("ours", "--workload=small", *flags)

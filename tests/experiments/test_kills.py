@@ -8,11 +8,11 @@ from experiments.benchmarks import kills
 
 
 def test_a_killed_run_ends_the_same_and_of_two_commands_on_one_folder_one_wins():
-    words = ["-m", "experiments.benchmarks.kills", "--times=3", "--starts=1", "--kinds=bank"]
+    words = ["-m", "experiments.benchmarks.kills", "--times=2", "--starts=1", "--kinds=bank"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "killed 3 times (bank 3): 3 of 3 ended the same",
+        "killed 2 times (bank 2): 2 of 2 ended the same",
         "two commands on one folder, 1 times: 1 of 1 as it should be",
     ]
 

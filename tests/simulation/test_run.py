@@ -23,7 +23,7 @@ def config_for(bank, **changes):
     config = default()
     config.data.name, config.data.path = "feature_bank", str(bank)
     config.partition.clients, config.partition.concentration = 5, 0.5
-    config.cache.keys_per_class, config.rounds, config.checkpoint_every = 2, 6, 3
+    config.cache.keys_per_class, config.rounds, config.checkpoint_every, config.engine.devices = 2, 6, 3, 1
     config.update_from_flattened_dict(changes)
     return config
 
@@ -90,7 +90,8 @@ def test_the_artefact_is_keys_and_what_the_formula_needs(make_bank, tmp_path):
 
 
 def test_stopped_and_resumed_gives_the_same_bytes(make_bank, tmp_path, stop_after):
-    config = config_for(make_bank(), cohort=3, **{"server.optimizer": "adam", "server.learning_rate": 0.01})
+    changes = {"server.optimizer": "adam", "server.learning_rate": 0.01, "engine.devices": 4}
+    config = config_for(make_bank(), cohort=3, **changes)
     train_and_evaluate(config, tmp_path / "at_once")
     stop_after(4)
     with pytest.raises(KeyboardInterrupt):
@@ -226,13 +227,15 @@ def test_four_devices_give_the_keys_of_one_and_more_than_there_are_is_refused(ma
 
 
 def test_a_partial_cohort_sends_fewer_bytes(make_bank, tmp_path):
-    summary = train_and_evaluate(config_for(make_bank(), cohort=2, rounds=3), tmp_path / "run")
+    config = config_for(make_bank(), cohort=2, rounds=3, methods=("cachefl",))
+    summary = train_and_evaluate(config, tmp_path / "run")
     assert summary["methods"]["cachefl"]["total_bytes"] == 2 * (4 * 2 * 8 * 4) * 2 * 3
 
 
 def test_the_partition_that_the_config_names_is_the_one_that_trains(make_bank, tmp_path):
     for name in ("iid", "pathological"):
-        train_and_evaluate(config_for(make_bank(), rounds=1, **{"partition.name": name}), tmp_path / name)
+        config = config_for(make_bank(), rounds=1, methods=("cachefl",), **{"partition.name": name})
+        train_and_evaluate(config, tmp_path / name)
         with np.load(tmp_path / name / "partition.npz") as partition:
             held, sizes = (partition["class_counts"] > 0).sum(axis=1), np.diff(partition["offsets"])
         if name == "iid":
@@ -246,7 +249,7 @@ def test_real_clip_features_reach_the_promised_accuracy(real_bank, tmp_path):
     from experiments.configs.feature_bank import get_config
 
     config = get_config()
-    config.data.path = str(real_bank("caltech101_68"))
+    config.data.path, config.methods = str(real_bank("caltech101_68")), ("zero_shot", "cachefl")
     methods = train_and_evaluate(config, tmp_path / "run")["methods"]
     assert methods["zero_shot"]["test_accuracy"] == pytest.approx(0.945, abs=1e-3)
     assert methods["cachefl"]["test_accuracy"] >= 0.963
