@@ -32,8 +32,12 @@ class Row(NamedTuple):
 
 
 def rows_of(config: Mapping[str, Any]) -> list[Row]:
-    """The rows of a config, or of its fields as JSON has them, in order; one that is given twice counts once."""
-    rows = list(dict.fromkeys(row_of(config.get("method", "cachefl"), word) for word in words_of(config)))
+    """The rows of a config, or of its fields as JSON has them, in order; one that is given twice, if only by another of
+    its names, counts once."""
+    found: dict[tuple, Row] = {}
+    for row in (row_of(config.get("method", "cachefl"), word) for word in words_of(config)):
+        found.setdefault(row[1:], row)
+    rows = list(found.values())
     times = Counter(row.name for row in rows)
     # Objects of one name from several files are told apart by the files.
     return [row._replace(name=in_full(row)) if times[row.name] > 1 else row for row in rows]

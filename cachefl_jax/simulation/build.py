@@ -42,11 +42,15 @@ from cachefl_jax.simulation.examples import (
 from cachefl_jax.simulation.own_models import score_own_models
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
-from cachefl_jax.simulation.scores import OwnRows, own_rows, scores_of
+from cachefl_jax.simulation.scores import RIGHT, OwnRows, Right, own_rows, scores_of
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.storage.run_files import UNSCORED
 
 ONE_DEVICE = Plan()
+
+
+class NotFinite(UsageError):
+    """Training, or a model at round 0, whose numbers did not stay finite."""
 
 
 class Scorer(NamedTuple):
@@ -57,13 +61,25 @@ class Scorer(NamedTuple):
     test: Rows
     validation: Rows | None
     own: OwnRows  # the test rows that stand for each client
+    each_row: bool = False  # whether figures come with `Right`, by the name of `RIGHT`
 
     def __call__(self, params) -> dict:
         """The figures of a model by their names in summary.json (`scores_of`). Accuracies are NaN where a logit is not
         finite; validation is None where the bank has none."""
         # From the host, so that it does not matter over how many devices they were trained.
         params, frozen = jax.device_get((params, self.frozen))
-        return scores_of(self.own, *jax.device_get([self.scores(params, frozen, rows) for rows in self.splits]))
+        test, *validation = jax.device_get([self.scores(params, frozen, rows) for rows in self.splits])
+        found = scores_of(self.own, test, *validation)
+        return found | ({RIGHT: Right(test.correct.astype(np.int64), 1)} if self.each_row else {})
+
+    def by_row(self, logits: Callable) -> "Scorer":
+        """The same, which also says how many models have each test row right. `logits`: the method's."""
+        return self._replace(scores=make_scores(logits, True), each_row=True)
+
+    @property
+    def asks_rows(self) -> bool:
+        """Whether `Scores.correct` is wanted of each model."""
+        return self.own.dealt or self.each_row
 
     @property
     def splits(self) -> list[Rows]:
@@ -214,22 +230,22 @@ def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
 
 
 def scores_at_round_0(config: ConfigDict, learner: Learner) -> dict:
-    """The figures of the method as the server sends it. Raises UsageError: its logits are too large for float32."""
+    """The figures of the method as the server sends it. Raises NotFinite: its logits are too large for float32."""
     name, value, mend = "method", learner.name, "correct its init"
     if fields := number_fields(learner.method):
         name, value, mend = fields[0], lookup(config, fields[0]), " and ".join(["bring it nearer to 0", *fields[1:]])
-    refusal = UsageError(name, value, "one at which round 0's logits are finite", mend)
+    refusal = NotFinite(name, value, "one at which round 0's logits are finite", mend)
     return finite(learner.score(learner.params), refusal)
 
 
-def diverged(config: ConfigDict, learner: Learner, what: str) -> UsageError:
+def diverged(config: ConfigDict, learner: Learner, what: str) -> NotFinite:
     """The refusal of training that has not stayed finite: its accuracy would be that of a guess."""
     if learner.method.closed_form:
         mend = " or ".join(["leave updates.transforms out", *number_fields(learner.method)])
-        return UsageError("method", learner.name, f"sums from which it can be solved (those of {what} have none)", mend)
+        return NotFinite("method", learner.name, f"sums from which it can be solved (those of {what} have none)", mend)
     allowed = f"a rate at which training stays finite ({what} did not)"
     mend = " or ".join(["lower it", *number_fields(learner.method)])
-    return UsageError("local.learning_rate", config.local.learning_rate, allowed, f"{mend}, in a new folder")
+    return NotFinite("local.learning_rate", config.local.learning_rate, allowed, f"{mend}, in a new folder")
 
 
 def number_fields(method: Method) -> list[str]:
@@ -237,8 +253,8 @@ def number_fields(method: Method) -> list[str]:
     return [field.name for field in method.fields if isinstance(field.default, float)]
 
 
-def finite(scores: dict, refusal: UsageError) -> dict:
-    """What a `Scorer` gives, where every logit was a number. Raises UsageError: the refusal; some were not."""
+def finite(scores: dict, refusal: NotFinite) -> dict:
+    """What a `Scorer` gives, where every logit was a number. Raises NotFinite: the refusal; some were not."""
     if any(math.isnan(scores[name] or 0) for name in UNSCORED):
         raise refusal
     return scores

@@ -8,7 +8,7 @@ import numpy as np
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Figures, Scores, figures
-from cachefl_jax.simulation.scores import OwnRows
+from cachefl_jax.simulation.scores import OwnRows, Right
 from cachefl_jax.storage.archive import read_arrays
 from cachefl_jax.storage.files import write_arrays
 
@@ -31,6 +31,7 @@ class FinishedClients:
         figures: [3, C] float64, balanced accuracy, calibration error and cross-entropy on the test rows.
         own: [clients of the federation] float64, accuracies on their own rows; NaN where there are none.
         class_right: [N] int64, test rows of each class that are right, over all who are finished.
+        row_right: [n] int64, how many of them have each test row right; only where scores tell, and never saved.
         seconds: of training, of all that are finished.
     """
 
@@ -40,6 +41,7 @@ class FinishedClients:
         self.right = np.full((len(rows), clients), UNDONE, np.int32)
         self.figures, self.own = np.zeros((3, clients)), np.full(own.cells.clients, np.nan)
         self.class_right = np.zeros(len(own.rows), np.int64)
+        self.row_right = np.zeros(rows[0], np.int64)
         if file is not None and file.is_file():
             self.read()
 
@@ -69,6 +71,12 @@ class FinishedClients:
         self.figures[:, clients] = figures(scores[0])[1:4]
         self.class_right += scores[0].right.sum(axis=0)
         self.own[who] = own
+        if scores[0].correct is not None:
+            self.row_right += scores[0].correct.sum(axis=0)
+
+    def each_row(self) -> Right:
+        """How many clients have each test row right, where none of them were read from the file."""
+        return Right(self.row_right, self.right.shape[1])
 
     def means(self) -> tuple[Figures, float | None]:
         """(figures on the test rows, validation accuracy where there is a split for it): means over the clients."""

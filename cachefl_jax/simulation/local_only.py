@@ -33,7 +33,7 @@ from cachefl_jax.report.units import readable_seconds
 from cachefl_jax.simulation.build import Learner, diverged
 from cachefl_jax.simulation.finished_clients import FinishedClients
 from cachefl_jax.simulation.pace import rounds_a_call
-from cachefl_jax.simulation.scores import named
+from cachefl_jax.simulation.scores import RIGHT, named
 
 if TYPE_CHECKING:
     from cachefl_jax.simulation.regimes import Run
@@ -81,7 +81,7 @@ class LocalOnly:
         self.lanes = max(min(LANES[kind], -(-clients // devices), room), 1)
         self.known = self.known_rows(kind)
         self.train_call = make_local_only(local, self.lanes, devices, self.known)
-        self.score = make_scores_of_each(learner.method.logits, devices, learner.score.own.dealt)
+        self.score = make_scores_of_each(learner.method.logits, devices, learner.score.asks_rows)
         rows, file = [len(split.labels) for split in self.splits], workdir.finished_clients(row)
         after = population.rounds.stop
         self.finished = FinishedClients(file if self.alone else None, clients, rows, after, learner.score.own)
@@ -101,7 +101,8 @@ class LocalOnly:
                 finished.write_if_any()
             raise
         seconds = finished.seconds / rounds if rounds else None
-        return named(*finished.means(), finished.own) | self.range(), seconds
+        told = {RIGHT: finished.each_row()} if self.learner.score.each_row else {}
+        return named(*finished.means(), finished.own) | self.range() | told, seconds
 
     def known_rows(self, kind: str) -> tuple[int, ...]:
         """Rows of the clients of the only call, where an accelerator gains by knowing them; else ()."""

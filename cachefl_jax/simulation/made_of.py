@@ -5,14 +5,17 @@ the partition, the files of a user's components. `files` are digests of sizes an
 names: where these are as they were, so are the parts, and nothing need be read.
 """
 
+import functools
 import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import numpy as np
 from ml_collections import ConfigDict
 
+import cachefl_jax
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import users
 from cachefl_jax.config.paths import EMBEDDED, NAMES, PATHS
@@ -52,6 +55,15 @@ def code_files(config: ConfigDict) -> dict[str, pathlib.Path]:
 def code_parts(config: ConfigDict) -> dict[str, str]:
     """Digests of the files of a user's components; what these import in turn is not looked at."""
     return {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in code_files(config).items()}
+
+
+@functools.cache  # of a process, which loads its code once
+def package_digest() -> str:
+    """The sha256 of this package's own code and of JAX's version: what equal configs and data come out equal by."""
+    found, top = hashlib.sha256(version("jax").encode()), pathlib.Path(cachefl_jax.__file__).parent
+    for file in sorted(top.rglob("*.py")):
+        found.update(f"{file.relative_to(top)}\0".encode() + file.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def digest(*arrays: np.ndarray) -> str:

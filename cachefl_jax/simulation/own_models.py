@@ -13,7 +13,7 @@ import numpy as np
 
 from cachefl_jax.federation import Scores, ServerState, figures, make_scores_of_models
 from cachefl_jax.simulation.finished_clients import FinishedClients
-from cachefl_jax.simulation.scores import OwnRows, named
+from cachefl_jax.simulation.scores import RIGHT, OwnRows, named
 
 if TYPE_CHECKING:
     from cachefl_jax.simulation.build import Learner
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 PART = 256  # clients that a call scores, one after another; what it gives back is [PART, N]
 
 
-def over_models(own: OwnRows, rows: Sequence[int], scored: Iterable[tuple[np.ndarray, list[Scores]]]) -> dict:
+def over_models(
+    own: OwnRows, rows: Sequence[int], scored: Iterable[tuple[np.ndarray, list[Scores]]], each_row: bool = False
+) -> dict:
     """Figures by their names in summary.json, and the least and the largest test accuracy. NaN accuracies where a logit
     is not finite.
 
@@ -29,6 +31,7 @@ def over_models(own: OwnRows, rows: Sequence[int], scored: Iterable[tuple[np.nda
         own: the test rows that stand for each client.
         rows: of each split, the test rows first.
         scored: (numbers of clients [M], the scores of their models on each split, [M, ...]), until all clients are.
+        each_row: whether `Right` comes along; the scores say of each test row whether it is right.
     """
     finished, sound = FinishedClients(None, own.cells.clients, rows, 0, own), True
     for clients, scores in scored:
@@ -37,7 +40,7 @@ def over_models(own: OwnRows, rows: Sequence[int], scored: Iterable[tuple[np.nda
         sound = sound and all(each.finite.all() for each in scores)
     accuracies = finished.right[0] / rows[0]
     spread = {"test_accuracy_min": float(accuracies.min()), "test_accuracy_max": float(accuracies.max())}
-    found = named(*finished.means(), finished.own) | spread
+    found = named(*finished.means(), finished.own) | spread | ({RIGHT: finished.each_row()} if each_row else {})
     return found if sound else found | dict.fromkeys(("test_accuracy", *spread), math.nan)
 
 
@@ -45,7 +48,7 @@ def score_own_models(learner: "Learner", state: ServerState) -> dict:
     """`over_models` of a federation; its state is whole on this process's devices."""
     score, model = learner.score, learner.local.work.model
     params, states, frozen = jax.device_get((state.params, state.clients[0], score.frozen))
-    scores, count = make_scores_of_models(learner.method.logits, score.own.dealt, model), score.own.cells.clients
+    scores, count = make_scores_of_models(learner.method.logits, score.asks_rows, model), score.own.cells.clients
 
     def parts() -> Iterator[tuple[np.ndarray, list[Scores]]]:
         size = -(-count // -(-count // PART))
@@ -57,4 +60,4 @@ def score_own_models(learner: "Learner", state: ServerState) -> dict:
             real = len(clients)
             yield clients, jax.tree.map(lambda leaf, real=real: leaf[:real], told)
 
-    return over_models(score.own, [len(rows.labels) for rows in score.splits], parts())
+    return over_models(score.own, [len(rows.labels) for rows in score.splits], parts(), score.each_row)

@@ -17,6 +17,14 @@ from cachefl_jax.federation import Figures, Scores, figures
 from cachefl_jax.storage.run_files import OVER_CLIENTS, SCALARS, UNSCORED
 
 ROUNDING = 1e-9  # by which shares of rows that are equal may differ
+RIGHT = "test_rows"  # among figures, `Right`: only in memory, where somebody asks for it
+
+
+class Right(NamedTuple):
+    """Of each test row, how many models have it right."""
+
+    counts: np.ndarray  # [n] whole numbers
+    models: int
 
 
 class OwnRows(NamedTuple):

@@ -53,11 +53,13 @@ SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
 # What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
 SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
 DRIFT = ("update_norm", "cosine_to_mean", "gradient_diversity")  # of a round, where the run measures them
+# Of logits that are large and still finite it is as large.
+ENTROPY = Kind(lambda value: fits_float32(value) and value >= 0, AMOUNT.words)
 METHOD = Fields(
     {},
     {
         **dict.fromkeys((*SHARES, "test_accuracy_min", "test_accuracy_max"), maybe(SHARE)),
-        "test_cross_entropy": maybe(AMOUNT),
+        "test_cross_entropy": maybe(ENTROPY),
         "test_class_accuracy": maybe(list_of(maybe(SHARE))),
         "clients": maybe(object_of(maybe(SHARE))),
         "rounds_to": maybe(object_of(maybe(COUNT))),
@@ -87,7 +89,7 @@ ROUND = Fields(
         "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
         "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
     },
-    dict.fromkeys((*SCALARS, *DRIFT), maybe(AMOUNT)),
+    dict.fromkeys((*SCALARS, *DRIFT), maybe(AMOUNT)) | {"test_cross_entropy": maybe(ENTROPY)},
 )  # fmt: skip
 SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.made_of import package_digest
+from cachefl_jax.simulation.scores import Right
 from cachefl_jax.simulation.workdir import refuse_other_files
 from cachefl_jax.storage.checked_json import (
     COUNT,
@@ -28,12 +30,12 @@ from cachefl_jax.storage.files import write_whole
 from cachefl_jax.storage.run_files import METHOD
 from cachefl_jax.study.plan import Study
 
-MARK, RUNS, LOCK_NAMES = "study.json", "runs.jsonl", ("study.json", "runs.jsonl")
+MARK, RUNS = "study.json", "runs.jsonl"
 MEND = "delete this line and repeat the study's own command: it makes the line anew"
 LINE = Fields(
     {"setting": TEXT, "row": TEXT, "seed": COUNT, "candidate": COUNT, "values": OBJECT, "diverged": FLAG,
      "entry": OBJECT, "correct": maybe(TEXT), "parts": OBJECT, "files": OBJECT},
-    {},
+    {"code": TEXT},  # older versions told none
 )  # fmt: skip
 
 
@@ -69,6 +71,17 @@ def claim(workdir: pathlib.Path, study: Study) -> Lines:
     return read_lines(workdir / RUNS)
 
 
+def refuse_other_code(workdir: pathlib.Path, lines: Lines) -> None:
+    """Stops before something is trained beside lines that other code has made: figures of two programs, or points of
+    two searches, would stand in one table.
+
+    Raises UsageError: there are such lines."""
+    others = sorted({line.get("code", "an older version") for line in lines.values()} - {package_digest()})
+    if others:
+        value = f"{workdir}, begun by other code ({others[0][:16]}, now {package_digest()[:16]})"
+        raise UsageError("--workdir", value, "the package as it was", "go on with that version, or name a new folder")
+
+
 def read_lines(path: pathlib.Path) -> Lines:
     """The lines of runs.jsonl; of two of one key the later one counts. Raises UsageError: one is damaged."""
     found = {}
@@ -85,12 +98,23 @@ def write_lines(path: pathlib.Path, lines: Lines) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def packed(correct: np.ndarray) -> str:
-    """Which test rows are right, [n] bool, as text: a bit a row."""
-    return f"{len(correct)}:{base64.b64encode(np.packbits(correct)).decode()}"
+def packed(right: Right) -> str:
+    """How many models have each test row right, as text: of one model a bit a row, of more the smallest whole number
+    that holds their count."""
+    counts, models = right
+    small = np.packbits(counts.astype(bool)) if models == 1 else counts.astype(count_type(models))
+    return f"{len(counts)}:{'' if models == 1 else f'{models}:'}{base64.b64encode(small.tobytes()).decode()}"
 
 
 def unpacked(text: str) -> np.ndarray:
-    """[n] bool, of what `packed` gave."""
-    count, bits = text.split(":")
-    return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=int(count)).astype(bool)
+    """[n] float64: of each test row the share of models that have it right, of what `packed` gave."""
+    count, *models, small = text.split(":")
+    content = base64.b64decode(small)
+    if not models:
+        return np.unpackbits(np.frombuffer(content, np.uint8), count=int(count)).astype(float)
+    return np.frombuffer(content, count_type(int(models[0]))) / int(models[0])
+
+
+def count_type(models: int) -> np.dtype:
+    """Little-endian, whatever the machine."""
+    return np.min_scalar_type(models).newbyteorder("<")

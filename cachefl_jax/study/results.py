@@ -1,6 +1,7 @@
 """A study's runs put together: what each row comes to in each setting, and how every two of them compare."""
 
 import itertools
+import math
 import statistics
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ class Standing(NamedTuple):
     regime: str
     values: dict[str, Any]  # chosen, of each field that was searched
     tried: int  # points
-    runs: dict[int, dict]  # entries by seed, of those that stayed finite
+    runs: dict[int, dict]  # entries by seed; one that did not stay finite has no figures of a model
     diverged: int  # seeds at which training did not stay finite
     sample: Sample | None  # None where it diverged for some seed or has no accuracy
 
@@ -108,7 +109,7 @@ def standing(name: str, found: dict[int, dict], tried: int) -> Standing:
         correct = [unpacked(line["correct"]) for line in found.values()] if known else None
         accuracy = np.asarray([entry["test_accuracy"] for entry in entries])
         sample = Sample(accuracy, correct, [tested(line["parts"]) for line in found.values()])
-    runs = {seed: line["entry"] for seed, line in found.items() if not line["diverged"]}
+    runs = {seed: line["entry"] for seed, line in found.items()}
     diverged = sum(line["diverged"] for line in found.values())
     words = label(name, first["entry"]), first["entry"].get("regime", "")
     return Standing(name, *words, first["values"], tried, runs, diverged, sample)
@@ -137,10 +138,11 @@ def choose(lines: Lines, setting: str, row: Row, study: Study) -> int | None:
 
 
 def scores_of(lines: Lines, setting: str, row: Row, study: Study) -> dict[int, float]:
-    """Of each candidate of a row that has runs, the mean validation accuracy over the tuning seeds."""
+    """Of each candidate of a row that has runs, the mean validation accuracy over the tuning seeds; -inf where training
+    did not stay finite for one of them."""
     scores: dict[int, list[float]] = {}
     for key, line in lines.items():
         if (key.setting, key.row) == (setting, row.name) and key.seed in study.tuning_seeds:
             score = line["entry"]["validation_accuracy"]
-            scores.setdefault(key.candidate, []).append(-1.0 if score is None else score)
-    return {number: statistics.mean(found) for number, found in scores.items()}
+            scores.setdefault(key.candidate, []).append(-math.inf if line["diverged"] or score is None else score)
+    return {number: statistics.fmean(found) for number, found in scores.items()}

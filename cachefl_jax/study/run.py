@@ -13,6 +13,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.contenders import config_of
 from cachefl_jax.simulation.devices import use_engine
+from cachefl_jax.simulation.made_of import package_digest
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.prepare import Inputs, counted
 from cachefl_jax.simulation.shared import Shared
@@ -25,7 +26,7 @@ from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
-from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, write_lines
+from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, refuse_other_code, write_lines
 from cachefl_jax.study.page import FILES, write_results
 from cachefl_jax.study.plan import Setting, Study
 from cachefl_jax.study.results import choose, scores_of
@@ -112,6 +113,7 @@ class Runner:
             inputs = inputs_of(config, self.inputs, self.shared)
             if self.study.config.study.budget > 1:
                 refuse_unranked(config, inputs)
+                refuse_tested(inputs.parts)
             notes |= dict.fromkeys(inputs.told)
         tell(notes)
         write_json(self.workdir / MARK, self.study.mark())
@@ -168,6 +170,7 @@ class Runner:
         self.bar.update(len(points) - len(left))
         if not left:
             return
+        refuse_other_code(self.workdir, self.lines)
         with finishing():
             for trained in trainer.train(list(left)):
                 self.add(left[trained.number], trained)
@@ -179,16 +182,25 @@ class Runner:
 
     def add(self, point: Ready, trained: Trained) -> None:
         """Notes what a point came to."""
-        correct = None if trained.correct is None else packed(trained.correct)
+        correct = None if trained.right is None else packed(trained.right)
         entry = trained.entry | {"test_class_accuracy": None}  # a thousand classes would be most of the file
         self.lines[point.key] = point.key._asdict() | {
             "values": point.candidate.values, "diverged": trained.diverged, "entry": entry, "correct": correct,
             "parts": point.prepared.inputs.parts, "files": self.files[source_of(point.prepared.config)],
+            "code": package_digest(),
         }  # fmt: skip
 
     def save(self) -> None:
         write_lines(self.workdir / RUNS, self.lines)
         self.saved = time.monotonic()
+
+
+def refuse_tested(parts: dict[str, str]) -> None:
+    """Stops where test rows would choose. Raises UsageError: the validation rows are the test rows."""
+    for what in ("rows", "images"):
+        if f"test {what}" in parts and parts[f"test {what}"] == parts.get(f"validation {what}"):
+            mend = "bring others, or leave them out with --config.data.validation_share=0.1"
+            raise UsageError("data", f"validation {what} that are the test {what}", f"other {what} to choose by", mend)
 
 
 def of_seed(setting: Setting, seed: int) -> ConfigDict:

@@ -74,7 +74,8 @@ def pair_as_json(pair: Comparison) -> dict[str, Any]:
     return {
         "row": pair.row, "rival": pair.rival, "difference": pair.difference.mean,
         "half_interval": pair.difference.half, "p_seeds": pair.difference.p_seeds,
-        "p_test_rows": pair.difference.p_rows, "p": pair.difference.p, "p_holm": pair.adjusted,
+        "p_test_rows": pair.difference.p_rows, "p_both": pair.difference.p_both, "p": pair.difference.p,
+        "p_holm": pair.adjusted,
         "verdict": pair.verdict,
     }  # fmt: skip
 

@@ -9,16 +9,16 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import Row
 from cachefl_jax.data import everything
-from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Federation, ServerHyper, by_itself, make_scores
+from cachefl_jax.federation import Federation, ServerHyper, by_itself
 from cachefl_jax.methods.zero_shot import zero_shot
-from cachefl_jax.simulation.build import Learner, build, problem, training_data
+from cachefl_jax.simulation.build import Learner, NotFinite, build, problem, training_data
 from cachefl_jax.simulation.contenders import Contender, check_regimes
 from cachefl_jax.simulation.entries import TRAFFIC, result, told_of
 from cachefl_jax.simulation.features_once import pooled, traffic_once
 from cachefl_jax.simulation.parts import local_training
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.regimes import Run, compare, untrained
+from cachefl_jax.simulation.scores import RIGHT, Right
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_groups import Group, Prepared, Way, run_group, with_points
 from cachefl_jax.simulation.sweep_points import done_of
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
     number: int  # of the point
     entry: dict  # as in summary.json
     diverged: bool = False
-    correct: np.ndarray | None = None  # [n] bool, which test rows are right; None where several models are scored
+    right: Right | None = None  # of each test row, how many models have it right; None where there is no accuracy
 
 
 def learner_of(config: ConfigDict, row: Row, inputs: Inputs, shared: Shared) -> Learner:
@@ -111,8 +111,8 @@ class Swept:
             for at, point in enumerate(batch):
                 own = jax.tree.map(lambda leaf, at=at: leaf[at], outcome)
                 done = done_of(point, self.row, own, seconds / len(batch), {})
-                correct = None if done.diverged else own.scores[0].correct[-1]
-                yield Trained(point.number, done.entry | once_sent(self.row, point), done.diverged, correct)
+                right = None if done.diverged else Right(own.scores[0].correct[-1], 1)
+                yield Trained(point.number, done.entry | once_sent(self.row, point), done.diverged, right)
 
 
 def once_sent(row: Row, point: Prepared) -> dict:
@@ -126,28 +126,32 @@ def once_sent(row: Row, point: Prepared) -> dict:
 
 
 def untrained_point(row: Row, point: Prepared) -> Trained:
-    """A row without rounds. Its test rows are right or wrong by the model that is sent, or by CLIP's texts."""
-    learner = point.learner
-    params, score = (learner.params, learner.score) if row.regime == "round_0" else ((), learner.zero_shot)
-    if score is None:
-        return Trained(point.number, result(UNSCORED | told_of(row, zero_shot)))
+    """A row without rounds, scored by the model that is sent, or by CLIP's texts."""
     try:
-        entry = untrained(point.config, learner, row)
-    except UsageError:  # its logits are no numbers
-        return Trained(point.number, result(UNSCORED | told_of(row, learner.method)), True)
-    logits = learner.method.logits if row.regime == "round_0" else zero_shot.logits
-    scores = jax.device_get(make_scores(logits, True)(params, score.frozen, score.test))
-    return Trained(point.number, entry, False, scores.correct)
+        entry = untrained(point.config, telling_rows(point.learner), row)
+    except NotFinite:
+        return without_figures(row, point)
+    return Trained(point.number, entry, False, entry.pop(RIGHT, None))
 
 
 def single_point(row: Row, point: Prepared) -> Trained:
     """A row whose points train one after another, as a run would train them."""
     rounds = [row._replace(name=row.method, regime="federated")] if row.regime == "fine_tuned" else []
-    contender = Contender(point.config, row.method, [*rounds, row], point.learner)
+    contender = Contender(point.config, row.method, [*rounds, row], telling_rows(point.learner))
     try:
         entries, _ = compare(Run(point.config, point.inputs, Workdir(None)), [contender], [])
-    except UsageError as error:
-        if error.field != "local.learning_rate":  # of training that did not stay finite
-            raise
-        return Trained(point.number, result(UNSCORED | told_of(row, point.learner.method)), True)
-    return Trained(point.number, entries[row.name])
+    except NotFinite:
+        return without_figures(row, point)
+    entry = entries[row.name]
+    return Trained(point.number, entry, False, entry.pop(RIGHT))
+
+
+def without_figures(row: Row, point: Prepared) -> Trained:
+    """A point that did not stay finite: what it would have sent is not counted."""
+    return Trained(point.number, result(UNSCORED | told_of(row, point.learner.method), (None, None, None)), True)
+
+
+def telling_rows(learner: Learner) -> Learner:
+    """The learner, whose figures tell of each test row how many models have it right."""
+    zero = learner.zero_shot and learner.zero_shot.by_row(zero_shot.logits)
+    return learner._replace(score=learner.score.by_row(learner.method.logits), zero_shot=zero)

@@ -109,15 +109,13 @@ def tuning(study: Study, rows: int) -> str:
 
 def testing(seeds: int) -> str:
     """What stands behind ±, and which tests there are."""
-    spread, tests = "Behind ± of a difference stands half", "a paired bootstrap over the test rows"
+    spread, tests = "Behind ± of a difference stands half", "a paired randomization test over the test rows"
     if seeds > 1:
         spread = "Behind ± of an accuracy stands the standard deviation over seeds; of a difference, half"
         freedom = f"{seeds - 1} degree{'s' if seeds > 2 else ''} of freedom"
-        tests = (
-            f"a paired t-test over {seeds} seeds ({freedom}) and {tests} where one model is tested; the larger p counts"
-        )
+        tests = f"a paired t-test over {seeds} seeds ({freedom}), {tests} and a t-test by both; the largest p counts"
     return (
-        f"{spread} of its 95% interval, uncorrected. Differences are tested by {tests}, corrected by Holm's rule over "
+        f"{spread} of its 95% interval (over test rows a bootstrap's), uncorrected. Differences are tested by {tests}, corrected by Holm's rule over "
         "the pairs of a setting at 5%."
     )
 

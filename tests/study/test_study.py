@@ -11,13 +11,17 @@ import pytest
 
 import cachefl_jax
 from cachefl_jax import interrupts
-from cachefl_jax.config import changed
+from cachefl_jax.config import Row, changed
 from cachefl_jax.errors import UsageError
-from cachefl_jax.study import run
-from cachefl_jax.study.folder import Key, claim, key_of, packed, read_lines, unpacked
+from cachefl_jax.methods.gda import gda
+from cachefl_jax.simulation.build import Learner, NotFinite, Scorer
+from cachefl_jax.simulation.scores import Right
+from cachefl_jax.simulation.sweep_groups import Prepared
+from cachefl_jax.study import folder, run, trainers
+from cachefl_jax.study.folder import RUNS, Key, claim, key_of, packed, read_lines, unpacked
 from cachefl_jax.study.page import FILES
 from cachefl_jax.study.plan import study_of
-from cachefl_jax.study.results import choose
+from cachefl_jax.study.results import choose, standing
 from cachefl_jax.study.run import run_study
 from experiments.configs import feature_bank
 
@@ -115,12 +119,112 @@ def test_a_fine_tuned_row_is_tuned_with_the_rounds_that_it_goes_on_from(make_ban
 def test_which_rows_are_right_agrees_with_the_accuracy(done):
     lines = read_lines(done[2] / "runs.jsonl")
     for key, line in lines.items():
-        if key.row == "cachefl@alone":  # several models are scored
-            assert line["correct"] is None
-        else:
-            assert unpacked(line["correct"]).mean() == pytest.approx(line["entry"]["test_accuracy"])
-    mixed = np.asarray([True, False, False, True, True, False, True, False, True])
-    assert (unpacked(packed(mixed)) == mixed).all()
+        shares = unpacked(line["correct"])
+        assert shares.mean() == pytest.approx(line["entry"]["test_accuracy"])
+        models = 3 if key.row == "cachefl@alone" else 1
+        assert (shares * models % 1 < 1e-9).all()
+
+
+@pytest.mark.parametrize("models", [1, 2, 255, 256, 70_000])
+def test_rows_that_are_right_are_written_and_read(models):
+    counts = np.asarray([models, 0, 0, models, models // 2, 0, 1, 0, 1])
+    assert unpacked(packed(Right(counts, models))).tolist() == (counts / models).tolist()
+
+
+def test_without_rounds_every_clients_model_has_the_rows_right_that_the_start_has(make_bank, tmp_path):
+    rows = {"compare": ("cache_init", "cachefl", "cachefl@alone", "cachefl_personal"), "rounds": 0}
+    rows |= {"study.budget": 1, "study.seeds": 1}
+    run_study(study_of(config_on(make_bank(), **rows), [{}]), tmp_path / "study")
+    found = {key.row: unpacked(line["correct"]) for key, line in read_lines(tmp_path / "study" / RUNS).items()}
+    assert len(found) == 4
+    for shares in found.values():
+        assert 0 < shares.mean() < 1
+        assert (shares == found["cache_init"]).all()
+
+
+def test_rows_of_clients_own_models_have_the_test_over_rows_too(done):
+    results = json.loads((done[2] / "results.json").read_text())
+    pairs = [pair for setting in results["settings"] for pair in setting["pairs"] if "cachefl@alone" in pair.values()]
+    assert len(pairs) == 2 * (len(ROWS) - 1)
+    assert all(pair["p_test_rows"] is not None for pair in pairs)
+
+
+def test_a_study_that_other_code_has_begun_does_not_go_on(make_bank, tmp_path, monkeypatch):
+    rows = {"compare": ("zero_shot", "cachefl"), "study.seeds": 1, "study.budget": 1, "rounds": 0}
+    study, begun = study_of(config_on(make_bank(), **rows), [{}]), tmp_path / "study"
+    run_study(study, begun)
+    first, _ = (begun / RUNS).read_text().splitlines(keepends=True)
+    monkeypatch.setattr(folder, "package_digest", lambda: "f" * 64)
+    (begun / "results.json").unlink()
+    run_study(study, begun)  # all is trained: only the files are written anew
+    (begun / "results.json").unlink()
+    (begun / RUNS).write_text(first)
+    with pytest.raises(UsageError, match=r"begun by other code .*now ffff.*go on with that version"):
+        run_study(study, begun)
+    assert (begun / RUNS).read_text() == first
+
+
+def test_validation_rows_that_are_the_test_rows_choose_nothing(make_bank, tmp_path):
+    with np.load(make_bank()) as bank:
+        same = {"val_features": bank["test_features"], "val_labels": bank["test_labels"]}
+    config = config_on(make_bank(**same))
+    with pytest.raises(UsageError, match=r"data: got validation rows that are the test rows"):
+        run_study(study_of(config, [{}]), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_row_by_two_of_its_names_is_one(make_bank):
+    words = ("cachefl", "cache_init", "cachefl@round_0", "local_only", "cachefl@alone")
+    study = study_of(config_on(make_bank(), compare=words), [{}])
+    assert [row.name for row in study.rows] == ["cachefl", "cache_init", "local_only"]
+
+
+def of_seeds(*scores):
+    """Lines of one row, [candidate][seed]; None: training did not stay finite."""
+    return {
+        Key("", "cachefl", seed, number): {
+            "diverged": score is None, "values": {}, "correct": None, "parts": {},
+            "entry": {"validation_accuracy": score, "test_accuracy": score, "total_bytes": 7},
+        }
+        for number, each in enumerate(scores) for seed, score in enumerate(each)
+    }  # fmt: skip
+
+
+def test_a_point_that_diverged_for_one_seed_is_worse_than_any_that_did_not(make_bank):
+    changes = {"study.seeds": 3, "study.tuning_seeds": 3}
+    study = study_of(config_on(make_bank(), **changes), [{}])
+    row = next(row for row in study.rows if row.name == "cachefl")
+    assert choose(of_seeds([0.9, None, 0.9], [0.1, 0.2, 0.1]), "", row, study) == 1
+    assert choose(of_seeds([None] * 3, [None] * 3), "", row, study) == 0
+
+
+def test_of_a_row_that_diverged_for_one_seed_the_others_do_not_stand_for_it():
+    found = {key.seed: line for key, line in of_seeds([0.9, None, 0.8]).items()}
+    row = standing("cachefl", found, 1)
+    assert row.mean is None
+    assert row.diverged == 1
+    assert row.average("validation_accuracy") is None
+    assert row.average("total_bytes") == 7
+    assert list(row.runs) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("field", ["method", "cache.alpha", "local.learning_rate"])
+def test_whatever_does_not_stay_finite_is_a_point_that_diverged(make_bank, monkeypatch, field):
+    def refuse(*_):
+        raise NotFinite(field, "gda", "finite numbers", "choose another")
+
+    monkeypatch.setattr(trainers, "compare", refuse)
+    learner = Learner(**dict.fromkeys(Learner._fields))._replace(method=gda, score=Scorer(*[None] * 5))
+    point = Prepared(3, config_on(make_bank()), None, learner)
+    told = trainers.single_point(Row("gda@alone", "gda", "alone"), point)
+    assert (told.number, told.diverged, told.entry["test_accuracy"], told.entry["total_bytes"]) == (3, True, None, None)
+
+
+def test_a_cross_entropy_as_large_as_float32_has_it_is_read_again(make_bank, tmp_path):
+    rows = {"compare": ("cachefl",), "study.seeds": 1, "study.budget": 1, "cache.alpha": 1e38, "rounds": 0}
+    run_study(study_of(config_on(make_bank(), **rows), [{}]), tmp_path / "study")
+    (line,) = read_lines(tmp_path / "study" / RUNS).values()
+    assert 1e30 < line["entry"]["test_cross_entropy"] < 3.4e38
 
 
 def test_all_results_are_there_and_agree(done):
