@@ -6,6 +6,7 @@ runs.jsonl      a line for each training that is done: row, setting, seed, value
 
 import base64
 import json
+import operator
 import pathlib
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from cachefl_jax.storage.checked_json import (
     OBJECT,
     TEXT,
     Fields,
+    Kind,
     check,
     maybe,
     parse,
@@ -31,6 +33,7 @@ from cachefl_jax.storage.run_files import METHOD
 from cachefl_jax.study.plan import Study
 
 MARK, RUNS = "study.json", "runs.jsonl"
+AGREES = "which test rows are right, as many as test_accuracy has"
 MEND = "delete this line and repeat the study's own command: it makes the line anew"
 LINE = Fields(
     {"setting": TEXT, "row": TEXT, "seed": COUNT, "candidate": COUNT, "values": OBJECT, "diverged": FLAG,
@@ -68,7 +71,13 @@ def claim(workdir: pathlib.Path, study: Study) -> Lines:
         parts = sorted(name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name])
         value = f"{workdir} with another study (other {', '.join(parts)})"
         raise UsageError("--workdir", value, "a new folder, or the same study", "name another")
-    return read_lines(workdir / RUNS)
+    lines = read_lines(workdir / RUNS)
+    asked = {setting.name for setting in study.settings}, {row.name for row in study.rows}, set(study.seeds)
+    for key in lines:
+        if not all(map(operator.contains, asked, key)):
+            value = f"a line of setting {key.setting or 'as it is'}, row {key.row}, seed {key.seed}"
+            raise UsageError(f"workdir: {workdir / RUNS}", value, "lines of what study.json asks for", MEND)
+    return lines
 
 
 def refuse_other_code(workdir: pathlib.Path, lines: Lines) -> None:
@@ -89,8 +98,20 @@ def read_lines(path: pathlib.Path) -> Lines:
         place = f"{path}, line {number}"
         line = check(parse(content, place, MEND), LINE, place, mend=MEND)
         check(line["entry"], METHOD, place, "entry.", MEND)
+        check(line, Fields({"correct": Kind(lambda text, line=line: agrees(text, line), AGREES)}, {}), place, mend=MEND)
         found[key_of(line)] = line
     return found
+
+
+def agrees(correct: str | None, line: dict[str, Any]) -> bool:
+    """Whether the rows that are right come to the line's test accuracy; older versions told none of some."""
+    if correct is None:
+        return True
+    try:
+        shares = unpacked(correct)
+        return len(shares) > 0 and abs(shares.mean() - line["entry"]["test_accuracy"]) < 1e-6
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def write_lines(path: pathlib.Path, lines: Lines) -> None:
@@ -112,7 +133,8 @@ def unpacked(text: str) -> np.ndarray:
     content = base64.b64decode(small)
     if not models:
         return np.unpackbits(np.frombuffer(content, np.uint8), count=int(count)).astype(float)
-    return np.frombuffer(content, count_type(int(models[0]))) / int(models[0])
+    shares = np.frombuffer(content, count_type(int(models[0])), int(count)) / max(int(models[0]), 1)
+    return shares
 
 
 def count_type(models: int) -> np.dtype:

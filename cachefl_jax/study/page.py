@@ -6,13 +6,15 @@ from markupsafe import Markup
 
 from cachefl_jax.report import palette
 from cachefl_jax.report.page import fill, write_page
+from cachefl_jax.storage.checked_json import COUNT, Fields, check, read
 from cachefl_jax.storage.files import write_json, write_whole
 from cachefl_jax.study import figures, tables, words
 from cachefl_jax.study.folder import Lines
 from cachefl_jax.study.plan import Study
 from cachefl_jax.study.results import Table, tables_of
 
-FILES = ("results.csv", "results.md", "results.tex", "chosen.json", "study.html", "results.json")
+DONE = "results.json"
+FILES = ("results.csv", "results.md", "results.tex", "chosen.json", "study.html", DONE)
 
 
 def write_results(study: Study, lines: Lines, workdir: pathlib.Path) -> None:
@@ -28,7 +30,17 @@ def write_results(study: Study, lines: Lines, workdir: pathlib.Path) -> None:
     write_json(workdir / "chosen.json", tables.chosen(study, found))
     figures.write_figures(workdir / "figures", found, study.own)
     write_page(workdir / "study.html", render(study, found, workdir.resolve().name))
-    write_json(workdir / "results.json", tables.as_json(study, found))
+    write_json(workdir / DONE, {"runs": len(lines)} | tables.as_json(study, found))
+
+
+def written(workdir: pathlib.Path, lines: Lines) -> bool:
+    """Whether every file is there, and is of these lines; older versions did not say of how many."""
+    if not all((workdir / name).is_file() for name in FILES):
+        return False
+    return check(read(workdir / DONE), Fields({}, {"runs": COUNT}), str(workdir / DONE)).get("runs") in (
+        None,
+        len(lines),
+    )
 
 
 def render(study: Study, found: list[Table], name: str) -> str:

@@ -27,7 +27,7 @@ from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
 from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, refuse_other_code, write_lines
-from cachefl_jax.study.page import FILES, write_results
+from cachefl_jax.study.page import write_results, written
 from cachefl_jax.study.plan import Setting, Study
 from cachefl_jax.study.results import choose, scores_of
 from cachefl_jax.study.search import Search
@@ -43,7 +43,7 @@ def run_study(study: Study, workdir: pathlib.Path) -> None:
     Raises UsageError: the folder holds another study or one on other data, or a config asks for what is not there."""
     lines = claim(workdir, study)
     use_engine(study.config.engine)
-    if all((workdir / name).is_file() for name in FILES):
+    if written(workdir, lines):
         check_done(workdir, *by_number(lines, study))
         return
     Workdir(workdir).refuse_read_only()

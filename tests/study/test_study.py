@@ -157,8 +157,7 @@ def test_a_study_that_other_code_has_begun_does_not_go_on(make_bank, tmp_path, m
     monkeypatch.setattr(folder, "package_digest", lambda: "f" * 64)
     (begun / "results.json").unlink()
     run_study(study, begun)  # all is trained: only the files are written anew
-    (begun / "results.json").unlink()
-    (begun / RUNS).write_text(first)
+    (begun / RUNS).write_text(first)  # the files are all there, and are of two lines
     with pytest.raises(UsageError, match=r"begun by other code .*now ffff.*go on with that version"):
         run_study(study, begun)
     assert (begun / RUNS).read_text() == first
@@ -311,6 +310,15 @@ def test_damaged_lines_are_told(done, tmp_path):
     (copy / "runs.jsonl").write_text(json.dumps(line | {"seed": "one"}) + "\n")
     with pytest.raises(UsageError, match=r"line 1.*seed = 'one'.*mend: delete this line"):
         claim(copy, done[1])
+    for name, value in (("setting", "nowhere"), ("row", "nobody"), ("seed", 7)):
+        (copy / "runs.jsonl").write_text(json.dumps(line | {name: value}) + "\n")
+        with pytest.raises(UsageError, match=rf"a line of .*{value}.*lines of what study.json asks for"):
+            claim(copy, done[1])
+    wrong = packed(Right(1 - unpacked(line["correct"]).astype(int), 1))
+    for correct in ("abc", "40:!!", "0:", "3:AA==", "40:x:AA==", "40:0:AA==", wrong):
+        (copy / "runs.jsonl").write_text(json.dumps(line | {"correct": correct}) + "\n")
+        with pytest.raises(UsageError, match=r"line 1: got correct = .*which test rows are right"):
+            claim(copy, done[1])
 
 
 @pytest.mark.parametrize(
