@@ -133,8 +133,7 @@ def unpacked(text: str) -> np.ndarray:
     content = base64.b64decode(small)
     if not models:
         return np.unpackbits(np.frombuffer(content, np.uint8), count=int(count)).astype(float)
-    shares = np.frombuffer(content, count_type(int(models[0])), int(count)) / max(int(models[0]), 1)
-    return shares
+    return np.frombuffer(content, count_type(int(models[0])), int(count)) / max(int(models[0]), 1)
 
 
 def count_type(models: int) -> np.dtype:

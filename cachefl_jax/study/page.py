@@ -37,10 +37,8 @@ def written(workdir: pathlib.Path, lines: Lines) -> bool:
     """Whether every file is there, and is of these lines; older versions did not say of how many."""
     if not all((workdir / name).is_file() for name in FILES):
         return False
-    return check(read(workdir / DONE), Fields({}, {"runs": COUNT}), str(workdir / DONE)).get("runs") in (
-        None,
-        len(lines),
-    )
+    told = check(read(workdir / DONE), Fields({}, {"runs": COUNT}), str(workdir / DONE))
+    return told.get("runs", len(lines)) == len(lines)
 
 
 def render(study: Study, found: list[Table], name: str) -> str:
