@@ -1,5 +1,6 @@
 """A study from its config to all of its runs: a setting's rows are tuned on validation rows, then run by all seeds."""
 
+import json
 import pathlib
 import time
 from typing import NamedTuple
@@ -127,6 +128,7 @@ class Runner:
             self.run_points([point for point in asked if point.key.seed in self.study.tuning_seeds], trainer)
             every += asked
         for setting, search in searches:
+            self.forget_others(row, setting, search)
             if search.refused:
                 what = f"{len(search.refused)} points are" if search.tried else "the row is"
                 tell([f"{row.name}: {what} left out{setting.name and f', {setting.name}'}: {search.refused[0][1]}"])
@@ -166,7 +168,7 @@ class Runner:
 
     def run_points(self, points: list[Ready], trainer: Trainer) -> None:
         """Runs those of these points that have no line yet."""
-        left = {point.prepared.number: point for point in points if point.key not in self.lines}
+        left = {point.prepared.number: point for point in points if not self.holds(point)}
         self.bar.update(len(points) - len(left))
         if not left:
             return
@@ -178,6 +180,20 @@ class Runner:
                 if interrupts.asked() or time.monotonic() - self.saved > SECONDS_A_SAVE:
                     self.save()
                     leave_if_asked()
+            self.save()
+
+    def holds(self, point: Ready) -> bool:
+        """Whether a line is of this very point: a search that goes another way numbers other points."""
+        line = self.lines.get(point.key)
+        return line is not None and line["values"] == json.loads(json.dumps(point.candidate.values))
+
+    def forget_others(self, row: Row, setting: Setting, search: Search) -> None:
+        """Drops lines of points that the search did not ask for this time. It goes another way where lines were lost
+        and their trainings come out otherwise by rounding, as on another machine."""
+        own = [key for key in self.lines if key[:2] == (setting.name, row.name)]
+        if others := [key for key in own if key.candidate not in search.tried]:
+            for key in others:
+                del self.lines[key]
             self.save()
 
     def add(self, point: Ready, trained: Trained) -> None:

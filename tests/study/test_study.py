@@ -163,6 +163,19 @@ def test_a_study_that_other_code_has_begun_does_not_go_on(make_bank, tmp_path, m
     assert (begun / RUNS).read_text() == first
 
 
+def test_lines_of_points_that_the_search_does_not_ask_for_count_no_more(make_bank, tmp_path):
+    study = study_of(config_on(make_bank(), **{"compare": ("cachefl",), "study.seeds": 1, "rounds": 0}), [{}])
+    run_study(study, tmp_path / "study")
+    path = tmp_path / "study" / RUNS
+    before = read_lines(path)
+    best = {"entry": before[Key("", "cachefl", 0, 1)]["entry"] | {"validation_accuracy": 1.0}}
+    first, second, third = before.values()
+    lines = [first, second | best | {"values": {"cache.alpha": 2.0}}, third, third | best | {"candidate": 9}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run_study(study, tmp_path / "study")
+    assert read_lines(path) == before
+
+
 def test_validation_rows_that_are_the_test_rows_choose_nothing(make_bank, tmp_path):
     with np.load(make_bank()) as bank:
         same = {"val_features": bank["test_features"], "val_labels": bank["test_labels"]}
