@@ -115,8 +115,8 @@ def testing(seeds: int) -> str:
         freedom = f"{seeds - 1} degree{'s' if seeds > 2 else ''} of freedom"
         tests = f"a paired t-test over {seeds} seeds ({freedom}), {tests} and a t-test by both; the largest p counts"
     return (
-        f"{spread} of its 95% interval (over test rows a bootstrap's), uncorrected. Differences are tested by {tests}, corrected by Holm's rule over "
-        "the pairs of a setting at 5%."
+        f"{spread} of its 95% interval (over test rows a bootstrap's), uncorrected. Differences are tested by {tests}, "
+        "corrected by Holm's rule over the pairs of a setting at 5%."
     )
 
 

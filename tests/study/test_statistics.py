@@ -121,7 +121,7 @@ def test_methods_that_do_not_depend_on_the_seed_are_told_apart_by_their_test_row
     assert 0.01 < found.p < 0.1
 
 
-def test_one_seed_has_the_bootstrap_and_without_rows_no_test_at_all():
+def test_one_seed_has_the_test_over_rows_and_without_them_none_at_all():
     one, two = np.arange(100) < 90, np.arange(100) < 60
     assert difference(sample([0.9], [one]), sample([0.6], [two])).p < 0.001
     bare = difference(sample([0.9]), sample([0.6]))
