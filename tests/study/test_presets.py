@@ -10,7 +10,7 @@ from cachefl_jax.config.method import METHODS
 from cachefl_jax.configs.studies import TOWERS
 from cachefl_jax.study.plan import study_of
 
-SETTINGS = {"partitions": 2, "demo": 1, "suite": 44, "fedpft": 1, "flip": 2}
+SETTINGS = {"partitions": 2, "demo": 1, "suite": 44, "fedpft": 1, "flip": 2, "pocket": 2}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
