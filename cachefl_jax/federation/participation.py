@@ -19,27 +19,23 @@ def draw_cohort(key: jax.Array, clients: int, size: int) -> Cohort:
     """`size` of `clients` clients, every set of them equally likely; 0 asks for all. Traced: drawn on the device.
 
     A small cohort is drawn without touching the population: numbers are drawn with replacement and the first `size`
-    different ones are taken, which is the same distribution.
+    different ones are taken, which is the same distribution. There are so many draws that fewer are different with a
+    probability below 2^-64 (that all draws lie in one set of
+    `size` - 1 numbers, summed over these sets); the cohort would then be smaller.
     """
     if size in (0, clients):
         return everybody(clients)
     if 4 * size >= clients:
         chosen = jnp.argsort(jax.random.bits(key, (clients,)))[:size]
         return Cohort(chosen.astype(jnp.int32), jnp.asarray(size, jnp.int32))
-    draws = 2 * size + 32  # of which, at a quarter of the population, 1.5 `size` are different
-
-    def attempt(state):
-        number, _, _ = state
-        picks = jax.random.randint(jax.random.fold_in(key, number), (draws,), 0, clients)
-        order = jnp.argsort(picks, stable=True)  # equal numbers lie together, the one drawn first in front
-        repeated = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(picks[order]) == 0])
-        fresh = jnp.zeros(draws, bool).at[order].set(~repeated)
-        place = jnp.where(fresh, jnp.cumsum(fresh) - 1, size)
-        return number + 1, jnp.zeros(size, jnp.int32).at[place].set(picks, mode="drop"), fresh.sum() >= size
-
-    state = (jnp.zeros((), jnp.int32), jnp.zeros(size, jnp.int32), jnp.asarray(False))
-    _, chosen, _ = jax.lax.while_loop(lambda state: ~state[2], attempt, state)
-    return Cohort(chosen, jnp.asarray(size, jnp.int32))
+    draws = 2 * size + 32
+    picks = jax.random.randint(jax.random.fold_in(key, 0), (draws,), 0, clients)
+    order = jnp.argsort(picks, stable=True)  # equal numbers lie together, the one drawn first in front
+    repeated = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(picks[order]) == 0])
+    fresh = jnp.zeros(draws, bool).at[order].set(~repeated)
+    place = jnp.where(fresh, jnp.cumsum(fresh) - 1, size)
+    chosen = jnp.zeros(size, jnp.int32).at[place].set(picks, mode="drop")
+    return Cohort(chosen, jnp.minimum(fresh.sum(dtype=jnp.int32), size))
 
 
 def draw_poisson(key: jax.Array, clients: int, size: int) -> Cohort:

@@ -27,8 +27,9 @@ class Federation(NamedTuple):
         transforms: what happens to an update before the server sees it, in this order.
         aggregation: how updates become one aggregate.
         drift: whether rounds measure `problem.Drift`.
-        sizes: of all clients, where all take part in every round and the program is for these sizes alone
-            (`timetable.with_sizes`); (): for any.
+        sizes: of all clients, where the program is for these sizes alone (`timetable.with_sizes`); (): for any.
+        exact: of a fold's federation: `sizes` are those of a cohort's places, as they are; else the most that a place
+            may have.
         mechanism: what the server does with the aggregate before its step.
         downloads: what happens to the change of the params on its way to the clients, who all get the same.
     """
@@ -41,6 +42,7 @@ class Federation(NamedTuple):
     aggregation: Aggregation = mean
     drift: bool = False
     sizes: Sizes = ()
+    exact: bool = True
     mechanism: Mechanism | None = None
     downloads: tuple[Transform, ...] = ()
 

@@ -23,7 +23,7 @@ from cachefl_jax.federation.place import client_mesh, dealt, place, whole
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
 from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
-from cachefl_jax.federation.timetable import parts_of
+from cachefl_jax.federation.timetable import parts_of, places_of
 from cachefl_jax.federation.work import Params, Start
 from cachefl_jax.precision import run_precision
 
@@ -189,17 +189,31 @@ def server_step(federation: Federation, state: ServerState, change: Params, prob
 
 def fold_cohort(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
     """The cohort's work, added up over the devices."""
-    leaves = jax.tree.leaves(start.params)
-    check(plan, federation, leaves[0].shape[-1] if plan.strategy == "dual" else 0)
+    width = jax.tree.leaves(start.params)[0].shape[-1] if plan.strategy == "dual" else 0
+    check(plan, federation, width)
+    places = places_of(federation, plan, len(members.clients), start.problem.clients.count, width)
+    known = functools.partial(fold_share, federation._replace(sizes=places.sizes, exact=places.exact), plan)
+    if plan.devices > 1:
+        return fold_on_devices(federation, plan, known, start, members)
+    if places.sure:
+        return known(start, members)
+    rows = np.repeat(*zip(*places.sizes, strict=True))
+    fits = (members.counts <= np.pad(rows, (0, len(members.counts) - len(rows)))).all()
+    any_sizes = functools.partial(fold_share, federation._replace(sizes=()), plan)
+    return jax.lax.cond(fits, known, any_sizes, start, members)
+
+
+def fold_share(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:
+    """The work of one device's members."""
     if plan.strategy == "dual":
-        fold = functools.partial(dual.fold_blocks, federation, plan)
-    elif plan.strategy == "scan":
-        fold = functools.partial(primal.fold_scan, federation)
-    elif (parts := parts_of(federation.sizes, (0, len(members.clients)), plan.client_chunk)) is not None:
-        fold = functools.partial(primal.fold_parts, federation, parts)
-    else:
-        fold = functools.partial(primal.fold_chunks, federation, plan.client_chunk)
-    return fold(start, members) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, members)
+        return dual.fold_blocks(federation, plan, start, members)
+    if plan.strategy == "scan":
+        return primal.fold_scan(federation, start, members)
+    known = sum(count for _, count in federation.sizes)
+    parts = parts_of(federation.sizes, (0, known), plan.client_chunk, exact=federation.exact)
+    if parts is None:
+        return primal.fold_chunks(federation, plan.client_chunk, start, members)
+    return primal.fold_parts(federation, parts, start, members)
 
 
 def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: Start, members: Members) -> Folded:

@@ -24,8 +24,9 @@ class Task(NamedTuple):
         start: what the clients start from.
         members: those that train on coefficients; the others, which come first, have count 0.
         ends: [M] of their rows, laid out one client after another.
-        rows: [L] of the lanes' clients, the largest first, where they are known while tracing (`timetable`): no bound
-            then depends on data.
+        begins: [M] of their rows.
+        rows: [L] of the lanes' clients, the largest first, where they are known while tracing (`timetable`), or the
+            most that each may have: no bound then depends on data.
     """
 
     local: LocalTraining
@@ -35,6 +36,7 @@ class Task(NamedTuple):
     start: Start
     members: Members
     ends: jax.Array
+    begins: jax.Array
     rows: np.ndarray | None = None
 
 
@@ -90,15 +92,14 @@ class Gradient(NamedTuple):
 def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array | int) -> Block:
     """The rows of the sorted cohort from client `first` on, as many as a block holds, and their scores with the
     server's params [J, D]."""
-    problem, counts, ends = task.start.problem, task.members.counts, task.ends
-    begin = ends[first] - counts[first]
+    problem, ends, begin = task.start.problem, task.ends, task.begins[first]
     flat = begin + jnp.arange(block_rows)
     if task.rows is None:
         search = "compare_all" if len(ends) <= FEW_CLIENTS else "scan"
         owner = jnp.minimum(jnp.searchsorted(ends, flat, side="right", method=search), len(ends) - 1)
     else:
         owner = jnp.asarray(first + np.repeat(np.arange(len(task.rows), dtype=np.int32), task.rows))
-    position = problem.clients.offsets[task.members.clients[owner]] + flat - (ends[owner] - counts[owner])
+    position = problem.clients.offsets[task.members.clients[owner]] + flat - task.begins[owner]
     where = problem.clients.indices.at[position].get(mode="clip")
     # Without it XLA works the row's number out anew for each of its D features.
     owner, position, where = jax.lax.optimization_barrier((owner, position, where))
@@ -112,7 +113,7 @@ def lanes_at(task: Task, block: Block, place: jax.Array, after: jax.Array) -> La
     taken, places = places < after, jnp.minimum(places, len(task.members.counts) - 1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(task.start.key, task.members.clients[places])
     counts = task.members.counts[places]
-    counts, starts = jnp.where(taken, counts, 0), task.ends[places] - counts - block.begin
+    counts, starts = jnp.where(taken, counts, 0), task.begins[places] - block.begin
     return Lanes(place, counts, starts, keys, counts[0] if task.rows is None else int(task.rows[0]))
 
 

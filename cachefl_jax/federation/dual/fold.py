@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cachefl_jax.federation.dual.block import Block, Task, cut_block
 from cachefl_jax.federation.dual.gram import capacity_of
@@ -45,12 +46,13 @@ def fold_blocks(federation: Federation, plan: Plan, start: Start, members: Membe
         functools.partial(add_block, federation, factors, server),
         count_above(federation.sizes, server.shape[1]),
     )
-    parts = parts_of(federation.sizes, (many, len(large)), plan.client_chunk, plan.block_rows)
+    known = sum(count for _, count in federation.sizes)
+    parts = parts_of(federation.sizes, (many, known), plan.client_chunk, plan.block_rows, federation.exact)
     if parts is None:
         first = large.sum()
         folded = add_unknown(add, task, Span(first, first + (own.counts > 0).sum(), plan.block_rows), zeros)
     else:
-        folded = add_known(add, task, parts, zeros)
+        folded = add_known(add, task if federation.exact else with_room(task, parts), parts, zeros)
     total, loss, spread, told = folded
     tree = lambda array: jax.tree.unflatten(structure, [array.reshape(leaf.shape)])  # noqa: E731
     if spread is not None:
@@ -78,6 +80,13 @@ def add_known(add: Callable, task: Task, parts: list[Part], zeros: tuple) -> tup
         span = Span(part.first, part.first + len(part.rows), int(part.rows.sum()))
         _, folded = add(task._replace(lanes=len(part.rows), rows=part.rows), span, folded)
     return folded
+
+
+def with_room(task: Task, parts: list[Part]) -> Task:
+    """The task with its rows laid out by the most that each place may have."""
+    room = np.concatenate([part.rows for part in parts])
+    ends = np.cumsum(np.pad(room, (0, len(task.ends) - len(room))), dtype=np.int32)
+    return task._replace(ends=jnp.asarray(ends), begins=jnp.asarray(ends - np.diff(ends, prepend=0)))
 
 
 def add_unknown(add: Callable, task: Task, span: Span, zeros: tuple) -> tuple:
@@ -119,7 +128,8 @@ def make_task(federation: Federation, plan: Plan, start: Start, members: Members
     capacity = -(-capacity_of(local, shape[-1]) // local.batch_size) * local.batch_size
     measured = federation.drift or bool(federation.transforms)
     sized = local._replace(capacity=capacity)
-    return Task(sized, plan.client_chunk, shape[:-1], measured, start, members, jnp.cumsum(members.counts))
+    ends = jnp.cumsum(members.counts)
+    return Task(sized, plan.client_chunk, shape[:-1], measured, start, members, ends, ends - members.counts)
 
 
 def weighted_change(task: Task, block: Block, trained: Trained, weights: jax.Array, server: jax.Array) -> jax.Array:

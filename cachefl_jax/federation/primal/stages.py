@@ -57,7 +57,7 @@ def fold_part(federation: Federation, part: Part, start: Start, members: Members
         return send(federation, start, sender, done)
 
     orders, carry = jax.vmap(order)(who), first_carry(local, start, start.params)
-    stages = stages_of(-(-part.rows // local.batch_size) * local.epochs)
+    stages = stages_of(-(-part.rows // local.batch_size) * local.epochs, part.exact)
     for stage, following in zip(stages, [*stages[1:], Stage(0, 0, 0, True)], strict=True):
         cut = functools.partial(jax.tree.map, lambda leaf, count=stage.active: leaf[:count])
         who, orders = cut(who), cut(orders)
@@ -82,8 +82,8 @@ def train_stage(local: LocalTraining, stage: Stage, one_step: Callable, clients:
         return jax.tree.map(choose, after, carry)
 
     first, after = stage.first, stage.after
-    if first == 0:  # the first step is everybody's
-        carry, first = step(0, carry, axis, exact=True), 1
+    if first == 0:  # the first step is everybody's who has rows
+        carry, first = step(0, carry, axis, exact=stage.present), 1
     if first < after - 1:
         carry, first = jax.lax.fori_loop(first, after - 1, step, carry), after - 1
     return step(first, carry) if first < after else carry
