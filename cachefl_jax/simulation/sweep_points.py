@@ -83,11 +83,13 @@ def run_left(
     groups = make_groups(points, Way(side_by_side))
     tell(dict.fromkeys(note for point in points for note in point.inputs.told))
     write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
+    started: dict[tuple, dict] = {}
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
         for group in groups:
             for batch, outcome, seconds in run_group(group):
                 for number, point in enumerate(batch):
-                    told = line(point, jax.tree.map(lambda leaf, at=number: leaf[at], outcome), seconds / len(batch))
+                    own = jax.tree.map(lambda leaf, at=number: leaf[at], outcome)
+                    told = line(point, own, seconds / len(batch), started)
                     changes = overrides[point.number]
                     told |= {"overrides": changes, "command": again(point, group.plan, changes, workdir, given)}
                     told["files"] = files[source_of(configs[point.number])]
@@ -139,10 +141,10 @@ class Done(NamedTuple):
     diverged: bool
 
 
-def line(point: Prepared, outcome: Outcome, seconds: float) -> dict:
-    """A point's line of results.jsonl."""
+def line(point: Prepared, outcome: Outcome, seconds: float, started: dict[tuple, dict]) -> dict:
+    """A point's line of results.jsonl. `started` has the entries of rows without rounds that other points have made."""
     own, *others = (row_of(point.config.method, word) for word in (point.config.method, "zero_shot", "cache_init"))
-    methods = {row.name: entry_at_round_0(point, row) for row in others}
+    methods = {row.name: entry_at_round_0(point, row, started) for row in others}
     start = methods["cache_init"]
     done = done_of(point, own, outcome, seconds, start)
     methods[own.name] = done.entry
@@ -199,12 +201,21 @@ def scores_at_last(learner: Learner, scores: list[Scores]) -> dict:
     return over_models(learner.score.own, rows, [(np.arange(learner.clients), scores)])
 
 
-def entry_at_round_0(point: Prepared, row: Row) -> dict:
-    """The entry of a row without rounds, without an accuracy where a run would be refused for it."""
-    try:
-        return untrained(point.config, point.learner, row)
-    except UsageError:
-        return result(UNSCORED)
+def entry_at_round_0(point: Prepared, row: Row, started: dict[tuple, dict]) -> dict:
+    """The entry of a row without rounds, without an accuracy where a run would be refused for it. Points that start
+    alike are scored once."""
+    learner = point.learner
+    scorer, params = (learner.zero_shot, ()) if row.regime == "zero_shot" else (learner.score, learner.params)
+    leaves, structure = jax.tree.flatten(scorer and (params, scorer.frozen, scorer.splits))
+    # Numbers by their values, arrays by their identity: `Shared` makes equal ones one.
+    values = (float(leaf) if isinstance(leaf, np.number) else id(leaf) for leaf in leaves)
+    name = row.name, learner.name, id(learner.score.own), structure, *values
+    if name not in started:
+        try:
+            started[name] = untrained(point.config, learner, row)
+        except UsageError:
+            started[name] = result(UNSCORED)
+    return started[name]
 
 
 def again(point: Prepared, plan: Plan, changes: dict, workdir: pathlib.Path, given: list[str]) -> str:
