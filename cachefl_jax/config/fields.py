@@ -14,6 +14,7 @@ from cachefl_jax.config.partition import PARTITION
 from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
 from cachefl_jax.config.run import RUN
+from cachefl_jax.config.secure import SECURE_SUMS
 from cachefl_jax.config.study import STUDY
 from cachefl_jax.config.synthesis import SYNTHESIS
 
@@ -27,6 +28,7 @@ PARTS = (
     REGIMES,  # features_once.*, personal.*: other ways to train it than the federation's
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
+    SECURE_SUMS,  # secure.*: sums of which the server sees nothing else
     ENGINE,  # engine.*: how it is computed
     STUDY,  # study.*: how much a study tries
 )

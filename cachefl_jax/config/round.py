@@ -5,13 +5,14 @@ from ml_collections import ConfigDict
 from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.partition import FOUND
 from cachefl_jax.config.ranges import CHOOSE, FINITE, all_named, at_least, finite, one_named, one_of, or_own, within
+from cachefl_jax.config.secure import SECURE
 from cachefl_jax.errors import UsageError
 
 PARTICIPATIONS = {name: f"cachefl_jax.federation.participation:{name}" for name in ("cohort", "full", "poisson")}
 TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("clip", "noise")}
 AGGREGATIONS = {
     name: f"cachefl_jax.federation.aggregation:{name}" for name in ("mean", "uniform", "sum", "median", "trimmed_mean")
-}
+} | {name: f"cachefl_jax.privacy.secure.sums:{name}" for name in SECURE}
 # FedAvg adds the mean change as it is. The others' beta1 is their paper's (arXiv 2003.00295), which tunes the learning
 # rate by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
 SERVER_DEFAULTS = {
@@ -53,7 +54,8 @@ ROUND = Part((
     Field("updates.noise", 0.0, "noise: the standard deviation that each client adds to each number of its update",
           *finite(0), FINITE, traced=True),
     Field("aggregation.name", "mean", "how updates become one: mean weighted by rows, uniform mean, sum, or by "
-          "coordinate their median or trimmed mean (arXiv 1803.01498)", *one_named(AGGREGATIONS), CHOOSE),
+          "coordinate their median or trimmed mean (arXiv 1803.01498); secure_mean, secure_uniform: as secure "
+          "sums", *one_named(AGGREGATIONS), CHOOSE),
     Field("aggregation.trim", 0.1, "trimmed_mean: the share of the clients that is cut at each end",
           *within(0, 0.5), "0 cuts nobody", traced=True),
 

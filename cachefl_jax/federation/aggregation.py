@@ -70,6 +70,7 @@ class Aggregation(NamedTuple):
         keep: (total, or with `collect` the updates [M, ...], aggregate, Received) -> the state after a round.
         hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
         size: bytes of an update as the transforms leave it -> bytes that a client sends.
+        size_down: bytes that a client gets for it beside the params.
         fields: its own in the config.
         check: config -> None; raises a UsageError.
     """
@@ -84,6 +85,7 @@ class Aggregation(NamedTuple):
     keep: Callable[[Any, Any, Received], Any] | None = None
     hyper: Callable[[Any], Any] = lambda config: ()
     size: Callable[[float], float] = lambda size: size
+    size_down: int = 0
     fields: tuple = ()
     check: Callable[[Any], None] = lambda config: None
 

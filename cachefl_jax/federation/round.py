@@ -24,11 +24,10 @@ from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
 from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.timetable import parts_of, places_of
-from cachefl_jax.federation.work import Params, Start
+from cachefl_jax.federation.work import Params, Start, server_key
 from cachefl_jax.precision import run_precision
 
-# Folded into a round's key; no client has these numbers.
-AGGREGATION, MECHANISM = np.uint32(2**32 - 4), np.uint32(2**32 - 5)
+MECHANISM = np.uint32(2**32 - 5)  # folded into a round's key; no client has this number
 
 
 def init_server(federation: Federation, params: Params, problem: Problem) -> ServerState:
@@ -125,7 +124,7 @@ def train_round(
     begun, downloads = send_down(federation, state, problem) if federation.downloads else (state.params, ())
     start = Start(begun, state.shared, problem, state.round, key, parts.mechanism)
     weights, hyper = aggregation.weigh(counts, present), problem.part_hyper.aggregation
-    received = Received(weights, present, hyper, chosen, jax.random.fold_in(key, AGGREGATION), parts.aggregation)
+    received = Received(weights, present, hyper, chosen, server_key(key), parts.aggregation)
     members = Members(
         chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
     )

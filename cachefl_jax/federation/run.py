@@ -9,7 +9,7 @@ from cachefl_jax.federation.participation import by_size, everybody
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import padded, place, whole
 from cachefl_jax.federation.plan import Plan
-from cachefl_jax.federation.problem import Drift, Problem, RoundMetrics, ServerState, in_view
+from cachefl_jax.federation.problem import Cohort, Drift, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.round import prepare, shardings, train_round
 
 COHORT = np.uint32(2**32 - 1)  # folded into a round's key to draw its cohort; no client has this number
@@ -31,8 +31,7 @@ def train_rounds(
         state, metrics = carry
         ordered = everyone
         if ordered is None:
-            key = jax.random.fold_in(jax.random.fold_in(problem.key, state.round), COHORT)
-            ordered = by_size(federation.participation.draw(key, clients.count, size), clients)
+            ordered = by_size(cohort_of(federation, problem, state.round), clients)
         state, new = train_round(federation, plan, state, ordered, problem)
         # One pass over the params at the end is enough: a number that is not finite never becomes so again.
         new = new._replace(finite=None)
@@ -42,6 +41,13 @@ def train_rounds(
     drift = Drift(zeros, zeros, zeros) if federation.drift else None
     state, metrics = jax.lax.fori_loop(0, count, one, (state, RoundMetrics(zeros, numbers, None, numbers, drift)))
     return state, metrics._replace(finite=all_finite(state.params))
+
+
+def cohort_of(federation: Federation, problem: Problem, number: jax.Array) -> Cohort:
+    """Who takes part in a round, after so many others."""
+    key = jax.random.fold_in(jax.random.fold_in(problem.key, number), COHORT)
+    count = problem.clients.count // federation.local.views
+    return federation.participation.draw(key, count, federation.cohort)
 
 
 class Run:

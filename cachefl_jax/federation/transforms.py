@@ -23,6 +23,7 @@ class Sender(NamedTuple):
     weight: jax.Array  # [] in the aggregate
     hyper: Any  # the transform's traced numbers
     server: Any = ()  # what the server's mechanism keeps (`mechanism.Mechanism`)
+    server_key: jax.Array | None = None  # the aggregation's in this round (`aggregation.Received.key`)
 
 
 class Transform(NamedTuple):

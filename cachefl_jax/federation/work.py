@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from cachefl_jax.precision import double_precision, in_single
 
 Params = Any
+AGGREGATION = np.uint32(2**32 - 4)  # folded into a round's key; no client has this number
 
 
 def nothing(params: Params) -> tuple[()]:
@@ -127,3 +129,8 @@ class Client(NamedTuple):
 def client_key(start: Start, number: jax.Array) -> jax.Array:
     """A client's key in a round: from the run's key, the round and its number alone."""
     return jax.random.fold_in(start.key, number)
+
+
+def server_key(key: jax.Array) -> jax.Array:
+    """The aggregation's key in the round whose key this is."""
+    return jax.random.fold_in(key, AGGREGATION)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import server_numbers
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.field import lookup
+from cachefl_jax.config.secure import SECURE
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
     CLIENT_OPTIMIZERS,
@@ -26,6 +27,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
+from cachefl_jax.privacy.secure.sums import secured
 from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
 
 
@@ -41,16 +43,29 @@ def federation_of(config: ConfigDict, method: Method, largest: int) -> Federatio
     """What a round is made of, for clients of at most `largest` rows. Raises UsageError: as `check_closed`."""
     if method.closed_form is not None:
         check_closed(config, method)
-    closed = method.closed_form
+    closed, transforms = method.closed_form, component(config, "updates.transforms")
+    aggregation = aggregation_of(closed) if closed else component(config, "aggregation.name")
+    if config.aggregation.name in SECURE:
+        check_chain(config, transforms)
+        encoder, aggregation = secured(config)
+        transforms = (*transforms, encoder)
     return Federation(
         local_training(config, method, largest),
         SERVER_OPTIMIZERS[server_optimizer(config)],
         component(config, "participation.name"),
         config.cohort,
-        component(config, "updates.transforms"),
-        aggregation_of(closed) if closed else component(config, "aggregation.name"),
+        transforms,
+        aggregation,
         config.evaluation.drift and not closed,
     )
+
+
+def check_chain(config: ConfigDict, transforms: tuple) -> None:
+    """Refuses what a secure sum would undo. Raises UsageError: a transform that makes an update smaller."""
+    for name, transform in zip(config.updates.transforms, transforms, strict=True):
+        if transform.size is not None:
+            allowed = f"none that saves bytes with aggregation.name={config.aggregation.name}, which sends every number"
+            raise UsageError("updates.transforms", name, allowed, "leave it out, and lower secure.bits")
 
 
 def hypers_of(config: ConfigDict) -> tuple[Hyper, ServerHyper, PartHyper]:
@@ -58,10 +73,10 @@ def hypers_of(config: ConfigDict) -> tuple[Hyper, ServerHyper, PartHyper]:
     clients = {name: config.local[name] for name in Hyper._fields}
     clients["clip_norm"] = clients["clip_norm"] or np.inf
     server = {**{name: config.server[name] for name in ServerHyper._fields}, **server_numbers(config.server)}
-    parts = PartHyper(
-        tuple(own_hyper(config, "updates.transforms", name) for name in config.updates.transforms),
-        own_hyper(config, "aggregation.name", config.aggregation.name),
-    )
+    transforms = [own_hyper(config, "updates.transforms", name) for name in config.updates.transforms]
+    aggregation = own_hyper(config, "aggregation.name", config.aggregation.name)
+    encoded = [aggregation] if config.aggregation.name in SECURE else []
+    parts = PartHyper((*transforms, *encoded), aggregation)
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
 
 

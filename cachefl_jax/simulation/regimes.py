@@ -22,6 +22,7 @@ from cachefl_jax.config import Row, lookup, rows_of
 from cachefl_jax.federation import tree_bytes
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
+from cachefl_jax.privacy.secure.sums import told_of_sums
 from cachefl_jax.simulation.apart import TRAINED_APART, centralized, features_once, fine_tuned, local_only
 from cachefl_jax.simulation.build import Learner, scores_at_round_0
 from cachefl_jax.simulation.contenders import Contender, config_of
@@ -138,7 +139,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     return result(
-        learner.scored(state) | {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner),
+        learner.scored(state) | {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner) | told_of_sums(state),
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,
         flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     ), trained  # fmt: skip

@@ -11,6 +11,7 @@ from cachefl_jax.config import resolve, rows_of
 from cachefl_jax.data.bank import SPLITS
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.precision import arithmetic
+from cachefl_jax.privacy.secure.sums import notes_on_sums
 from cachefl_jax.report import method_table, write_report
 from cachefl_jax.simulation.advice import advice
 from cachefl_jax.simulation.build import build
@@ -119,7 +120,7 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
 
     results, trained = compare(Run(config, inputs, workdir), contenders, begun)
     validation = inputs.bank.validation
-    doubts = advice(results, own_of(config), len(validation.labels) if validation else 0)
+    doubts = advice(results, own_of(config), len(validation.labels) if validation else 0) + notes_on_sums(results)
     tell(doubts if workdir.writes else ())
     summary = {
         "dataset": describe(config, inputs),

@@ -13,7 +13,7 @@ from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.problem import Problem, shapes_of, tree_bytes
 from cachefl_jax.federation.transforms import Sender
-from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key
+from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, client_key, server_key
 from cachefl_jax.precision import double_precision
 
 TRANSFORM = np.uint32(2**32 - 2)  # folded into a client's key for its first transform, one less for each next one
@@ -104,7 +104,7 @@ def sender(start: Start, client: Client, number: int) -> Sender:
     """The client as transform `number` sees it."""
     key = jax.random.fold_in(client_key(start, client.number), TRANSFORM - np.uint32(number))
     hyper = numbers_of(start.problem, number)
-    return Sender(client.number, start.round, key, client.weight, hyper, start.server)
+    return Sender(client.number, start.round, key, client.weight, hyper, start.server, server_key(start.key))
 
 
 def numbers_of(problem: Problem, number: int):
@@ -143,7 +143,7 @@ def transformed_one(federation: Federation, params: Params, problem: Problem, nu
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)
     place, share = jnp.zeros((), jnp.int32), jnp.zeros(())
     who = Sender(place, place, problem.key, share, numbers_of(problem, number))
-    who = who._replace(server=first_mechanism(federation, params, problem))
+    who = who._replace(server=first_mechanism(federation, params, problem), server_key=problem.key)
     return federation.transforms[number].apply(zeros, state, who)[0]
 
 
@@ -196,4 +196,6 @@ def counted_traffic(federation: Federation, structure, shapes: tuple) -> tuple[i
     down = float(tree_bytes(down))
     for transform in federation.downloads:
         down = down if transform.size is None else transform.size(down)
-    return math.ceil(federation.aggregation.size(size + tree_bytes(extra))), math.ceil(down) + tree_bytes(beside)
+    aggregation = federation.aggregation
+    up, down = aggregation.size(size + tree_bytes(extra)), math.ceil(down) + tree_bytes(beside) + aggregation.size_down
+    return math.ceil(up), down
