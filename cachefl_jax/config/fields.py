@@ -11,6 +11,7 @@ from cachefl_jax.config.encoder import ENCODER
 from cachefl_jax.config.engine import ENGINE
 from cachefl_jax.config.method import METHOD
 from cachefl_jax.config.partition import PARTITION
+from cachefl_jax.config.privacy import PRIVACY
 from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
 from cachefl_jax.config.run import RUN
@@ -28,6 +29,7 @@ PARTS = (
     REGIMES,  # features_once.*, personal.*: other ways to train it than the federation's
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
+    PRIVACY,  # privacy.*: differential privacy of the rounds
     SECURE_SUMS,  # secure.*: sums of which the server sees nothing else
     ENGINE,  # engine.*: how it is computed
     STUDY,  # study.*: how much a study tries

@@ -8,7 +8,9 @@ from cachefl_jax.config.ranges import CHOOSE, FINITE, all_named, at_least, finit
 from cachefl_jax.config.secure import SECURE
 from cachefl_jax.errors import UsageError
 
-PARTICIPATIONS = {name: f"cachefl_jax.federation.participation:{name}" for name in ("cohort", "full", "poisson")}
+PARTICIPATIONS = {
+    name: f"cachefl_jax.federation.participation:{name}" for name in ("cohort", "full", "poisson", "cyclic")
+}
 TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("clip", "noise")}
 AGGREGATIONS = {
     name: f"cachefl_jax.federation.aggregation:{name}" for name in ("mean", "uniform", "sum", "median", "trimmed_mean")
@@ -31,8 +33,8 @@ def check(config: ConfigDict) -> None:
         raise UsageError("cohort", cohort, f"0 to partition.clients, {clients}", "lower it, or 0 for all clients")
     if name == "full" and cohort not in (0, clients):
         raise UsageError("cohort", cohort, "0 with participation.name=full, which takes all clients", "leave it out")
-    if name == "poisson" and not cohort:
-        raise UsageError("cohort", 0, "1 or more with participation.name=poisson, which expects as many", "set it")
+    if name in ("poisson", "cyclic") and not cohort:
+        raise UsageError("cohort", 0, f"1 or more with participation.name={name}, clients of a round", "set it")
 
 
 def server_numbers(server: ConfigDict) -> dict[str, float]:
@@ -43,8 +45,8 @@ def server_numbers(server: ConfigDict) -> dict[str, float]:
 
 # fmt: off
 ROUND = Part((
-    Field("participation.name", "cohort", "who takes part in a round: cohort clients, drawn anew; all of them; or each "
-          "with probability cohort / clients", *one_named(PARTICIPATIONS), CHOOSE),
+    Field("participation.name", "cohort", "who takes part in a round: cohort clients, drawn anew; all of them; each "
+          "with probability cohort / clients; or cohort clients in turn", *one_named(PARTICIPATIONS), CHOOSE),
     Field("cohort", 0, "clients a round, with poisson on average; 0 = all", *at_least(0), "0 takes all clients"),
 
     Field("updates.transforms", (), "what happens to a client's update before it is aggregated, in this order",

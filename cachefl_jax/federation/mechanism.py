@@ -25,7 +25,7 @@ class Mechanism(NamedTuple):
 
     Attributes:
         release: (aggregate, state, Release) -> (aggregate, state).
-        state: (params, hyper) -> what the server keeps for it, at round 0.
+        state: (params that travel, hyper) -> what the server keeps for it, at round 0.
         hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
     """
 

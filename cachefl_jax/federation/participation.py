@@ -44,6 +44,13 @@ def draw_poisson(key: jax.Array, clients: int, size: int) -> Cohort:
     return Cohort(jnp.argsort(~taken, stable=True).astype(jnp.int32), taken.sum(dtype=jnp.int32))
 
 
+def next_in_turn(number: jax.Array, clients: int, size: int) -> Cohort:
+    """The next `size` clients by their numbers in round `number` (from 0), fewer where the last ones come. Traced."""
+    first = number % -(-clients // size) * size
+    chosen = first + jnp.arange(size, dtype=jnp.int32)
+    return Cohort(jnp.minimum(chosen, clients - 1), jnp.minimum(clients - first, size).astype(jnp.int32))
+
+
 class Participation(NamedTuple):
     """A rule by which cohorts are drawn.
 
@@ -52,6 +59,7 @@ class Participation(NamedTuple):
             cut into pieces anywhere is the same run.
         places: (clients, size) -> M, the most clients of a round.
         always_all: (clients, size) -> whether every round has all of them.
+        turn: (round's number, clients, size) -> Cohort, traced, where no chance is in it; instead of `draw`.
         fields: its own in the config.
         check: config -> None; raises a UsageError.
     """
@@ -59,6 +67,7 @@ class Participation(NamedTuple):
     draw: Callable[[jax.Array, int, int], Cohort]
     places: Callable[[int, int], int]
     always_all: Callable[[int, int], bool] = lambda clients, size: False
+    turn: Callable[[jax.Array, int, int], Cohort] | None = None
     fields: tuple = ()
     check: Callable = lambda config: None
 
@@ -68,6 +77,10 @@ full = Participation(
     lambda key, clients, size: everybody(clients), lambda clients, size: clients, lambda clients, size: True
 )
 poisson = Participation(draw_poisson, lambda clients, size: clients)
+cyclic = Participation(
+    lambda key, clients, size: next_in_turn(jnp.int32(0), clients, size), lambda clients, size: size,
+    lambda clients, size: size == clients, turn=next_in_turn,
+)  # fmt: skip
 
 
 def by_size(drawn: Cohort, clients: Clients) -> tuple[jax.Array, jax.Array]:

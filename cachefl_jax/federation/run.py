@@ -47,6 +47,8 @@ def cohort_of(federation: Federation, problem: Problem, number: jax.Array) -> Co
     """Who takes part in a round, after so many others."""
     key = jax.random.fold_in(jax.random.fold_in(problem.key, number), COHORT)
     count = problem.clients.count // federation.local.views
+    if federation.participation.turn is not None:
+        return federation.participation.turn(number, count, federation.cohort)
     return federation.participation.draw(key, count, federation.cohort)
 
 

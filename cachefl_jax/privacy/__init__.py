@@ -1,1 +1,1 @@
-"""What keeps a client's rows private: secure sums."""
+"""What keeps a client's rows private: differential privacy, and secure sums."""

@@ -95,6 +95,7 @@ def privacy(run: Run) -> list[str]:
             words.own_entry(run).get("privacy")
             or "A client sends what it has trained and no image; what that tells of its images was not measured."
         )
+        sentences += filter(None, [words.own_entry(run).get("guarantee")])
     elif not beside:
         sentences.append("No client sent anything: no federated round was run.")
     sentences += beside

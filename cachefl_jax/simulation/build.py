@@ -167,7 +167,7 @@ def build(
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared) if texts else None,
         params=params,
-        problem=problem(config, score.frozen, training_data(method, inputs, shared, ordered)),
+        problem=problem(config, method, score.frozen, training_data(method, inputs, shared, ordered)),
         client_rows=inputs.partition.sizes,
     )
 
@@ -231,9 +231,9 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
     return clients, data
 
 
-def problem(config: ConfigDict, frozen, held: tuple[Clients, Rows]) -> Problem:
-    """The federation's arrays."""
-    clients, server, parts = hypers_of(config)
+def problem(config: ConfigDict, method: Method, frozen, held: tuple[Clients, Rows]) -> Problem:
+    """The federation's arrays. Raises UsageError: as `hypers_of`."""
+    clients, server, parts = hypers_of(config, method.closed_form is not None)
     return Problem(*held, frozen, clients, server, jax.random.key(config.seed), part_hyper=parts)
 
 

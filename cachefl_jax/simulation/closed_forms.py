@@ -23,6 +23,8 @@ FIXED = {
 def check_closed(config: ConfigDict, method: Method) -> None:
     """Refuses what a closed form has no use for. Raises UsageError: a part of the round is another than usual."""
     for field, usual in FIXED.items():
+        if field == "aggregation.name" and config.privacy.mechanism != "none" and lookup(config, field) == "uniform":
+            continue  # what privacy asks of methods that train changes no sum
         if (value := lookup(config, field)) not in (usual, -1):
             allowed = f"{usual} with {method.label}, which is solved and not trained"
             raise UsageError(field, value, allowed, "leave it out, or drop the method from compare")

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.run_files import SCALARS, UNSCORED, parse_round
+from cachefl_jax.storage.run_files import SCALARS, SPENT, UNSCORED, parse_round
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
@@ -37,7 +37,7 @@ def as_one_run(records: list[dict], rounds: int, eval_every: int) -> list[dict]:
     return [
         record
         if record["round"] % eval_every == 0 or record["round"] == rounds
-        else {name: value for name, value in record.items() if name not in SCALARS} | UNSCORED
+        else {name: value for name, value in record.items() if name not in (*SCALARS, SPENT)} | UNSCORED
         for record in records
     ]
 

@@ -29,6 +29,7 @@ from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
 from cachefl_jax.privacy.secure.sums import secured
 from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
+from cachefl_jax.simulation.privacy import noise_of, private, with_privacy
 
 
 def component(config: ConfigDict, field: str):
@@ -40,43 +41,55 @@ def component(config: ConfigDict, field: str):
 
 
 def federation_of(config: ConfigDict, method: Method, largest: int) -> Federation:
-    """What a round is made of, for clients of at most `largest` rows. Raises UsageError: as `check_closed`."""
+    """What a round is made of, for clients of at most `largest` rows.
+
+    Raises UsageError: as `check_closed` and `privacy.with_privacy`."""
     if method.closed_form is not None:
         check_closed(config, method)
-    closed, transforms = method.closed_form, component(config, "updates.transforms")
-    aggregation = aggregation_of(closed) if closed else component(config, "aggregation.name")
-    if config.aggregation.name in SECURE:
-        check_chain(config, transforms)
-        encoder, aggregation = secured(config)
-        transforms = (*transforms, encoder)
-    return Federation(
+    closed = method.closed_form
+    federation = Federation(
         local_training(config, method, largest),
         SERVER_OPTIMIZERS[server_optimizer(config)],
         component(config, "participation.name"),
         config.cohort,
-        transforms,
-        aggregation,
+        component(config, "updates.transforms"),
+        aggregation_of(closed) if closed else component(config, "aggregation.name"),
         config.evaluation.drift and not closed,
     )
+    if private(config):
+        federation = with_privacy(config, method, federation)
+    return with_secure_sum(config, federation) if config.aggregation.name in SECURE else federation
+
+
+def with_secure_sum(config: ConfigDict, federation: Federation) -> Federation:
+    """The federation whose clients encode what all other transforms leave. Raises UsageError: as `check_chain`."""
+    check_chain(config, federation.transforms)
+    encoder, aggregation = secured(config)
+    return federation._replace(transforms=(*federation.transforms, encoder), aggregation=aggregation)
 
 
 def check_chain(config: ConfigDict, transforms: tuple) -> None:
     """Refuses what a secure sum would undo. Raises UsageError: a transform that makes an update smaller."""
-    for name, transform in zip(config.updates.transforms, transforms, strict=True):
+    for name, transform in zip(config.updates.transforms, transforms, strict=False):
         if transform.size is not None:
             allowed = f"none that saves bytes with aggregation.name={config.aggregation.name}, which sends every number"
             raise UsageError("updates.transforms", name, allowed, "leave it out, and lower secure.bits")
 
 
-def hypers_of(config: ConfigDict) -> tuple[Hyper, ServerHyper, PartHyper]:
-    """The traced numbers of the clients' optimizer, of the server's, and of the parts."""
+def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, PartHyper]:
+    """The traced numbers of the clients' optimizer, of the server's, and of the parts of a round of training, or of one
+    of a closed form. Raises UsageError: as `privacy.noise_of`."""
     clients = {name: config.local[name] for name in Hyper._fields}
     clients["clip_norm"] = clients["clip_norm"] or np.inf
     server = {**{name: config.server[name] for name in ServerHyper._fields}, **server_numbers(config.server)}
     transforms = [own_hyper(config, "updates.transforms", name) for name in config.updates.transforms]
-    aggregation = own_hyper(config, "aggregation.name", config.aggregation.name)
-    encoded = [aggregation] if config.aggregation.name in SECURE else []
-    parts = PartHyper((*transforms, *encoded), aggregation)
+    aggregation, mechanism = own_hyper(config, "aggregation.name", config.aggregation.name), ()
+    if private(config):
+        last, mechanism = noise_of(config, closed)
+        transforms.append(last)
+    if config.aggregation.name in SECURE:
+        transforms.append(aggregation)
+    parts = PartHyper(tuple(transforms), aggregation, mechanism)
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
 
 

@@ -29,6 +29,7 @@ from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.entries import chosen, result, told_of, told_of_rounds
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.privacy import told as told_of_privacy
 from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
 from cachefl_jax.simulation.scores import rounds_to
 from cachefl_jax.simulation.workdir import Workdir, own_row
@@ -138,8 +139,10 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     seconds = [record["seconds"] for record in records[2:]]
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
+    told = {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner)
+    told |= told_of_sums(state) | told_of_privacy(config)
     return result(
-        learner.scored(state) | {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner) | told_of_sums(state),
+        learner.scored(state) | told,
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,
         flops=learner.flops(), seconds=statistics.median(seconds) if seconds else None,
     ), trained  # fmt: skip

@@ -18,6 +18,7 @@ from cachefl_jax.simulation.engine import start_engine
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.pace import rounds_a_call
 from cachefl_jax.simulation.plans import stored
+from cachefl_jax.simulation.privacy import spent_after
 from cachefl_jax.simulation.resume import resume
 from cachefl_jax.simulation.scores import scalars
 from cachefl_jax.simulation.workdir import Workdir
@@ -114,6 +115,7 @@ def some_rounds(
     told = {}
     if stop % config.eval_every == 0 or stop == config.rounds:
         told = scalars(finite(learner.scored(state, engine.plan), diverged(config, learner, f"round {stop}{whose}")))
+        told |= spent_after(config, stop)
     records = [
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,

@@ -24,6 +24,7 @@ from cachefl_jax.simulation.entries import result, told_of_rounds
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.own_models import over_models
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
+from cachefl_jax.simulation.privacy import told as told_of_privacy
 from cachefl_jax.simulation.regimes import untrained
 from cachefl_jax.simulation.scores import rounds_to, scores_of
 from cachefl_jax.simulation.shared import Shared
@@ -181,7 +182,7 @@ def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: 
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
     entry = result(
-        scores | told_of_rounds(row, learner), (up, down, sent), rounds=config.rounds,
+        scores | told_of_rounds(row, learner) | told_of_privacy(config), (up, down, sent), rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     rounds = [min((at + 1) * every, config.rounds) for at in range(count)]

@@ -66,6 +66,7 @@ class Workdir:
             theirs, ours = resolved(self.stored_config()), resolved(config)
             fields = differences(theirs, ours)
             if fields == ["rounds"] and ours["rounds"] > theirs["rounds"]:
+                refuse_more_rounds(self.path, config, theirs["rounds"])
                 return
             if fields == ["rounds"]:
                 allowed = f"{theirs['rounds']} or more: as many has the run in {self.path}"
@@ -207,6 +208,15 @@ class Workdir:
 def own_row(config: ConfigDict) -> str | None:
     """What summary.json calls the method that the rounds train; None where it is not among what is compared."""
     return next((row.name for row in rows_of(config) if row[1:] == (config.method, "federated")), None)
+
+
+def refuse_more_rounds(folder: pathlib.Path, config: ConfigDict, before: int) -> None:
+    """Stops where noise that rounds already have was chosen for so many rounds alone. Raises UsageError: it was."""
+    privacy = config.privacy
+    if privacy.mechanism == "matrix" or (privacy.mechanism != "none" and not privacy.noise_multiplier):
+        allowed = f"{before}, for which the run in {folder} has its noise: more would spend more than it was to"
+        mend = "name another --workdir; a run with privacy.noise_multiplier may have more, as far as its budget goes"
+        raise UsageError("rounds", config.rounds, allowed, mend)
 
 
 def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:

@@ -52,6 +52,7 @@ OVER_CLIENTS = ("mean", "worst_tenth", "std")  # of each client's accuracy on it
 SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
 # What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
 SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
+SPENT = "epsilon"  # of differential privacy so far, in the same lines, where a run has any
 DRIFT = ("update_norm", "cosine_to_mean", "gradient_diversity")  # of a round, where the run measures them
 # Of logits that are large and still finite it is as large.
 ENTROPY = Kind(lambda value: fits_float32(value) and value >= 0, AMOUNT.words)
@@ -70,7 +71,8 @@ METHOD = Fields(
         "client_flops_per_round": maybe(AMOUNT),
         "seconds_per_round": maybe(AMOUNT),
         "diverged": maybe(FLAG),
-        **dict.fromkeys(("label", "explanation", "untrained", "privacy", "regime"), maybe(TEXT)),
+        **dict.fromkeys(("epsilon", "delta", "noise_multiplier"), maybe(AMOUNT)),
+        **dict.fromkeys(("label", "explanation", "untrained", "privacy", "guarantee", "regime"), maybe(TEXT)),
     },
 )
 TRAINED = "cachefl"  # what older versions trained
@@ -89,7 +91,7 @@ ROUND = Fields(
         "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
         "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
     },
-    dict.fromkeys((*SCALARS, *DRIFT), maybe(AMOUNT)) | {"test_cross_entropy": maybe(ENTROPY)},
+    dict.fromkeys((*SCALARS, *DRIFT, SPENT), maybe(AMOUNT)) | {"test_cross_entropy": maybe(ENTROPY)},
 )  # fmt: skip
 SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(

@@ -150,7 +150,8 @@ def transformed_one(federation: Federation, params: Params, problem: Problem, nu
 def first_mechanism(federation: Federation, params: Params, problem: Problem) -> Any:
     """What the server's mechanism keeps at round 0. Traced."""
     mechanism = federation.mechanism
-    return () if mechanism is None else mechanism.state(params, problem.part_hyper.mechanism)
+    travelling = federation.local.work.travelling
+    return () if mechanism is None else mechanism.state(travelling(params), problem.part_hyper.mechanism)
 
 
 def update_stages(federation: Federation, params: Params, problem: Problem) -> tuple[list, Any]:
