@@ -30,8 +30,8 @@ def noisy(tree, key: jax.Array, deviation: jax.Array):
     """The tree with independent Gaussian noise on every number."""
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, max(len(leaves), 1))
-    drawn = [jax.random.normal(own, leaf.shape, leaf.dtype) for own, leaf in zip(keys, leaves, strict=False)]
-    scale = lambda leaf, noise: leaf + deviation.astype(leaf.dtype) * noise  # noqa: E731
+    drawn = [jax.random.normal(own, leaf.shape, jnp.float32) for own, leaf in zip(keys, leaves, strict=False)]
+    scale = lambda leaf, noise: leaf + (deviation * noise).astype(leaf.dtype)  # noqa: E731
     return jax.tree.unflatten(structure, [scale(*pair) for pair in zip(leaves, drawn, strict=True)])
 
 
