@@ -15,6 +15,8 @@ TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("cl
 AGGREGATIONS = {
     name: f"cachefl_jax.federation.aggregation:{name}" for name in ("mean", "uniform", "sum", "median", "trimmed_mean")
 } | {name: f"cachefl_jax.privacy.secure.sums:{name}" for name in SECURE}
+WHOLE = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold")  # compare whole updates
+AGGREGATIONS |= {name: f"cachefl_jax.federation.robust:{name}" for name in WHOLE}
 # FedAvg adds the mean change as it is. The others' beta1 is their paper's (arXiv 2003.00295), which tunes the learning
 # rate by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
 SERVER_DEFAULTS = {
@@ -35,6 +37,11 @@ def check(config: ConfigDict) -> None:
         raise UsageError("cohort", cohort, "0 with participation.name=full, which takes all clients", "leave it out")
     if name in ("poisson", "cyclic") and not cohort:
         raise UsageError("cohort", 0, f"1 or more with participation.name={name}, clients of a round", "set it")
+    rule = config.aggregation.name
+    if rule in WHOLE and config.local.algorithm in ("scaffold", "fednova"):
+        allowed = f"one by coordinate, or a mean, with local.algorithm={config.local.algorithm}"
+        raise UsageError("aggregation.name", rule, f"{allowed}, whose updates are not changes of the params alone",
+                         "local.algorithm=fedavg")  # fmt: skip
 
 
 def server_numbers(server: ConfigDict) -> dict[str, float]:
@@ -56,10 +63,15 @@ ROUND = Part((
     Field("updates.noise", 0.0, "noise: the standard deviation that each client adds to each number of its update",
           *finite(0), FINITE, traced=True),
     Field("aggregation.name", "mean", "how updates become one: mean weighted by rows, uniform mean, sum, or by "
-          "coordinate their median or trimmed mean (arXiv 1803.01498); secure_mean, secure_uniform: as secure "
-          "sums", *one_named(AGGREGATIONS), CHOOSE),
+          "coordinate their median or trimmed mean (arXiv 1803.01498); by whole updates Krum, multi-Krum, geometric "
+          "median (1912.13445), centred clipping (2012.10333), FoolsGold (1808.04866); secure_mean, secure_uniform: as "
+          "secure sums", *one_named(AGGREGATIONS), CHOOSE),
     Field("aggregation.trim", 0.1, "trimmed_mean: the share of the clients that is cut at each end",
           *within(0, 0.5), "0 cuts nobody", traced=True),
+    Field("aggregation.hostile", 0.2, "krum, multi_krum: the share of a round's clients that may be hostile",
+          *within(0, 0.5), "less than half", traced=True),
+    Field("aggregation.radius", 1.0, "centred_clipping: how far an update may pull the aggregate from the last round's",
+          *finite(0, open_end=True), FINITE, traced=True),
 
     Field("server.optimizer", "sgd", "sgd: FedAvg, or FedAvgM with momentum; adam, adagrad, yogi: FedAdam, FedAdagrad, "
           "FedYogi (arXiv 2003.00295)", *one_of(*SERVER_DEFAULTS), CHOOSE),
@@ -74,6 +86,8 @@ ROUND = Part((
     Unused(("updates.clip_norm",), lambda config: "clip" in config.updates.transforms, "updates.transforms"),
     Unused(("updates.noise",), lambda config: "noise" in config.updates.transforms, "updates.transforms"),
     only(("aggregation.trim",), "aggregation.name", "trimmed_mean"),
+    only(("aggregation.hostile",), "aggregation.name", "krum", "multi_krum"),
+    only(("aggregation.radius",), "aggregation.name", "centred_clipping"),
     Unused(("server.tau",), lambda config: config.server.optimizer != "sgd", "server.optimizer"),
     only(("server.beta2",), "server.optimizer", "adam", "yogi"),
 ))

@@ -15,7 +15,7 @@ class Footprint(NamedTuple):
     data: int  # rows, who holds what, frozen weights
     gram: int  # the clients' Gram matrices, in the dual strategy
     params: int
-    optimizer_state: int  # the server's, and what it sends beside the params; the clients' are among the temporaries
+    optimizer_state: int  # the server's; what it sends beside the params and keeps for the round's parts
     temporaries: int  # what the program itself needs while it runs
     clients: int = 0  # what all clients keep from round to round
 
@@ -34,7 +34,7 @@ def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Proble
         data=tree_bytes((problem.clients, problem.data, problem.frozen, numbers)),
         gram=tree_bytes(problem.gram),
         params=tree_bytes(state.params),
-        optimizer_state=tree_bytes((state.optimizer_state, state.shared)),
+        optimizer_state=tree_bytes((state.optimizer_state, state.shared, state.parts)),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
         clients=tree_bytes(state.clients),
     )
