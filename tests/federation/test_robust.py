@@ -104,7 +104,8 @@ def aggregate(name, rows, state, present=None, clients=None):
     present = np.ones(count, bool) if present is None else present
 
     def split(rows):
-        return {"a": jnp.asarray(rows[..., :2]), "b": jnp.reshape(rows[..., 2:], (*rows.shape[:-1], 2, 2))}
+        rows = jnp.asarray(rows)
+        return {"a": rows[..., :2], "b": rows[..., 2:].reshape(*rows.shape[:-1], 2, 2)}
 
     kept = {"centred_clipping": lambda: split(state[0]), "fools_gold": lambda: split(state)}.get(name, tuple)()
     clients = jnp.arange(count) if clients is None else jnp.asarray(clients)
