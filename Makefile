@@ -16,7 +16,7 @@ test: .venv/tested lint
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 test-device: .venv/tested
-	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest --numprocesses=4 $(ON_DEVICE) tests/clip/test_encoding.py
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest -p no:benchmark --numprocesses=4 $(ON_DEVICE) tests/clip/test_encoding.py
 
 lint: .venv/tested
 	$(BIN)/ruff check .

@@ -191,15 +191,8 @@ def fold_cohort(federation: Federation, plan: Plan, start: Start, members: Membe
     width = jax.tree.leaves(start.params)[0].shape[-1] if plan.strategy == "dual" else 0
     check(plan, federation, width)
     places = places_of(federation, plan, len(members.clients), start.problem.clients.count, width)
-    known = functools.partial(fold_share, federation._replace(sizes=places.sizes, exact=places.exact), plan)
-    if plan.devices > 1:
-        return fold_on_devices(federation, plan, known, start, members)
-    if places.sure:
-        return known(start, members)
-    rows = np.repeat(*zip(*places.sizes, strict=True))
-    fits = (members.counts <= np.pad(rows, (0, len(members.counts) - len(rows)))).all()
-    any_sizes = functools.partial(fold_share, federation._replace(sizes=()), plan)
-    return jax.lax.cond(fits, known, any_sizes, start, members)
+    fold = functools.partial(fold_share, federation._replace(sizes=places[0], exact=places[1]), plan)
+    return fold(start, members) if plan.devices == 1 else fold_on_devices(federation, plan, fold, start, members)
 
 
 def fold_share(federation: Federation, plan: Plan, start: Start, members: Members) -> Folded:

@@ -2,8 +2,8 @@
 
 An accelerator's loop whose bound depends on data waits for the host to read it. With known sizes no bound does: clients
 train side by side, the largest first, and those that have finished leave, so that the rest is a smaller program. Where
-all clients take part in every round, the sizes of a cohort's places are the clients'. Where cohorts are drawn, a place
-has room for as many rows as nearly every draw brings there, and a round that a draw does not fit goes the other way.
+all clients take part in every round, the sizes of a cohort's places are the clients'. Where cohorts are drawn, the
+i-th largest client of a cohort has no more rows than the i-th largest of all.
 
 Axis letters: C clients of the population, L clients side by side.
 """
@@ -18,7 +18,10 @@ from cachefl_jax.federation.plan import Plan, fill_blocks
 
 MOST_PARTS = 8  # each is a program of its own; with more, their bounds are read by the host, one by one
 EXACT = 6  # different numbers of steps up to which each has a stage of its own
-SPREAD = 4.0  # standard deviations of a count of drawn clients that a place leaves room for, and clients beside them
+# Rows of a drawn cohort's places to those of its clients, on average. On an H200 places with far more room, and a
+# branch for draws that do not fit, trained an uneven population no faster than bounds that the host reads, and took
+# five times as long to compile (docs/figures.md).
+ROOM = 1.25
 GRID = 2 ** np.arange(31)  # else stages end at these: each is a program of its own, which takes a second to compile
 
 
@@ -40,14 +43,6 @@ class Part(NamedTuple):
     exact: bool = True  # or the most that each may have
 
 
-class Places(NamedTuple):
-    """Rows of a cohort's places, the largest first."""
-
-    sizes: Sizes  # () where they are not known
-    exact: bool  # or the most that a place may have
-    sure: bool  # whether every cohort fits
-
-
 def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, backend: str) -> Federation:
     """The federation with its clients' sizes, rows [C], where an accelerator gains by knowing them."""
     if backend == "cpu" or plan.devices > 1 or plan.strategy == "scan":
@@ -58,30 +53,17 @@ def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, back
     return federation._replace(sizes=sizes_of(client_rows))
 
 
-def places_of(federation: Federation, plan: Plan, places: int, clients: int, width: int) -> Places:
-    """What is known of a cohort of so many places out of so many clients, whose params have `width` columns."""
-    unknown, sizes = Places((), True, True), federation.sizes
+def places_of(federation: Federation, plan: Plan, places: int, clients: int, width: int) -> tuple[Sizes, bool]:
+    """(rows of a cohort's places, () where they are not known; whether these are exact, or the most that each may have)
+    of so many places out of so many clients, whose params have `width` columns."""
+    sizes = federation.sizes
     if not sizes or federation.participation.always_all(clients, federation.cohort):
-        return unknown._replace(sizes=sizes)
+        return sizes, True
     rows = np.repeat(*zip(*sizes, strict=True))
-    most = np.pad(rows, (0, max(places - len(rows), 0)))[:places]
-    usual = np.minimum(usual_rows(rows, places, (federation.cohort or places) / clients), most)
-    found = Places(sizes_of(usual), False, bool((usual == most).all()))
-    dual = plan.strategy == "dual"
-    most_rows = (plan.block_rows,) if dual else ()
-    parts = parts_of(found.sizes, (0, int((usual > 0).sum())), plan.client_chunk, *most_rows)
-    return unknown if parts is None or (dual and rows[0] > width) else found
-
-
-def usual_rows(rows: np.ndarray, places: int, share: float) -> np.ndarray:
-    """[places] the rows that a drawn cohort's clients have at most, the largest first, but for one draw in thousands:
-    of clients with `rows`, in descending order, each drawn with the probability `share`.
-
-    Place i needs no more than the client of rank K has if at most i of the K larger ones are drawn."""
-    ranks = np.arange(len(rows) + 1)
-    drawn = share * ranks + SPREAD * (1 + np.sqrt(share * (1 - share) * ranks))
-    last = np.searchsorted(drawn, np.arange(places), side="right") - 1  # -1: even of none
-    return np.append(rows, 0)[np.maximum(last, 0)]
+    most = rows[:places]
+    typical = rows.sum() / clients * (federation.cohort or places)
+    large = plan.strategy == "dual" and rows[0] > width  # who of a cohort trains on the params is not known
+    return ((), True) if large or most.sum() > ROOM * typical else (sizes_of(most), False)
 
 
 def sizes_of(client_rows: np.ndarray) -> Sizes:
