@@ -135,12 +135,11 @@ def test_sizes_just_under_a_quarter_are_met_by_every_key(clients, size):
         assert len(set(drawn.tolist())) == size
 
 
-def test_draws_with_too_few_different_clients_are_drawn_again(monkeypatch):
-    """Which chance alone would not show in a lifetime: here every other attempt draws one client over and over."""
+def test_draws_with_too_few_different_clients_make_a_smaller_cohort(monkeypatch):
+    """Which chance alone would not show in a lifetime: here all draws are of three clients."""
     randint = jax.random.randint
-
-    def poor(key, shape, lowest, highest):
-        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1)), randint(key, shape, lowest, highest), 3)
-
-    monkeypatch.setattr(jax.random, "randint", poor)
-    assert all(len(set(drawn.tolist())) == BRANCH - 1 for drawn in draw_many(CLIENTS, BRANCH - 1, rounds=64))
+    monkeypatch.setattr(jax.random, "randint", lambda key, shape, lowest, highest: 5 + randint(key, shape, 0, 3))
+    for number in range(4):
+        drawn = draw_cohort(jax.random.key(number), CLIENTS, BRANCH - 1)
+        assert drawn.size == 3
+        assert set(drawn.clients[:3].tolist()) == {5, 6, 7}
