@@ -6,7 +6,7 @@ from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.ranges import CHOOSE, FINITE, RAISE, at_least, between, finite, one_of, within
 from cachefl_jax.errors import UsageError
 
-MECHANISMS = ("none", "gaussian", "matrix", "local")
+MECHANISMS = ("none", "gaussian", "matrix", "local", "dpsgd")
 SAMPLINGS = ("full", "cohort", "poisson", "cyclic")
 
 
@@ -22,7 +22,7 @@ def check(config: ConfigDict) -> None:
         allowed = f"0 with privacy.mechanism={privacy.mechanism}, whose noise is for one norm"
         raise UsageError("privacy.quantile", privacy.quantile, allowed, "leave it out, or privacy.mechanism=gaussian")
     name = config.participation.name
-    if privacy.mechanism != "local" and name not in SAMPLINGS:
+    if privacy.mechanism in ("gaussian", "matrix") and name not in SAMPLINGS:
         mend = "participation.name=poisson, or privacy.mechanism=none"
         raise UsageError("participation.name", name, f"{', '.join(SAMPLINGS)}, which have an accountant", mend)
     if sampled(config) == "cohort" and privacy.mechanism == "gaussian" and privacy.accountant == "pld":
@@ -43,11 +43,13 @@ def sampled(config: ConfigDict) -> str:
 PRIVACY = Part((
     Field("privacy.mechanism", "none", "differential privacy of each client's whole update. gaussian: they are bounded "
           "and the server adds noise to their sum; matrix: noise that is correlated over rounds (DP-FTRL); local: each "
-          "client adds noise to its bounded update", *one_of(*MECHANISMS), CHOOSE),
+          "client adds noise to its bounded update. dpsgd: of each example, whose gradients are bounded, with noise in "
+          "every step of a client", *one_of(*MECHANISMS), CHOOSE),
     Field("privacy.epsilon", 0.0, "what all rounds may spend; 0 = whatever privacy.noise_multiplier spends",
           *finite(0), FINITE, traced=True),
     Field("privacy.delta", 1e-5, "of the guarantee; well below 1 / clients", *between(0, 1), CHOOSE, traced=True),
-    Field("privacy.clip_norm", 1.0, "the largest norm of a client's update; with privacy.quantile, in round 1",
+    Field("privacy.clip_norm", 1.0, "the largest norm of a client's update, or with dpsgd of an example's gradient; "
+          "with privacy.quantile, in round 1",
           *finite(0, open_end=True), FINITE, traced=True),
     Field("privacy.noise_multiplier", 0.0, "standard deviation of the noise over the clip norm; 0 = the least that "
           "privacy.epsilon allows", *finite(0), FINITE, traced=True),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cachefl_jax.federation.examples import STEPS, Privacy, private_gradient
 from cachefl_jax.federation.optimizers import Hyper
 from cachefl_jax.federation.orders import order_widths, shuffled_orders
 from cachefl_jax.federation.work import Client, ClientWork, Params, Rows, Start, client_key, fedavg
@@ -52,6 +53,7 @@ class LocalTraining(NamedTuple):
         views: versions of every row that the data hold (`problem.repeat_views`); round r trains on number r modulo it.
         work: where the clients' algorithm differs from FedAvg's.
         compact: a step is written into a program once, for losses that take long to compile.
+        private: a step is private for every example, by the numbers of `problem.PartHyper.examples`.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -66,6 +68,7 @@ class LocalTraining(NamedTuple):
     views: int = 1
     work: ClientWork = fedavg
     compact: bool = False
+    private: bool = False
 
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
@@ -136,7 +139,11 @@ def make_step(local: LocalTraining, start: Start, client: Client, orders: jax.Ar
         valid = first + jnp.arange(local.batch_size) < rows.count
         picked = jax.lax.dynamic_slice(orders, (epoch, first), (1, local.batch_size))[0]
         batch = gather(problem.data, problem.clients.indices, rows, picked)
-        loss, gradients = loss_and_gradient(local, now, problem.frozen, batch, valid)
+        if local.private:
+            privacy = step_privacy(start, client, number)
+            loss, gradients = private_gradient(local, now, problem.frozen, (batch, valid), privacy)
+        else:
+            loss, gradients = loss_and_gradient(local, now, problem.frozen, batch, valid)
         gradients = regularised(local, problem.hyper, gradients, now, start.params)
         if local.work.correct is not None:
             gradients = local.work.correct(gradients, start.shared, client.state)
@@ -144,6 +151,12 @@ def make_step(local: LocalTraining, start: Start, client: Client, orders: jax.Ar
         return optax.apply_updates(now, updates), state, total + loss * valid.sum()
 
     return step
+
+
+def step_privacy(start: Start, client: Client, number: jax.Array) -> Privacy:
+    """What a client's step number so many adds, with a key of its own."""
+    key = jax.random.fold_in(jax.random.fold_in(client_key(start, client.number), STEPS), number)
+    return start.problem.part_hyper.examples._replace(key=key)
 
 
 def step_count(local: LocalTraining, rows: jax.Array) -> jax.Array:

@@ -175,15 +175,20 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
 
 
 DUAL_NEEDS = (
-    "dual needs a linear loss and sgd, momentum or nesterov; an aggregation that is a weighted sum; an algorithm that "
-    "at most scales an update; and transforms that do so by its norm"
+    "dual needs a linear loss without noise on its steps, and sgd, momentum or nesterov; an aggregation that is a "
+    "weighted sum; an algorithm that at most scales an update; and transforms that do so by its norm"
 )
 
 
 def fits_dual(federation: Federation) -> bool:
     """Whether a round is the same on coefficients."""
     local, work, transforms = federation.local, federation.local.work, federation.transforms
-    if local.linear is None or local.optimizer not in LINEAR_OPTIMIZERS or not federation.aggregation.linear:
+    if (
+        local.linear is None
+        or local.private
+        or local.optimizer not in LINEAR_OPTIMIZERS
+        or not federation.aggregation.linear
+    ):
         return False
     scaled = work.sends_change or work.scale
     return bool(scaled and not (work.correct or work.begin or work.keep)) and all(

@@ -78,6 +78,7 @@ class PartHyper(NamedTuple):
     aggregation: Any = ()
     mechanism: Any = ()
     downloads: tuple = ()  # of each
+    examples: Any = ()  # `examples.Privacy` of `LocalTraining.private`
 
 
 class Problem(NamedTuple):

@@ -1,14 +1,16 @@
 """How much privacy rounds spend, by the accountants of dp-accounting: asked before a run for the noise that a budget
 needs, and after it for the epsilon of so many rounds.
 
-Rounds protect a client's whole update. A release is a sum of updates, each of norm S at most, with Gaussian noise of
-standard deviation z S; z is the noise multiplier. Neighbours are federations that differ
+Rounds protect a client's whole update, or each of its examples. A release is a sum of these, each of norm S at most,
+with Gaussian noise of standard deviation z S; z is the noise multiplier. Neighbours are federations that differ
 
 * where all take part, each by a coin of its own (Poisson) or in turn: in one client more or less, which moves the
   sum by S at most;
 * where cohorts of one size are drawn: in one client that has other data, which moves it by 2 S (arXiv 1808.00087,
   theorem 27, of which dp-accounting has Renyi divergences alone);
-* where every update has noise of its own (local): in all that one client holds, which moves its update by 2 S.
+* where every update has noise of its own (local): in all that one client holds, which moves its update by 2 S;
+* where every step has (DP-SGD): in one example that counts or does not, in its one batch of each epoch; that nobody
+  knows which batch it is gives nothing here.
 """
 
 import functools
@@ -31,6 +33,7 @@ class Exposure(NamedTuple):
         cohort: clients a round, of Poisson's on average; C where all take part.
         accountant: pld, by privacy loss distributions, or rdp, by Renyi divergences.
         delta: of the guarantee.
+        releases: noisy sums that a round makes of what one client, or one example, brings.
     """
 
     sampling: str
@@ -38,6 +41,7 @@ class Exposure(NamedTuple):
     cohort: int
     accountant: str = "pld"
     delta: float = 1e-5
+    releases: int = 1
 
     @property
     def separation(self) -> int:
@@ -55,7 +59,7 @@ def events(exposure: Exposure, noise: float, rounds: int):
         event = dp_event.PoissonSampledDpEvent(exposure.cohort / exposure.clients, event)
     elif exposure.sampling == "cohort":
         event = dp_event.SampledWithoutReplacementDpEvent(exposure.clients, exposure.cohort, event)
-    return dp_event.SelfComposedDpEvent(event, -(-rounds // exposure.separation))
+    return dp_event.SelfComposedDpEvent(event, -(-rounds // exposure.separation) * exposure.releases)
 
 
 def accountant_of(exposure: Exposure, accountant: str):

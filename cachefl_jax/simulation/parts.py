@@ -29,7 +29,7 @@ from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
 from cachefl_jax.privacy.secure.sums import secured
 from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
-from cachefl_jax.simulation.privacy import noise_of, private, with_privacy
+from cachefl_jax.simulation.privacy import examples_of, noise_of, private, with_privacy
 
 
 def component(config: ConfigDict, field: str):
@@ -86,10 +86,10 @@ def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, Par
     aggregation, mechanism = own_hyper(config, "aggregation.name", config.aggregation.name), ()
     if private(config):
         last, mechanism = noise_of(config, closed)
-        transforms.append(last)
+        transforms += last
     if config.aggregation.name in SECURE:
         transforms.append(aggregation)
-    parts = PartHyper(tuple(transforms), aggregation, mechanism)
+    parts = PartHyper(tuple(transforms), aggregation, mechanism, examples=examples_of(config))
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
 
 
@@ -116,6 +116,7 @@ def local_training(config: ConfigDict, method: Method, largest: int) -> LocalTra
         shuffle=local.shuffle, proximal=local.proximal > 0, clip=local.clip_norm > 0,
         views=max(config.clip.train_views, 1), work=algorithm_of(config, method),
         compact="images" in method.inputs,  # whole towers
+        private=config.privacy.mechanism == "dpsgd",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config.privacy import sampled
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Federation
+from cachefl_jax.federation.examples import Privacy
 from cachefl_jax.methods import Method
 from cachefl_jax.privacy.accounting import Exposure, calibrated, most_rounds, spent
 from cachefl_jax.privacy.matrix import matrix, sensitivity
@@ -23,11 +24,12 @@ from cachefl_jax.privacy.noise import (
 )
 from cachefl_jax.storage.run_files import SPENT
 
-PACKAGES = {"gaussian": "dp_accounting", "local": "dp_accounting", "matrix": "jax_privacy"}
+PACKAGES = {"gaussian": "dp_accounting", "local": "dp_accounting", "dpsgd": "dp_accounting", "matrix": "jax_privacy"}
 LABELS = {
     "gaussian": "noise at the server",
     "matrix": "correlated noise at the server",
     "local": "noise at each client",
+    "dpsgd": "noise in each client's steps",
 }
 NEIGHBOURS = {
     "cohort": "federations that differ in all that one client holds",
@@ -67,8 +69,12 @@ def budget_of(config: ConfigDict) -> Budget:
     Raises UsageError: dp-accounting or jax-privacy is not installed, or the rounds spend more than privacy.epsilon."""
     privacy, clients = config.privacy, config.partition.clients
     check_package(privacy.mechanism)
-    sampling = "local" if privacy.mechanism == "local" else sampled(config)
-    exposure = Exposure(sampling, clients, config.cohort or clients, privacy.accountant, privacy.delta)
+    sampling, releases = sampled(config), 1
+    if privacy.mechanism == "local":
+        sampling = "local"
+    elif privacy.mechanism == "dpsgd":
+        sampling, releases = "cyclic" if sampling == "cyclic" else "full", config.local.epochs
+    exposure = Exposure(sampling, clients, config.cohort or clients, privacy.accountant, privacy.delta, releases)
     bands, rounds = (privacy.bands if privacy.mechanism == "matrix" else 0), config.rounds
     noise = privacy.noise_multiplier
     if not noise:
@@ -98,6 +104,11 @@ def check_package(mechanism: str) -> None:
 def with_privacy(config: ConfigDict, method: Method, federation: Federation) -> Federation:
     """The federation with the parts that privacy.* asks for. Raises UsageError: others would void the guarantee."""
     privacy = config.privacy
+    if privacy.mechanism == "dpsgd":
+        if method.closed_form is not None:
+            allowed = "a method that trains, with privacy.mechanism=dpsgd: this one is solved in closed form"
+            raise UsageError("method", method.label, allowed, "privacy.mechanism=gaussian, or leave it out")
+        return federation
     check_parts(config, method, federation)
     if privacy.mechanism == "local":
         return federation._replace(transforms=(*federation.transforms, local_noise))
@@ -135,23 +146,32 @@ def check_parts(config: ConfigDict, method: Method, federation: Federation) -> N
 
 
 def noise_of(config: ConfigDict, closed: bool) -> tuple:
-    """(numbers of the last transform, of the mechanism); a closed form's statistics are added up, not averaged.
+    """(numbers of the transforms that privacy adds, of the mechanism); statistics of a closed form are added up.
 
     Raises UsageError: as `budget_of`, or the clients' bits have too little noise."""
     privacy, budget = config.privacy, budget_of(config)
     share = 1.0 if closed else float(expected(config))
     numbers = Noise(budget.noise * budget.factor, privacy.clip_norm, share)
     if privacy.mechanism == "local":
-        return numbers, ()
+        return (numbers,), ()
+    if privacy.mechanism == "dpsgd":
+        return (), ()
     if not privacy.quantile:
-        return privacy.clip_norm, numbers
+        return (privacy.clip_norm,), numbers
     bits = privacy.quantile_noise or expected(config) / 20
     if 2 * bits <= budget.noise:
         allowed = f"above {budget.noise / 2:.4g}, half of the noise multiplier, which updates and bits share"
         mend = "raise it; or a larger cohort or privacy.epsilon"
         raise UsageError("privacy.quantile_noise", bits, allowed, mend)
     updates = 1 / math.sqrt(budget.noise**-2 - (2 * bits) ** -2)  # arXiv 1905.03871, theorem 1
-    return (), Noise(updates, privacy.clip_norm, share, privacy.quantile, privacy.quantile_rate, bits)
+    return ((),), Noise(updates, privacy.clip_norm, share, privacy.quantile, privacy.quantile_rate, bits)
+
+
+def examples_of(config: ConfigDict) -> Privacy | tuple:
+    """The numbers of steps that are private for each example; () where they are not."""
+    if config.privacy.mechanism != "dpsgd":
+        return ()
+    return Privacy(config.privacy.clip_norm, budget_of(config).noise)
 
 
 def spent_after(config: ConfigDict, rounds: int) -> dict[str, float]:
@@ -166,7 +186,11 @@ def told(config: ConfigDict) -> dict:
     budget, privacy = budget_of(config), config.privacy
     epsilon = budget.after(config.rounds)
     whose = NEIGHBOURS.get(budget.exposure.sampling, "federations that differ in one client more or less")
-    what = "all that a client sends" if privacy.mechanism == "local" else "what the server makes of the updates"
+    if privacy.mechanism == "dpsgd":
+        whose = "clients that differ in one example more or less"
+    what = (
+        "all that a client sends" if privacy.mechanism in ("local", "dpsgd") else "what the server makes of the updates"
+    )
     sentence = (
         f"With {LABELS[privacy.mechanism]}, {what} is differentially private for {whose}: "
         f"epsilon {epsilon:.3g} at delta {privacy.delta:g} after {config.rounds} rounds (noise multiplier "

@@ -23,6 +23,7 @@ CASES = [
     ),
     (Exposure("cyclic", 100, 30), 2.0, 9, GAUSSIAN(2.0), 3, ONE),
     (Exposure("cyclic", 100, 30, "rdp"), 2.0, 4, GAUSSIAN(2.0), 1, ONE),
+    (Exposure("full", 20, 5, releases=3), 6.0, 4, GAUSSIAN(6.0), 12, ONE),
     (Exposure("local", 20, 5), 6.0, 10, GAUSSIAN(3.0), 10, ONE),
 ]  # fmt: skip
 

@@ -73,6 +73,7 @@ def test_a_calibrated_run_spends_its_budget_and_has_no_more_rounds(bank, tmp_pat
     {"privacy.quantile": 0.5, "privacy.quantile_noise": 20.0, "participation.name": "poisson", "cohort": 2},
     {"privacy.mechanism": "local", "aggregation.name": "median"},
     {"method": "ridge", "compare": ("ridge",)},
+    {"privacy.mechanism": "dpsgd", "aggregation.name": "mean", "local.algorithm": "fednova", "local.optimizer": "sgd"},
 ])  # fmt: skip
 def test_other_mechanisms_keep_to_the_budget(bank, tmp_path, changes):
     config = config_for(bank, **CENTRAL | {"privacy.epsilon": 50.0} | changes)
@@ -90,6 +91,7 @@ def test_other_mechanisms_keep_to_the_budget(bank, tmp_path, changes):
     ({"privacy.mechanism": "matrix", "cohort": 2}, r"participation.name: got cohort; allowed: full or cyclic"),
     ({"cohort": 2, "privacy.accountant": "pld"}, r"privacy.accountant: got pld; allowed: rdp with cohorts"),
     ({"privacy.quantile": 0.5, "privacy.quantile_noise": 1.0}, r"privacy.quantile_noise: got 1.0; allowed: above 1,"),
+    ({"privacy.mechanism": "dpsgd", "method": "ridge"}, r"method: got .*; allowed: a method that trains, with"),
     ({"participation.name": "cyclic"}, r"cohort: got 0; allowed: 1 or more with participation.name=cyclic"),
 ])  # fmt: skip
 def test_what_would_void_the_guarantee_is_refused(bank, tmp_path, changes, told):
