@@ -1,7 +1,6 @@
 """A config and its inputs to functions and arrays."""
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -123,18 +122,11 @@ class Learner(NamedTuple):
 
     def traffic(self) -> tuple[int, int]:
         """(up, down) bytes of a client's round."""
-        return traffic_of(self.federation, *costs.shapes_of((self.params, self.problem)))
+        return traffic(self.federation, self.params, self.problem)
 
     def start(self) -> ServerState:
         """The server before round 1."""
         return init_server(self.federation, self.params, self.problem)
-
-
-@functools.lru_cache(maxsize=64)  # asked for after every call of rounds; tracing takes longer than a round
-def traffic_of(federation: Federation, structure, shapes: tuple) -> tuple[int, int]:
-    """`traffic` from shapes alone."""
-    params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return traffic(federation, params, problem)
 
 
 def build(
