@@ -7,7 +7,7 @@ alpha, beta, learning rate and rounds are the best of the grid in `sweep` by val
 
     python -m experiments.sweep --config=experiments/configs/digits.py --workdir=runs/sweep
 
-The rows beside CacheFL train by values of their own, which a study of these data chose by validation accuracy, 12
+The rows beside CacheFL train by values of their own, which a study of these data chose by validation accuracy, 24
 points for each:
 
     python -m experiments.study --config=experiments/configs/studies/demo.py --workdir=runs/study
@@ -26,12 +26,11 @@ COMPARED = (
 OVERRIDES = (  # "cachefl@alone" and not "local_only": the values suit CacheFL, and no other config.method
     "linear_probe: local.optimizer=sgd", "linear_probe: local.learning_rate=0.03",
     "ridge: ridge.mix=1000.0", "ridge: ridge.penalty=0.01",
-    "cachefl@alone: local.optimizer=sgd", "cachefl@alone: local.learning_rate=0.03",
-    "cachefl@alone: cache.alpha=10.0", "cachefl@alone: cache.beta=5.0",
+    "cachefl@alone: local.learning_rate=0.0003", "cachefl@alone: cache.beta=1.0",
     "cachefl@centralized: local.learning_rate=0.003",
-    "cachefl@centralized: cache.alpha=3.0", "cachefl@centralized: cache.beta=5.0",
-    "cachefl@features_once: local.learning_rate=0.003",
-    "cachefl@features_once: cache.alpha=3.0", "cachefl@features_once: cache.beta=5.0",
+    "cachefl@centralized: cache.alpha=10.0", "cachefl@centralized: cache.beta=5.0",
+    "cachefl@features_once: local.learning_rate=0.001",
+    "cachefl@features_once: cache.alpha=10.0", "cachefl@features_once: cache.beta=5.0",
 )  # fmt: skip
 
 

@@ -53,7 +53,9 @@ def joined(views: np.ndarray, own: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def at_the_server(config: ConfigDict, learner: Learner, inputs: Inputs) -> Learner:
     """The learner with the rows of `pooled` instead of the clients'; it is scored as before."""
     held = training_data(learner.method, inputs, Shared(), ordered=False)
-    return learner._replace(problem=problem(config, learner.score.frozen, held), client_rows=inputs.partition.sizes)
+    return learner._replace(
+        problem=problem(config, learner.method, learner.score.frozen, held), client_rows=inputs.partition.sizes
+    )
 
 
 def traffic_once(config: ConfigDict, inputs: Inputs, params) -> tuple[float, int, int]:

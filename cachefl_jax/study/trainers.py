@@ -60,7 +60,9 @@ def at_one_place(config: ConfigDict, row: Row, inputs: Inputs, learner: Learner,
     federation = Federation(local._replace(work=by_itself(local.work)))
     if learner.method.closed_form is not None:
         federation = federation._replace(aggregation=learner.federation.aggregation)
-    arrays = problem(config, learner.score.frozen, training_data(learner.method, held, shared, ordered=False))
+    arrays = problem(
+        config, learner.method, learner.score.frozen, training_data(learner.method, held, shared, ordered=False)
+    )
     arrays = arrays._replace(server=server_of_one())
     return learner._replace(federation=federation, problem=arrays, client_rows=held.partition.sizes)
 
