@@ -9,6 +9,7 @@ from cachefl_jax.config.client import CLIENT
 from cachefl_jax.config.data import DATA
 from cachefl_jax.config.encoder import ENCODER
 from cachefl_jax.config.engine import ENGINE
+from cachefl_jax.config.hostile import HOSTILE
 from cachefl_jax.config.method import METHOD
 from cachefl_jax.config.partition import PARTITION
 from cachefl_jax.config.privacy import PRIVACY
@@ -31,6 +32,7 @@ PARTS = (
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
     PRIVACY,  # privacy.*: differential privacy of the rounds
     SECURE_SUMS,  # secure.*: sums of which the server sees nothing else
+    HOSTILE,  # hostile.*: clients that want the model to fail
     ENGINE,  # engine.*: how it is computed
     STUDY,  # study.*: how much a study tries
 )

@@ -12,7 +12,8 @@ from cachefl_jax.federation.evaluate import (
     score_models,
     score_rows,
 )
-from cachefl_jax.federation.local import Linear, LocalTraining, LoopLayout, plan_batches, train_client
+from cachefl_jax.federation.hostile import Hostility, hostile_clients, under_attack
+from cachefl_jax.federation.local import Linear, LocalTraining, LoopLayout, Poison, plan_batches, train_client
 from cachefl_jax.federation.local_only import (
     NOBODY,
     make_local_only,
@@ -65,6 +66,7 @@ __all__ = [
     "Federation",
     "Figures",
     "Finished",
+    "Hostility",
     "Hyper",
     "Linear",
     "LocalTraining",
@@ -76,6 +78,7 @@ __all__ = [
     "Participation",
     "Plan",
     "Point",
+    "Poison",
     "Problem",
     "Received",
     "Release",
@@ -99,6 +102,7 @@ __all__ = [
     "fednova",
     "figures",
     "fits_dual",
+    "hostile_clients",
     "in_client_order",
     "init_server",
     "make_local_only",
@@ -127,6 +131,7 @@ __all__ = [
     "train_client",
     "train_rounds",
     "tree_bytes",
+    "under_attack",
     "unplaced",
     "with_personal_leaves",
     "with_sizes",

@@ -12,6 +12,13 @@ import jax
 import jax.numpy as jnp
 
 
+class Attackers(NamedTuple):
+    """Hostile clients that make their updates together."""
+
+    among: jax.Array  # [M] bool
+    strength: jax.Array  # []
+
+
 class Received(NamedTuple):
     """The cohort, as an aggregation sees it."""
 
@@ -21,6 +28,7 @@ class Received(NamedTuple):
     clients: jax.Array | None = None  # [M] int32, their numbers
     key: jax.Array | None = None  # the server's in this round
     state: Any = ()  # what the aggregation keeps
+    hostile: Attackers | None = None
 
 
 def proportional(counts: jax.Array, present: jax.Array) -> jax.Array:

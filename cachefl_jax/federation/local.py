@@ -36,6 +36,18 @@ class Linear(NamedTuple):
     loss: Callable[[jax.Array, Any, Any], jax.Array]
 
 
+class Poison(NamedTuple):
+    """What hostile clients make of their rows before they train on them.
+
+    Attributes:
+        rows: (a batch, `hostile.Hostility`, whether its client is hostile [], or of each row) -> the batch. Traced.
+        features: whether it changes more than labels, of which training on coefficients knows nothing.
+    """
+
+    rows: Callable
+    features: bool = False
+
+
 class LocalTraining(NamedTuple):
     """The static half of a client's work.
 
@@ -54,6 +66,7 @@ class LocalTraining(NamedTuple):
         work: where the clients' algorithm differs from FedAvg's.
         compact: a step is written into a program once, for losses that take long to compile.
         private: a step is private for every example, by the numbers of `problem.PartHyper.examples`.
+        poison: what hostile clients make of their rows.
     """
 
     loss: Callable[[Params, Any, Any], jax.Array]
@@ -69,6 +82,7 @@ class LocalTraining(NamedTuple):
     work: ClientWork = fedavg
     compact: bool = False
     private: bool = False
+    poison: Poison | None = None
 
 
 def plan_batches(batch_size: int, largest: int) -> tuple[int, int]:
@@ -138,7 +152,7 @@ def make_step(local: LocalTraining, start: Start, client: Client, orders: jax.Ar
         epoch, first = number // batches, number % batches * local.batch_size
         valid = first + jnp.arange(local.batch_size) < rows.count
         picked = jax.lax.dynamic_slice(orders, (epoch, first), (1, local.batch_size))[0]
-        batch = gather(problem.data, problem.clients.indices, rows, picked)
+        batch = poisoned(local, start, client.number, gather(problem.data, problem.clients.indices, rows, picked))
         if local.private:
             privacy = step_privacy(start, client, number)
             loss, gradients = private_gradient(local, now, problem.frozen, (batch, valid), privacy)
@@ -205,6 +219,13 @@ def client_orders(local: LocalTraining, key: jax.Array, rows: Rows) -> jax.Array
     widths = order_widths(local.capacity, max(NARROW, local.batch_size), ratio=4)
     most = rows.count if rows.most is None else rows.most
     return shuffled_orders(keys, jnp.full(local.epochs, rows.count), most, widths)
+
+
+def poisoned(local: LocalTraining, start: Start, client: jax.Array | int, batch):
+    """The batch as client number `client` [], or that of each row, sees it."""
+    if local.poison is None or start.hostile is None:
+        return batch
+    return local.poison.rows(batch, start.problem.hostile, start.hostile[client])
 
 
 def gather(data, indices: jax.Array, rows: Rows, picked: jax.Array):

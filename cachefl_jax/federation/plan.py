@@ -190,6 +190,8 @@ def fits_dual(federation: Federation) -> bool:
         or not federation.aggregation.linear
     ):
         return False
+    if local.poison is not None and local.poison.features:
+        return False
     scaled = work.sends_change or work.scale
     return bool(scaled and not (work.correct or work.begin or work.keep)) and all(
         transform.factor is not None for transform in transforms

@@ -92,6 +92,7 @@ class Problem(NamedTuple):
     key: jax.Array  # the run's; a client's is fold_in(fold_in(key, round), client)
     gram: jax.Array | None = None  # what `cachefl_jax.federation.dual` computes once a run
     part_hyper: PartHyper = PartHyper()
+    hostile: Any = ()  # `hostile.Hostility`, where any client is
 
 
 class PartStates(NamedTuple):

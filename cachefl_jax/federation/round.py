@@ -12,10 +12,11 @@ import optax
 from jax.sharding import PartitionSpec
 
 from cachefl_jax.federation import dual, primal
-from cachefl_jax.federation.aggregation import Received, proportional, share_of_all
+from cachefl_jax.federation.aggregation import Attackers, Received, proportional, share_of_all
 from cachefl_jax.federation.checks import ClientCheck, all_finite
 from cachefl_jax.federation.downloads import first_downloads, send_down
 from cachefl_jax.federation.folded import Folded, Members, changes_are_updates, drift_of
+from cachefl_jax.federation.hostile import hostile_clients
 from cachefl_jax.federation.mechanism import Release
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
@@ -122,9 +123,12 @@ def train_round(
     key = jax.random.fold_in(problem.key, state.round)
     parts = state.parts or PartStates()
     begun, downloads = send_down(federation, state, problem) if federation.downloads else (state.params, ())
-    start = Start(begun, state.shared, problem, state.round, key, parts.mechanism)
+    hostile = hostile_clients(problem, state.round)
+    start = Start(begun, state.shared, problem, state.round, key, parts.mechanism, hostile)
     weights, hyper = aggregation.weigh(counts, present), problem.part_hyper.aggregation
     received = Received(weights, present, hyper, chosen, server_key(key), parts.aggregation)
+    if hostile is not None:
+        received = received._replace(hostile=Attackers(hostile[chosen], problem.hostile.strength))
     members = Members(
         chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
     )

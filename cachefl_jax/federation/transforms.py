@@ -24,6 +24,7 @@ class Sender(NamedTuple):
     hyper: Any  # the transform's traced numbers
     server: Any = ()  # what the server's mechanism keeps (`mechanism.Mechanism`)
     server_key: jax.Array | None = None  # the aggregation's in this round (`aggregation.Received.key`)
+    hostile: jax.Array | bool = False  # [] bool (`hostile.hostile_clients`)
 
 
 class Transform(NamedTuple):

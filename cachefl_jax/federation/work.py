@@ -114,6 +114,7 @@ class Start(NamedTuple):
     round: jax.Array  # [] int32
     key: jax.Array  # the round's
     server: Any = ()  # what the server's mechanism keeps, for the transforms
+    hostile: jax.Array | None = None  # [C] bool, where any client is (`hostile.hostile_clients`)
 
 
 class Client(NamedTuple):

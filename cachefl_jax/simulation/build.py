@@ -39,6 +39,7 @@ from cachefl_jax.simulation.examples import (
     rows_without_logits,
     tested_rows,
 )
+from cachefl_jax.simulation.hostile import hostility_of
 from cachefl_jax.simulation.own_models import score_own_models
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
@@ -159,7 +160,9 @@ def build(
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared) if texts else None,
         params=params,
-        problem=problem(config, method, score.frozen, training_data(method, inputs, shared, ordered)),
+        problem=problem(config, method, score.frozen, training_data(method, inputs, shared, ordered))._replace(
+            hostile=hostility_of(config, inputs.bank.classes, inputs.bank.width)
+        ),
         client_rows=inputs.partition.sizes,
     )
 

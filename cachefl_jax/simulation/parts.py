@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import server_numbers
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.field import lookup
+from cachefl_jax.config.hostile import strength_of
 from cachefl_jax.config.secure import SECURE
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
@@ -24,11 +25,13 @@ from cachefl_jax.federation import (
     plan_batches,
     with_personal_leaves,
 )
+from cachefl_jax.federation.hostile import BY_ITSELF
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
 from cachefl_jax.privacy.secure.sums import secured
 from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
+from cachefl_jax.simulation.hostile import with_hostile
 from cachefl_jax.simulation.privacy import examples_of, noise_of, private, with_privacy
 
 
@@ -43,7 +46,7 @@ def component(config: ConfigDict, field: str):
 def federation_of(config: ConfigDict, method: Method, largest: int) -> Federation:
     """What a round is made of, for clients of at most `largest` rows.
 
-    Raises UsageError: as `check_closed` and `privacy.with_privacy`."""
+    Raises UsageError: as `check_closed`, `privacy.with_privacy` and `hostile.with_hostile`."""
     if method.closed_form is not None:
         check_closed(config, method)
     closed = method.closed_form
@@ -58,7 +61,9 @@ def federation_of(config: ConfigDict, method: Method, largest: int) -> Federatio
     )
     if private(config):
         federation = with_privacy(config, method, federation)
-    return with_secure_sum(config, federation) if config.aggregation.name in SECURE else federation
+    if config.aggregation.name in SECURE:
+        federation = with_secure_sum(config, federation)
+    return federation if config.hostile.kind == "none" else with_hostile(config, method, federation)
 
 
 def with_secure_sum(config: ConfigDict, federation: Federation) -> Federation:
@@ -89,6 +94,8 @@ def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, Par
         transforms += last
     if config.aggregation.name in SECURE:
         transforms.append(aggregation)
+    if config.hostile.kind in BY_ITSELF:
+        transforms.insert(0, strength_of(config))
     parts = PartHyper(tuple(transforms), aggregation, mechanism, examples=examples_of(config))
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
 

@@ -117,6 +117,7 @@ def group_of(point: Prepared) -> str:
     choices = [
         client_optimizer(config), server_optimizer(config), learner.name, config.cohort, config.engine.to_dict(),
         config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
+        config.hostile.kind,
         config.privacy.mechanism, config.privacy.quantile > 0, config.privacy.bands,
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
         learner.score.own.dealt,

@@ -19,7 +19,7 @@ from cachefl_jax.federation.dual.block import (
 )
 from cachefl_jax.federation.dual.gram import gradient_square, gram_product, squared_distance
 from cachefl_jax.federation.dual.steps import add_batch, apply_optimizer, when_taken
-from cachefl_jax.federation.local import clip_scale
+from cachefl_jax.federation.local import clip_scale, poisoned
 from cachefl_jax.federation.optimizers import sgd
 from cachefl_jax.federation.orders import order_widths, shuffled_orders
 from cachefl_jax.federation.timetable import stages_of
@@ -150,6 +150,9 @@ def batch_gradient(
     scores = now.decay[:, None, None] * base + own
     where = block.where.at[batch.rows.reshape(-1)].get(mode="clip")
     examples = jax.tree.map(lambda leaf: leaf[where], problem.data)
+    if local.poison is not None:
+        owner = task.members.clients[block.owner.at[batch.rows.reshape(-1)].get(mode="clip")]
+        examples = poisoned(local, task.start, owner, examples)
 
     def mean_loss(scores):
         losses = local.linear.loss(scores.reshape(-1, *task.scores_shape), problem.frozen, examples)

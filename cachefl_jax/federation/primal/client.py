@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, step_count, train_client
+from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, poisoned, step_count, train_client
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.problem import Problem, shapes_of, tree_bytes
 from cachefl_jax.federation.transforms import Sender
@@ -42,7 +42,7 @@ def send(federation: Federation, start: Start, client: Client, done: tuple | Non
     (own, chain), local = client.state, federation.local
     if done is None:
         change, loss, extra = jax.tree.map(jnp.zeros_like, start.params), jnp.zeros((), jnp.float32), None
-        update = counted(local, start, client.rows)
+        update = counted(local, start, client.rows, client.number)
     else:
         begun, trained, loss, own = done
         change = local.work.travelling(jax.tree.map(jnp.subtract, trained, begun))
@@ -52,13 +52,14 @@ def send(federation: Federation, start: Start, client: Client, done: tuple | Non
     return Sent(update if extra is None else (update, extra), (own, chain), change, loss, told)
 
 
-def counted(local: LocalTraining, start: Start, rows: Rows) -> Any:
-    """What a client that counts sends: its rows' statistics, added up batch by batch in float64, as they travel."""
+def counted(local: LocalTraining, start: Start, rows: Rows, client: jax.Array | int = 0) -> Any:
+    """What client number `client`, which counts, sends: its rows' statistics, added up batch by batch in float64, as
+    they travel."""
 
     def of_batch(number):
         places = number * local.batch_size + jnp.arange(local.batch_size, dtype=jnp.int32)
         batch = gather(start.problem.data, start.problem.clients.indices, rows, places)
-        return local.work.statistics(start, batch, places < rows.count)
+        return local.work.statistics(start, poisoned(local, start, client, batch), places < rows.count)
 
     with double_precision():
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_batch, jnp.int32(0)))
@@ -104,7 +105,8 @@ def sender(start: Start, client: Client, number: int) -> Sender:
     """The client as transform `number` sees it."""
     key = jax.random.fold_in(client_key(start, client.number), TRANSFORM - np.uint32(number))
     hyper = numbers_of(start.problem, number)
-    return Sender(client.number, start.round, key, client.weight, hyper, start.server, server_key(start.key))
+    hostile = False if start.hostile is None else start.hostile[client.number]
+    return Sender(client.number, start.round, key, client.weight, hyper, start.server, server_key(start.key), hostile)
 
 
 def numbers_of(problem: Problem, number: int):
