@@ -98,7 +98,7 @@ def secure_sum(plain: Aggregation, settings: Settings, clients: int) -> Aggregat
         if len(received.present) > most_clients(settings.bits):
             raise ValueError(f"a sum of {settings.bits} bits has no room for {len(received.present)} clients")
         alive, sound = left_of(settings, received)
-        weight = jnp.where(alive, received.weights, 0).sum()
+        weight = exact_sum(jnp.where(alive, received.weights, 0))
         scale = jnp.where(sound, received.hyper.clip / (full_scale(settings) * jnp.maximum(weight, 1e-30)), 0)
         scale = jnp.where(total.broken > 0, jnp.nan, scale)
         return jax.tree.map(lambda words: decode(settings, words) * scale, total.words)
@@ -116,6 +116,11 @@ def secure_sum(plain: Aggregation, settings: Settings, clients: int) -> Aggregat
         finish=finish, keep=keep, state=lambda update, clients: nothing, hyper=numbers_of,
         size=lambda size: size + overhead(clients, settings)[0], size_down=overhead(clients, settings)[1],
     )  # fmt: skip
+
+
+def exact_sum(shares: jax.Array) -> jax.Array:
+    """The sum of shares of 1, each to a multiple of 2^-31: the same bits in every program."""
+    return (shares * 2.0**31).astype(jnp.uint32).sum(dtype=jnp.uint32).astype(jnp.float32) * 2.0**-31
 
 
 def left_of(settings: Settings, received: Received) -> tuple[jax.Array, jax.Array]:
@@ -154,5 +159,5 @@ def notes_on_sums(entries: Mapping[str, Mapping]) -> list[str]:
             notes.append(f"{label}: {told['clipped']} updates had numbers above secure.clip, which were cut: raise it.")
         if told.get("failed"):
             lost = f"{label}: in {told['failed']} rounds too few clients were left to unmask the sum"
-            notes.append(f"{lost}, and nothing changed: lower secure.threshold, or raise secure.neighbours.")
+            notes.append(f"{lost}, and nothing changed: lower secure.threshold.")
     return notes
