@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.compression import CODES
 from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, RAISE, SWITCH, at_least, finite, one_named, one_of, within
 from cachefl_jax.errors import UsageError
@@ -38,8 +39,9 @@ def check_means(config: ConfigDict) -> None:
         name = config.aggregation.name
         raise UsageError("aggregation.name", name, allowed.format("mean, uniform or sum"), mend)
     for name in config.updates.transforms:
-        if name in ("clip", "noise"):
-            raise UsageError("updates.transforms", name, allowed.format("neither clip nor noise"), mend)
+        if name in ("clip", "noise", *CODES):
+            what = "no encoding" if name in CODES else "neither clip nor noise"
+            raise UsageError("updates.transforms", name, allowed.format(what), mend)
 
 
 # fmt: off

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.client import ALGORITHMS
+from cachefl_jax.config.compression import DOWNLOADS
 from cachefl_jax.config.data import SOURCES
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
@@ -37,6 +38,7 @@ COMPONENTS = {
     "local.algorithm": Component(ALGORITHMS, "cachefl_jax.federation.work:ClientWork"),
     "participation.name": Component(PARTICIPATIONS, "cachefl_jax.federation.participation:Participation"),
     "updates.transforms": Component(TRANSFORMS, "cachefl_jax.federation.transforms:Transform"),
+    "downloads.transforms": Component(DOWNLOADS, "cachefl_jax.federation.transforms:Transform"),
     "aggregation.name": Component(AGGREGATIONS, "cachefl_jax.federation.aggregation:Aggregation"),
 }
 

@@ -6,6 +6,7 @@ user's component brings on top is in `cachefl_jax.config.components`.
 """
 
 from cachefl_jax.config.client import CLIENT
+from cachefl_jax.config.compression import COMPRESSION
 from cachefl_jax.config.data import DATA
 from cachefl_jax.config.encoder import ENCODER
 from cachefl_jax.config.engine import ENGINE
@@ -33,6 +34,7 @@ PARTS = (
     PRIVACY,  # privacy.*: differential privacy of the rounds
     SECURE_SUMS,  # secure.*: sums of which the server sees nothing else
     HOSTILE,  # hostile.*: clients that want the model to fail
+    COMPRESSION,  # updates.*, downloads.*: in which bytes updates and params travel
     ENGINE,  # engine.*: how it is computed
     STUDY,  # study.*: how much a study tries
 )

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.compression import CODES
 from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.partition import FOUND
 from cachefl_jax.config.ranges import CHOOSE, FINITE, all_named, at_least, finite, one_named, one_of, or_own, within
@@ -11,7 +12,7 @@ from cachefl_jax.errors import UsageError
 PARTICIPATIONS = {
     name: f"cachefl_jax.federation.participation:{name}" for name in ("cohort", "full", "poisson", "cyclic")
 }
-TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("clip", "noise")}
+TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("clip", "noise")} | CODES
 AGGREGATIONS = {
     name: f"cachefl_jax.federation.aggregation:{name}" for name in ("mean", "uniform", "sum", "median", "trimmed_mean")
 } | {name: f"cachefl_jax.privacy.secure.sums:{name}" for name in SECURE}
@@ -56,7 +57,8 @@ ROUND = Part((
           "with probability cohort / clients; or cohort clients in turn", *one_named(PARTICIPATIONS), CHOOSE),
     Field("cohort", 0, "clients a round, with poisson on average; 0 = all", *at_least(0), "0 takes all clients"),
 
-    Field("updates.transforms", (), "what happens to a client's update before it is aggregated, in this order",
+    Field("updates.transforms", (), "what happens to a client's update before it is aggregated, in this order; all but "
+          "clip and noise are how it travels",
           *all_named(TRANSFORMS), CHOOSE),
     Field("updates.clip_norm", 1.0, "clip: the largest L2 norm of a client's update",
           *finite(0, open_end=True), FINITE, traced=True),

@@ -47,6 +47,11 @@ class Federation(NamedTuple):
     downloads: tuple[Transform, ...] = ()
 
     @property
+    def measures(self) -> int | None:
+        """The place of the transform that measures the bytes of each update; None where they follow from shapes."""
+        return next((at for at, transform in enumerate(self.transforms) if transform.measured is not None), None)
+
+    @property
     def tells(self) -> bool:
         """Whether a transform tells the server something beside the update."""
         return any(transform.tells is not None for transform in self.transforms)

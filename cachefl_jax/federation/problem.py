@@ -129,6 +129,7 @@ class RoundMetrics(NamedTuple):
     finite: jax.Array  # [] bool, no number of the params after the round, or after a run's last, is NaN or infinite
     clients: jax.Array  # [] int32, how many took part: had rows
     drift: Drift | None = None  # where the federation measures it
+    sent: jax.Array | None = None  # [2] uint32, bytes of all updates in 65,536 and the rest, where they depend on these
 
 
 def tree_bytes(tree) -> int:

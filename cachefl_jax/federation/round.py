@@ -152,7 +152,8 @@ def train_round(
             mean = folded.total if changes_are_updates(federation) else folded.spread.change
             drift = drift_of(folded.spread, mean, received.weights)
     clients = state.clients and written(state.clients, chosen, present, folded.states)
-    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), attending, drift)
+    sent = measured_bytes(federation, folded, present)
+    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), attending, drift, sent)
     parts = state.parts and PartStates(kept, mechanism, downloads)
     return ServerState(state.round + 1, params, optimizer_state, shared, clients, parts), told
 
@@ -169,6 +170,15 @@ def written(clients, chosen: jax.Array, present: jax.Array, new):
     nobody = jax.tree.leaves(clients)[0].shape[0]
     places = jnp.where(present, chosen, nobody)
     return jax.tree.map(lambda leaf, own: leaf.at[places].set(own, mode="drop"), clients, new)
+
+
+def measured_bytes(federation: Federation, folded: Folded, present: jax.Array) -> jax.Array | None:
+    """What those present have sent, where that depends on their updates, [2] uint32: in 65,536 bytes, and the rest."""
+    place = federation.measures
+    if place is None:
+        return None
+    sizes = jnp.where(present, federation.transforms[place].measured(folded.states[1][place]), 0)
+    return jnp.stack([(sizes >> 16).sum(dtype=jnp.uint32), (sizes & 0xFFFF).sum(dtype=jnp.uint32)])
 
 
 def aggregated(federation: Federation, folded: Folded, received: Received):

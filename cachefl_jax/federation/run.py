@@ -39,7 +39,9 @@ def train_rounds(
 
     zeros, numbers = jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
     drift = Drift(zeros, zeros, zeros) if federation.drift else None
-    state, metrics = jax.lax.fori_loop(0, count, one, (state, RoundMetrics(zeros, numbers, None, numbers, drift)))
+    sent = None if federation.measures is None else jnp.zeros((capacity, 2), jnp.uint32)
+    told = RoundMetrics(zeros, numbers, None, numbers, drift, sent)
+    state, metrics = jax.lax.fori_loop(0, count, one, (state, told))
     return state, metrics._replace(finite=all_finite(state.params))
 
 

@@ -25,6 +25,7 @@ class Sender(NamedTuple):
     server: Any = ()  # what the server's mechanism keeps (`mechanism.Mechanism`)
     server_key: jax.Array | None = None  # the aggregation's in this round (`aggregation.Received.key`)
     hostile: jax.Array | bool = False  # [] bool (`hostile.hostile_clients`)
+    held: Callable | None = None  # N -> [N] bool, which of N classes its rows are of
 
 
 class Transform(NamedTuple):
@@ -38,6 +39,9 @@ class Transform(NamedTuple):
             gets the sum over the cohort.
         hyper: config -> its numbers, a pytree of floats; a sweep varies them without compiling anew.
         size: bytes of an update before it -> after it, where these are not those of the arrays that `apply` leaves.
+        encoded: shapes of an update -> the bytes in which it travels, or at most these; counts before `size`.
+        measured: what a client keeps for it -> the bytes of the update just sent, [] uint32, where they depend on it.
+        code: it is half of an encoding and no transform by itself (`cachefl_jax.compression.encoding.code`).
         fields: its own in the config.
         check: config -> None; raises a UsageError.
     """
@@ -48,6 +52,9 @@ class Transform(NamedTuple):
     tells: Callable[[jax.Array, Sender], jax.Array] | None = None
     hyper: Callable[[Any], Any] = lambda config: ()
     size: Callable[[float], float] | None = None
+    encoded: Callable[[Any], int] | None = None
+    measured: Callable[[Any], jax.Array] | None = None
+    code: Callable[[Any, str], Any] | None = None
     fields: tuple = ()
     check: Callable[[Any], None] = lambda config: None
 

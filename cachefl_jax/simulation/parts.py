@@ -1,11 +1,13 @@
 """The parts of a round that a config names, and their numbers."""
 
 import contextlib
+import itertools
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax.compression import compressed, encoding_of
 from cachefl_jax.config import server_numbers
 from cachefl_jax.config.components import COMPONENTS
 from cachefl_jax.config.field import lookup
@@ -22,6 +24,7 @@ from cachefl_jax.federation import (
     LocalTraining,
     PartHyper,
     ServerHyper,
+    Transform,
     plan_batches,
     with_personal_leaves,
 )
@@ -55,15 +58,32 @@ def federation_of(config: ConfigDict, method: Method, largest: int) -> Federatio
         SERVER_OPTIMIZERS[server_optimizer(config)],
         component(config, "participation.name"),
         config.cohort,
-        component(config, "updates.transforms"),
+        tuple(transform for _, transform in chain(config, "updates")),
         aggregation_of(closed) if closed else component(config, "aggregation.name"),
         config.evaluation.drift and not closed,
+        downloads=tuple(transform for _, transform in chain(config, "downloads")),
     )
     if private(config):
         federation = with_privacy(config, method, federation)
     if config.aggregation.name in SECURE:
         federation = with_secure_sum(config, federation)
     return federation if config.hostile.kind == "none" else with_hostile(config, method, federation)
+
+
+def chain(config: ConfigDict, group: str) -> list[tuple[str, Transform]]:
+    """(name, transform) of what happens to an update on its way, `group` being `updates` or `downloads`. Names that are
+    parts of an encoding become the one transform that it is.
+
+    Raises UsageError: as `component`."""
+    names, found = config[group].transforms, component(config, f"{group}.transforms")
+    feedback, links = group == "updates" and config.updates.error_feedback, []
+    for coded, run in itertools.groupby(zip(names, found, strict=True), lambda link: link[1].code is not None):
+        run = list(run)
+        if coded:
+            encoding = encoding_of(tuple(transform.code(config[group], group) for _, transform in run))
+            run = [(run[0][0], compressed(encoding, group, feedback))]
+        links += run
+    return links
 
 
 def with_secure_sum(config: ConfigDict, federation: Federation) -> Federation:
@@ -76,7 +96,7 @@ def with_secure_sum(config: ConfigDict, federation: Federation) -> Federation:
 def check_chain(config: ConfigDict, transforms: tuple) -> None:
     """Refuses what a secure sum would undo. Raises UsageError: a transform that makes an update smaller."""
     for name, transform in zip(config.updates.transforms, transforms, strict=False):
-        if transform.size is not None:
+        if transform.size is not None or transform.encoded is not None:
             allowed = f"none that saves bytes with aggregation.name={config.aggregation.name}, which sends every number"
             raise UsageError("updates.transforms", name, allowed, "leave it out, and lower secure.bits")
 
@@ -87,7 +107,7 @@ def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, Par
     clients = {name: config.local[name] for name in Hyper._fields}
     clients["clip_norm"] = clients["clip_norm"] or np.inf
     server = {**{name: config.server[name] for name in ServerHyper._fields}, **server_numbers(config.server)}
-    transforms = [own_hyper(config, "updates.transforms", name) for name in config.updates.transforms]
+    transforms = numbers_of(config, "updates")
     aggregation, mechanism = own_hyper(config, "aggregation.name", config.aggregation.name), ()
     if private(config):
         last, mechanism = noise_of(config, closed)
@@ -96,12 +116,22 @@ def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, Par
         transforms.append(aggregation)
     if config.hostile.kind in BY_ITSELF:
         transforms.insert(0, strength_of(config))
-    parts = PartHyper(tuple(transforms), aggregation, mechanism, examples=examples_of(config))
+    downloads = tuple(numbers_of(config, "downloads"))
+    parts = PartHyper(tuple(transforms), aggregation, mechanism, downloads, examples=examples_of(config))
     return jax.tree.map(np.float32, (Hyper(**clients), ServerHyper(**server), parts))
 
 
+def numbers_of(config: ConfigDict, group: str) -> list:
+    """The traced numbers of each transform of `chain`."""
+    found, table = [], COMPONENTS[f"{group}.transforms"].table
+    for name, transform in chain(config, group):
+        with users_code(f"{group}.transforms", name) if name not in table else contextlib.nullcontext():
+            found.append(transform.hyper(config))
+    return found
+
+
 def own_hyper(config: ConfigDict, field: str, name: str):
-    """The traced numbers of a transform or an aggregation."""
+    """The traced numbers of an aggregation."""
     table, kind = COMPONENTS[field]
     with users_code(field, name) if name not in table else contextlib.nullcontext():
         return find(field, name, table, kind).hyper(config)

@@ -136,6 +136,8 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     trained = Trained(records, *model_of(run, learner, state.params))
     workdir.write_artefact(workdir.path / learner.method.file, trained.artefact, trained.metadata)
     up, down = learner.traffic()
+    if learner.federation.measures is not None:  # the mean over clients and rounds
+        up = sum(line["bytes_up"] for line in records) / max(sum(line["cohort"] for line in records), 1)
     seconds = [record["seconds"] for record in records[2:]]
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))

@@ -116,10 +116,13 @@ def some_rounds(
     if stop % config.eval_every == 0 or stop == config.rounds:
         told = scalars(finite(learner.scored(state, engine.plan), diverged(config, learner, f"round {stop}{whose}")))
         told |= spent_after(config, stop)
+    ups = [size * up for size in told_of_each.clients.tolist()]
+    if told_of_each.sent is not None:
+        ups = [int(high) * 2**16 + int(low) for high, low in told_of_each.sent]
     records = [
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,
-            "bytes_up": size * up, "bytes_down": size * down, "seconds": seconds, "cohort": size,
+            "bytes_up": ups[place], "bytes_down": size * down, "seconds": seconds, "cohort": size,
             **(drift_at(told_of_each.drift, place) if size else {}),
         }
         for place, (loss, size) in enumerate(zip(losses, told_of_each.clients.tolist(), strict=False))

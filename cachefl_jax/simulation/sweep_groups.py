@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import own_fields
+from cachefl_jax.config.compression import COMPRESSION
 from cachefl_jax.config.secure import SECURE_SUMS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Point, make_sweep, place, score_models, score_rows, tree_bytes
@@ -119,6 +120,7 @@ def group_of(point: Prepared) -> str:
         config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
         config.hostile.kind,
         config.privacy.mechanism, config.privacy.quantile > 0, config.privacy.bands,
+        *(lookup(config, field.name) for field in COMPRESSION.fields if not field.traced),
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,
         learner.score.own.dealt,
         *(lookup(config, field.name) for field in (*own_fields(config), *SECURE_SUMS.fields) if not field.traced),

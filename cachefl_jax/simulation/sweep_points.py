@@ -181,6 +181,8 @@ def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: 
         scores = scores_at_last(learner, jax.tree.map(lambda leaf: leaf[-1], evaluated))
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
+    if learner.federation.measures is not None:
+        up = sent = None  # a sweep does not measure it
     entry = result(
         scores | told_of_rounds(row, learner) | told_of_privacy(config), (up, down, sent), rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,

@@ -45,6 +45,7 @@ def try_components(config: ConfigDict, learner: Learner, classes: int) -> None:
         ("local.algorithm", plain._replace(local=learner.local)),
         ("participation.name", plain._replace(participation=parts.participation, cohort=parts.cohort)),
         ("updates.transforms", plain._replace(transforms=parts.transforms, mechanism=parts.mechanism)),
+        ("downloads.transforms", plain._replace(downloads=parts.downloads)),
         ("aggregation.name", plain._replace(aggregation=parts.aggregation)),
     ):
         value = lookup(config, field)

@@ -17,6 +17,7 @@ from cachefl_jax.federation.work import Client, Finished, Params, Rows, Start, c
 from cachefl_jax.precision import double_precision
 
 TRANSFORM = np.uint32(2**32 - 2)  # folded into a client's key for its first transform, one less for each next one
+ROWS_AT_ONCE = 64  # whose classes are noted
 
 
 class Sent(NamedTuple):
@@ -106,7 +107,22 @@ def sender(start: Start, client: Client, number: int) -> Sender:
     key = jax.random.fold_in(client_key(start, client.number), TRANSFORM - np.uint32(number))
     hyper = numbers_of(start.problem, number)
     hostile = False if start.hostile is None else start.hostile[client.number]
-    return Sender(client.number, start.round, key, client.weight, hyper, start.server, server_key(start.key), hostile)
+    held = functools.partial(classes_held, start.problem, client.rows)
+    own = Sender(client.number, start.round, key, client.weight, hyper, start.server, server_key(start.key), hostile)
+    return own._replace(held=held)
+
+
+def classes_held(problem: Problem, rows: Rows, classes: int) -> jax.Array:
+    """[classes] bool, which of them a client's rows are of; of data with `labels`. Traced."""
+    places = jnp.arange(ROWS_AT_ONCE, dtype=jnp.int32)
+
+    def add(number: jax.Array, held: jax.Array) -> jax.Array:
+        own = number * ROWS_AT_ONCE + places
+        found = labels[indices[jnp.minimum(rows.start + own, len(indices) - 1)]]
+        return held.at[jnp.where(own < rows.count, found, classes)].set(True, mode="drop")
+
+    labels, indices = jnp.asarray(problem.data.labels), jnp.asarray(problem.clients.indices)
+    return jax.lax.fori_loop(0, -(-rows.count // ROWS_AT_ONCE), add, jnp.zeros(classes, bool))
 
 
 def numbers_of(problem: Problem, number: int):
@@ -144,7 +160,8 @@ def transformed_one(federation: Federation, params: Params, problem: Problem, nu
     update, state = given
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), update)
     place, share = jnp.zeros((), jnp.int32), jnp.zeros(())
-    who = Sender(place, place, problem.key, share, numbers_of(problem, number))
+    held = functools.partial(classes_held, problem, Rows(place, place))
+    who = Sender(place, place, problem.key, share, numbers_of(problem, number), held=held)
     who = who._replace(server=first_mechanism(federation, params, problem), server_key=problem.key)
     return federation.transforms[number].apply(zeros, state, who)[0]
 
@@ -180,7 +197,8 @@ def update_shape(federation: Federation, params: Params, problem: Problem):
 
 
 def traffic(federation: Federation, params: Params, problem: Problem) -> tuple[int, int]:
-    """(up, down): bytes of a client's round, one way each, as the parts say them."""
+    """(up, down): bytes of a client's round, one way each, as the parts say them; the most where they depend on the
+    update (`Federation.measures`)."""
     return counted_traffic(federation, *shapes_of((params, problem._replace(gram=None))))
 
 
@@ -190,15 +208,23 @@ def counted_traffic(federation: Federation, structure, shapes: tuple) -> tuple[i
     params, problem = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     stages, extra = update_stages(federation, params, problem)
     with federation.local.work.arithmetic():  # or float64 would count as float32
-        stages = [tree_bytes(stage) for stage in stages]
-    size = float(stages[0])
-    for transform, before, after in zip(federation.transforms, stages[:-1], stages[1:], strict=True):
-        size = size * after / max(before, 1) if transform.size is None else transform.size(size)
+        bytes_of = [tree_bytes(stage) for stage in stages]
+    size = float(bytes_of[0])
+    for transform, shapes, before, after in zip(federation.transforms, stages, bytes_of, bytes_of[1:], strict=False):
+        if transform.encoded is not None:
+            size = float(transform.encoded(shapes))
+        elif transform.size is not None:
+            size = transform.size(size)
+        else:
+            size = size * after / max(before, 1)
     work = federation.local.work
-    down, beside = jax.eval_shape(lambda params: (work.travelling(params), work.shared(params)), params)
-    down = float(tree_bytes(down))
+    sent, beside = jax.eval_shape(lambda params: (work.travelling(params), work.shared(params)), params)
+    down = float(tree_bytes(sent))
     for transform in federation.downloads:
-        down = down if transform.size is None else transform.size(down)
+        if transform.encoded is not None:
+            down = float(transform.encoded(sent))
+        elif transform.size is not None:
+            down = transform.size(down)
     aggregation = federation.aggregation
     up, down = aggregation.size(size + tree_bytes(extra)), math.ceil(down) + tree_bytes(beside) + aggregation.size_down
     return math.ceil(up), down
