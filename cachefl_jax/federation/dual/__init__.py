@@ -23,6 +23,8 @@ What it does exactly: weighted sums; algorithms whose update is the change times
 
     |W_c - W_0|^2 = (decay - 1)^2 |W_0|^2 + 2 (decay - 1) <scale U, F W_0^T> + <scale U, G (scale U)>.
 
+Plain SGD adds the last term up step by step, from the scores that a step needs anyway.
+
 Everything else is handed to `primal`, and so is a client with more rows than D, which would be dearer this way. Memory:
 a block holds its features and 2 x R x J numbers (4 with momentum); nothing of size clients x J x D exists.
 

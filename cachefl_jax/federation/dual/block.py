@@ -70,6 +70,7 @@ class Coefficients(NamedTuple):
     rows: jax.Array  # [R, J], U
     memory: Any  # with momentum: optimizer states of decay and of U, and the latest gradient's coefficients [R, J]
     loss: jax.Array  # [L] added up over examples
+    square: Any = ()  # [L] |(scale U)^T F|^2, where lengths are wanted of plain SGD
 
 
 class Batch(NamedTuple):
@@ -87,6 +88,7 @@ class Gradient(NamedTuple):
     running: jax.Array  # [L] whether the lane has any
     slopes: jax.Array  # [L, B, J] of the mean loss, by the scores
     clip: jax.Array  # [L] its factor
+    moved: jax.Array  # [L, B, J] what U adds to the batch's scores
 
 
 def cut_block(task: Task, block_rows: int, server: jax.Array, first: jax.Array | int) -> Block:
@@ -122,14 +124,18 @@ def narrowed(lanes: Lanes, now: Coefficients, count: int) -> tuple[Lanes, Coeffi
     cut = lambda leaf: leaf[:count]  # noqa: E731
     memory = now.memory and (jax.tree.map(cut, now.memory[0]), *now.memory[1:])
     lanes = lanes._replace(counts=cut(lanes.counts), starts=cut(lanes.starts), keys=cut(lanes.keys))
-    return lanes, now._replace(decay=cut(now.decay), loss=cut(now.loss), memory=memory)
+    own = jax.tree.map(cut, (now.decay, now.loss, now.square))
+    return lanes, now._replace(decay=own[0], loss=own[1], square=own[2], memory=memory)
 
 
 def widened(before: Coefficients, after: Coefficients) -> Coefficients:
     """All lanes' `before`, of which the first ones have come to `after`."""
     back = lambda old, new: jnp.concatenate([new, old[len(new) :]])  # noqa: E731
     memory = after.memory and (jax.tree.map(back, before.memory[0], after.memory[0]), *after.memory[1:])
-    return after._replace(decay=back(before.decay, after.decay), loss=back(before.loss, after.loss), memory=memory)
+    decay, loss, square = jax.tree.map(
+        back, (before.decay, before.loss, before.square), (after.decay, after.loss, after.square)
+    )
+    return after._replace(decay=decay, loss=loss, square=square, memory=memory)
 
 
 def lane_of_row(block: Block, lanes: Lanes) -> tuple[jax.Array, jax.Array]:

@@ -82,14 +82,37 @@ def gradient_square(
     `of_scores` are the loss's slopes by the batch's scores, and how these have moved, (W - W_0) f; both [L, B, J].
     """
     (slopes, moved), problem = of_scores, task.start.problem
-    position = block.position.at[batch.rows].get(mode="clip")
-    gram = problem.gram.at[position[:, :, None], batch.places[:, None, :]].get(mode="clip")  # of the batch with itself
-    square = (slopes * jnp.einsum("lbc,lcj->lbj", gram, slopes)).sum(axis=(1, 2))
+    square = batch_square(task, block, batch, slopes)
     if not task.local.proximal:
         return square
     pull = problem.hyper.proximal
     distance = squared_distance(task, block, lanes, now, batch.learnt)
     return square + 2 * pull * (slopes * moved).sum(axis=(1, 2)) + pull**2 * distance
+
+
+def batch_square(task: Task, block: Block, batch: Batch, rows: jax.Array) -> jax.Array:
+    """|rows^T F_b|^2 of each lane's batch, [L], for rows [L, B, J] that are 0 where nobody is."""
+    position = block.position.at[batch.rows].get(mode="clip")
+    gram = task.start.problem.gram.at[position[:, :, None], batch.places[:, None, :]].get(mode="clip")
+    return (rows * jnp.einsum("lbc,lcj->lbj", gram, rows)).sum(axis=(1, 2))
+
+
+def with_server(task: Task, block: Block, lanes: Lanes, now: Coefficients) -> jax.Array:
+    """|W_c - W_0|^2 of each lane, [L], whose `now.square` is known."""
+    away, most = now.decay - 1, task.local.capacity if task.rows is None else int(lanes.most)
+
+    def both() -> jax.Array:
+        rows = lanes.starts[:, None] + jnp.arange(most)[None]
+        inside = jnp.arange(most)[None] < lanes.counts[:, None]
+        scale = jnp.where(inside, now.scale.at[rows].get(mode="clip"), 0)
+        base = block.scores.at[rows].get(mode="clip")
+        cross = (scale[..., None] * now.rows.at[rows].get(mode="clip") * base).sum(axis=(1, 2))
+        return 2 * away * cross + away**2 * block.square
+
+    if task.rows is not None:
+        return now.square + both()
+    # Without weight decay and a proximal term the server's scores are not read.
+    return now.square + jax.lax.cond((away != 0).any(), both, lambda: jnp.zeros_like(away))
 
 
 def squared_distance(task: Task, block: Block, lanes: Lanes, now: Coefficients, learnt) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cachefl_jax.federation.dual.block import Batch, Block, Coefficients, Gradient, Lanes, Task, lane_of_row
+from cachefl_jax.federation.dual.gram import batch_square
 
 ROWS = 64  # of U that a transformation with momentum runs on at a time
 Step = tuple[Batch, Gradient]
@@ -23,6 +24,11 @@ def add_batch(task: Task, block: Block, lanes: Lanes, now: Coefficients, step: S
     lane, inside = lane_of_row(block, lanes)
     scale = jnp.where(inside & gradient.running[lane], shrink[lane] * now.scale, now.scale)
     rows = -(hyper.learning_rate * gradient.clip)[:, None, None] * gradient.slopes
+    if not isinstance(now.square, tuple):
+        # |shrink V + rows^T F_b|^2 for V = (scale U)^T F, whose product with the batch's features the scores have.
+        cross = shrink * (rows * gradient.moved).sum(axis=(1, 2))
+        square = shrink**2 * now.square + 2 * cross + batch_square(task, block, batch, rows)
+        now = now._replace(square=jnp.where(gradient.running, square, now.square))
     if task.local.epochs > 1:  # in the first epoch U is zero where it is written
         old = scale.at[batch.rows].get(mode="clip")[..., None] * now.rows.at[batch.rows].get(mode="clip")
         rows = old + rows

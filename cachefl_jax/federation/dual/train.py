@@ -17,7 +17,7 @@ from cachefl_jax.federation.dual.block import (
     narrowed,
     widened,
 )
-from cachefl_jax.federation.dual.gram import gradient_square, gram_product, squared_distance
+from cachefl_jax.federation.dual.gram import gradient_square, gram_product, squared_distance, with_server
 from cachefl_jax.federation.dual.steps import add_batch, apply_optimizer, when_taken
 from cachefl_jax.federation.local import clip_scale, poisoned
 from cachefl_jax.federation.optimizers import sgd
@@ -46,13 +46,17 @@ def train_block(task: Task, block: Block, first: jax.Array, after: jax.Array) ->
         ones = jnp.ones(task.lanes, block.scores.dtype)
         if memory:
             memory = (optimizer.init(ones), *memory[1:])
-        now = Coefficients(ones, trained.scale, trained.rows, memory, ones * 0)
+        followed = task.measured and task.local.optimizer is sgd
+        now = Coefficients(ones, trained.scale, trained.rows, memory, ones * 0, ones * 0 if followed else ())
         now = train_group(task, block, lanes, now)
         members = jnp.where(lanes.counts > 0, place + jnp.arange(task.lanes), places[0])
         write = lambda array, values: array.at[members].set(values, mode="drop")  # noqa: E731
         lengths = trained.lengths
         if task.measured:
-            square = squared_distance(task, block, lanes, now, lanes.most)
+            if followed:
+                square = with_server(task, block, lanes, now)
+            else:
+                square = squared_distance(task, block, lanes, now, lanes.most)
             lengths = write(lengths, jnp.sqrt(jnp.maximum(square, 0)))
         mean = now.loss / jnp.maximum(lanes.counts * task.local.epochs, 1)
         decay, losses = write(trained.decay, now.decay), write(trained.losses, mean)
@@ -164,4 +168,4 @@ def batch_gradient(
     if local.clip:
         square = gradient_square(task, block, lanes, now, batch, (slopes, scores - base))
         clip = clip_scale(problem.hyper, jnp.sqrt(jnp.maximum(square, 0)))
-    return Gradient(valid[:, 0], slopes, clip), losses
+    return Gradient(valid[:, 0], slopes, clip, own), losses
