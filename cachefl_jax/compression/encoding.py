@@ -204,13 +204,15 @@ def compressed(encoding: Encoding, group: str = "updates", feedback: bool = Fals
         feedback: whether the sender keeps a residual."""
     choice = encoding.choice
 
-    def state(update) -> State:
+    def state(update) -> State | tuple:
         leaves = jax.tree.leaves(update)
         residual = jax.tree.map(jnp.zeros_like, update) if feedback else ()
         sent = jnp.uint32(0) if choice.sent else ()
-        return State(tuple(choice.state(leaf.shape) for leaf in leaves), residual, sent)
+        kept = State(tuple(choice.state(leaf.shape) for leaf in leaves), residual, sent)
+        return kept if jax.tree.leaves(kept) else ()
 
-    def apply(update, kept: State, sender: Sender):
+    def apply(update, before: State | tuple, sender: Sender):
+        kept = before or State(((),) * len(jax.tree.leaves(update)))
         wanted = jax.tree.map(jnp.add, update, kept.residual) if feedback else update
         leaves, structure = jax.tree.flatten(wanted)
         found, states, total = [], [], jnp.uint32(0)
@@ -222,7 +224,8 @@ def compressed(encoding: Encoding, group: str = "updates", feedback: bool = Fals
             total = total + measured_bytes(encoding, wire, leaf.shape) if choice.sent else total
         read = jax.tree.unflatten(structure, found)
         residual = jax.tree.map(jnp.subtract, wanted, read) if feedback else ()
-        return read, State(tuple(states), residual, total if choice.sent else ())
+        after = State(tuple(states), residual, total if choice.sent else ())
+        return read, after if jax.tree.leaves(after) else ()
 
     def size_of(update) -> int:
         return sum(most_bytes(encoding, leaf.shape) for leaf in jax.tree.leaves(update))

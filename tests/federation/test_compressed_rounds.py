@@ -73,6 +73,15 @@ def test_the_classes_of_rows_are_those_of_their_labels(make_federation):
         np.testing.assert_array_equal(np.flatnonzero(found), np.unique(labels[order[first : first + count]]))
 
 
+def test_an_encoding_that_keeps_nothing_loses_less_than_a_step(setting):
+    ours, local = setting
+    federation = Federation(local, transforms=(compressed(encoding(quantize)),))
+    found, plain = run(federation, Plan("scan"), ours, 1)[0], run(Federation(local), Plan("scan"), ours, 1)[0]
+    assert found.clients == ()
+    error = np.abs(found.params.keys - plain.params.keys).max()
+    assert 0 < error < 0.05 * np.abs(plain.params.keys - ours.params.keys).max()
+
+
 def test_params_that_travel_in_half_the_bytes(setting):
     ours, local = setting
     federation = Federation(local, downloads=(compressed(encoding(bfloat16), "downloads"),))
