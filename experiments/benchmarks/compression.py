@@ -30,7 +30,7 @@ from cachefl_jax.simulation.prepare import counted, prepare
 
 FEEDBACK = {"error_feedback": True}
 SETTINGS = {  # fields of the group `updates`
-    "float32": {},
+    "float32": {},  # the change of the params as it is
     "float16": {"transforms": ("float16",)},
     **{f"quantize {bits}": {"transforms": ("quantize",), "bits": bits} for bits in (8, 4, 2, 1)},
     **{f"rotated {bits}": {"transforms": ("rotated_quantize",), "bits": bits} for bits in (4, 2, 1)},
@@ -65,7 +65,8 @@ def measured(config) -> dict:
     results = simulate(config, None)
     entry = results.summary["methods"]["cachefl"]
     up, validation = entry["uplink_bytes_per_client_round"], entry["validation_accuracy"]
-    found = {"test": entry["test_accuracy"], "validation": validation, "bytes": up}
+    start = results.records[0]["test_accuracy"]  # nothing has travelled
+    found = {"test": entry["test_accuracy"], "start": start, "validation": validation, "bytes": up}
     return found | {"deflated": entropy_coded(config, results.params)}
 
 
