@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from cachefl_jax import simulate
 from cachefl_jax.compression import deflated, encoding_of, pack, write_leaf
@@ -100,11 +101,19 @@ def draw(tables: dict[str, dict[str, dict]], path: pathlib.Path) -> None:
     with rc_context({**palette.STYLE, "font.size": 9}):
         figure = Figure(figsize=(palette.WIDE, 3.6 * len(tables)), layout="constrained")
         for axes, (data, rows) in zip(figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True):
-            for name, row in rows.items():
+            for at, (name, row) in enumerate(rows.items()):
                 color = palette.BLUE if name == "float32" else palette.MUTED
                 axes.plot(row["bytes"], 100 * row["test"], "o", color=color)
-                axes.annotate(name, (row["bytes"], 100 * row["test"]), (3, 3), textcoords="offset points", fontsize=6)
+                axes.annotate(
+                    name,
+                    (row["bytes"], 100 * row["test"]),
+                    (3, 3 if at % 2 else -9),
+                    textcoords="offset points",
+                    fontsize=6,
+                )
+            axes.margins(x=0.15, y=0.1)
             axes.set(xscale="log", xlabel="bytes that a client sends in a round", ylabel=f"{data}: test accuracy, %")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
         figure.savefig(path, dpi=200, facecolor=palette.PAPER)
 
 
