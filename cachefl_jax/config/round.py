@@ -16,7 +16,8 @@ TRANSFORMS = {name: f"cachefl_jax.federation.transforms:{name}" for name in ("cl
 AGGREGATIONS = {
     name: f"cachefl_jax.federation.aggregation:{name}" for name in ("mean", "uniform", "sum", "median", "trimmed_mean")
 } | {name: f"cachefl_jax.privacy.secure.sums:{name}" for name in SECURE}
-WHOLE = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold")  # compare whole updates
+# They compare whole updates.
+WHOLE = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold", "fl_trust")
 AGGREGATIONS |= {name: f"cachefl_jax.federation.robust:{name}" for name in WHOLE}
 # FedAvg adds the mean change as it is. The others' beta1 is their paper's (arXiv 2003.00295), which tunes the learning
 # rate by task; ours moves a key's number, 1 / sqrt(D), by at most a few percent a round, where 1 would replace it.
@@ -66,8 +67,8 @@ ROUND = Part((
           *finite(0), FINITE, traced=True),
     Field("aggregation.name", "mean", "how updates become one: mean weighted by rows, uniform mean, sum, or by "
           "coordinate their median or trimmed mean (arXiv 1803.01498); by whole updates Krum, multi-Krum, geometric "
-          "median (1912.13445), centred clipping (2012.10333), FoolsGold (1808.04866); secure_mean, secure_uniform: as "
-          "secure sums", *one_named(AGGREGATIONS), CHOOSE),
+          "median (1912.13445), centred clipping (2012.10333), FoolsGold (1808.04866), FLTrust by the server's images "
+          "(2012.13995); secure_mean, secure_uniform: as secure sums", *one_named(AGGREGATIONS), CHOOSE),
     Field("aggregation.trim", 0.1, "trimmed_mean: the share of the clients that is cut at each end",
           *within(0, 0.5), "0 cuts nobody", traced=True),
     Field("aggregation.hostile", 0.2, "krum, multi_krum: the share of a round's clients that may be hostile",

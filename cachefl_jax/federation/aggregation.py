@@ -29,6 +29,7 @@ class Received(NamedTuple):
     key: jax.Array | None = None  # the server's in this round
     state: Any = ()  # what the aggregation keeps
     hostile: Attackers | None = None
+    root: Any = None  # the server's own update, where the aggregation asks for it
 
 
 def proportional(counts: jax.Array, present: jax.Array) -> jax.Array:
@@ -81,6 +82,7 @@ class Aggregation(NamedTuple):
         size_down: bytes that a client gets for it beside the params.
         fields: its own in the config.
         check: config -> None; raises a UsageError.
+        root: asks for `Received.root`: the update of a client that holds `problem.Problem.root`.
     """
 
     weigh: Callable[[jax.Array, jax.Array], jax.Array] = proportional
@@ -96,6 +98,7 @@ class Aggregation(NamedTuple):
     size_down: int = 0
     fields: tuple = ()
     check: Callable[[Any], None] = lambda config: None
+    root: bool = False
 
     @property
     def linear(self) -> bool:

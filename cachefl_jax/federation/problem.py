@@ -93,6 +93,7 @@ class Problem(NamedTuple):
     gram: jax.Array | None = None  # what `cachefl_jax.federation.dual` computes once a run
     part_hyper: PartHyper = PartHyper()
     hostile: Any = ()  # `hostile.Hostility`, where any client is
+    root: Any = None  # rows of the server's own, as `data`, where the aggregation asks for its update
 
 
 class PartStates(NamedTuple):

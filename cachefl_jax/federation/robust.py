@@ -137,6 +137,15 @@ def kept_history(updates, aggregate, received: Received):
     return jax.tree.map(lambda before, new: before.at[places].add(new, mode="drop"), received.state, updates)
 
 
+def mean_by_trust(rows: jax.Array, received: Received) -> jax.Array:
+    """The mean of the updates, all as long as the server's own, by their cosines to it, where these are above 0; zeros
+    where none is."""
+    own = ravel_pytree(received.root)[0]
+    length, lengths = jnp.sqrt(jnp.square(own).sum()), lengths_of(rows)
+    trust = jnp.maximum(rows @ own / jnp.maximum(length * lengths, TINY), 0)
+    return weighted_mean(rows * (length / jnp.maximum(lengths, TINY))[:, None], jnp.where(received.present, trust, 0))
+
+
 def zeros(*lead: int) -> Callable:
     """Leaf -> zeros in its shape, with leading axes."""
     return lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype)
@@ -154,6 +163,8 @@ centred_clipping = on_rows(
     keep=kept_centre,
     hyper=lambda config: config.aggregation.radius,
 )
+# Cao et al., arXiv 2012.13995, Algorithm 2, lines 12-17.
+fl_trust = on_rows(mean_by_trust, root=True)
 # Fung et al., arXiv 1808.04866, Algorithm 1, with confidence 1 and all numbers of an update.
 fools_gold = Aggregation(
     weigh=equal,

@@ -23,6 +23,7 @@ from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import client_mesh, dealt, place, whole
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
+from cachefl_jax.federation.primal.root import update_of_server
 from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.timetable import parts_of, places_of
 from cachefl_jax.federation.work import Params, Start, server_key
@@ -134,6 +135,8 @@ def train_round(
     )
     with run_precision(), federation.local.work.arithmetic():
         folded = fold_cohort(federation, plan, start, members)
+        if aggregation.root:
+            received = received._replace(root=update_of_server(federation, start))
         aggregate = aggregated(federation, folded, received)
         attending = present.sum(dtype=jnp.int32)
         kept = () if aggregation.keep is None else aggregation.keep(folded.total, aggregate, received)

@@ -153,15 +153,18 @@ def build(
         check_linear(name, method, params, score)
     if method.closed_form:
         check_rows(config, method, inputs.bank.classes, inputs.partition.sizes)
+    federation = federation_of(config, method, int(inputs.partition.sizes.max()))
+    arrays = problem(config, method, score.frozen, training_data(method, inputs, shared, ordered))
     return Learner(
         name=name,
         method=method,
-        federation=federation_of(config, method, int(inputs.partition.sizes.max())),
+        federation=federation,
         score=score,
         zero_shot=scorer(config, find_method("zero_shot"), inputs, shared) if texts else None,
         params=params,
-        problem=problem(config, method, score.frozen, training_data(method, inputs, shared, ordered))._replace(
-            hostile=hostility_of(config, inputs.bank.classes, inputs.bank.width)
+        problem=arrays._replace(
+            hostile=hostility_of(config, inputs.bank.classes, inputs.bank.width),
+            root=server_rows(config, method, inputs) if federation.aggregation.root else None,
         ),
         client_rows=inputs.partition.sizes,
     )
@@ -224,6 +227,18 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
         logits = shared.once(examples.text_logits_of, rows.features, server.text, server.logit_scale, places)
         data = data._replace(text_logits=logits)
     return clients, data
+
+
+def server_rows(config: ConfigDict, method: Method, inputs: Inputs) -> Rows:
+    """The server's images as rows to train on, for an aggregation that asks for its own update.
+
+    Raises UsageError: the method reads images, of which the server keeps features alone."""
+    if "images" in method.inputs:
+        allowed = f"one without rows of the server's own with {method.label}, which reads images"
+        raise UsageError("aggregation.name", config.aggregation.name, allowed, "aggregation.name=geometric_median")
+    features = inputs.server.synthetic
+    labels = np.repeat(np.arange(len(features), dtype=np.int32), features.shape[1])
+    return Rows(labels, np.ascontiguousarray(features.reshape(len(labels), -1), np.float32))
 
 
 def problem(config: ConfigDict, method: Method, frozen, held: tuple[Clients, Rows]) -> Problem:

@@ -1,14 +1,21 @@
 """Hostile clients as a config asks for them: the parts of a round, their numbers, and what they make of their rows."""
 
+from typing import TYPE_CHECKING
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.hostile import strength_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import Federation, Hostility, Poison, under_attack
+from cachefl_jax.federation import Federation, Hostility, Poison, figures, under_attack
 from cachefl_jax.federation.hostile import BY_ITSELF, TOGETHER
 from cachefl_jax.methods import Method, Rows
+from cachefl_jax.storage.run_files import BACKDOOR
+
+if TYPE_CHECKING:
+    from cachefl_jax.simulation.build import Learner
 
 
 def flipped(rows: Rows, told: Hostility, hostile) -> Rows:
@@ -47,6 +54,20 @@ def with_hostile(config: ConfigDict, method: Method, federation: Federation) -> 
     if kind in BY_ITSELF:
         return federation._replace(transforms=(BY_ITSELF[kind], *federation.transforms))
     return federation._replace(aggregation=under_attack(federation.aggregation, TOGETHER[kind]))
+
+
+def backdoor_success(learner: "Learner", params) -> dict:
+    """The share of test rows of other classes that, with the trigger, are taken for the target, by its name in
+    summary.json; {} without a backdoor. Of the server's model."""
+    if learner.local.poison is not POISONS["backdoor"]:
+        return {}
+    told, score = learner.problem.hostile, learner.score
+    test = jax.device_get(score.test)
+    others = test.labels != told.target
+    features = np.asarray(triggered(test.features[others], told))
+    rows = Rows(np.full(len(features), told.target, test.labels.dtype), features)
+    found = score.scores(*jax.device_get((params, score.frozen)), rows)
+    return {BACKDOOR: float(figures(jax.device_get(found)).accuracy)} if len(features) else {}
 
 
 def hostility_of(config: ConfigDict, classes: int, width: int) -> Hostility | tuple:

@@ -28,6 +28,7 @@ from cachefl_jax.simulation.build import Learner, scores_at_round_0
 from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.entries import chosen, result, told_of, told_of_rounds
 from cachefl_jax.simulation.filling import Engine
+from cachefl_jax.simulation.hostile import backdoor_success
 from cachefl_jax.simulation.prepare import Inputs
 from cachefl_jax.simulation.privacy import told as told_of_privacy
 from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
@@ -142,7 +143,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     evaluated = [line for line in records if line["test_accuracy"] is not None]
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     told = {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner)
-    told |= told_of_sums(state) | told_of_privacy(config)
+    told |= told_of_sums(state) | told_of_privacy(config) | backdoor_success(learner, state.params)
     return result(
         learner.scored(state) | told,
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,

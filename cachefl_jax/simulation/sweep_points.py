@@ -21,6 +21,7 @@ from cachefl_jax.simulation.build import Learner, build
 from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.entries import result, told_of_rounds
+from cachefl_jax.simulation.hostile import backdoor_success
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.own_models import over_models
 from cachefl_jax.simulation.prepare import Inputs, counted, prepare
@@ -179,6 +180,7 @@ def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: 
     scores = UNSCORED if diverged else start
     if count and not diverged:
         scores = scores_at_last(learner, jax.tree.map(lambda leaf: leaf[-1], evaluated))
+        scores |= backdoor_success(learner, outcome.params)
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
     if learner.federation.measures is not None:

@@ -52,6 +52,7 @@ OVER_CLIENTS = ("mean", "worst_tenth", "std")  # of each client's accuracy on it
 SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
 # What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
 SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
+BACKDOOR = "backdoor_success"  # of a method whose clients were attacked by one: `simulation.hostile.backdoor_success`
 SPENT = "epsilon"  # of differential privacy so far, in the same lines, where a run has any
 DRIFT = ("update_norm", "cosine_to_mean", "gradient_diversity")  # of a round, where the run measures them
 # Of logits that are large and still finite it is as large.
@@ -59,7 +60,7 @@ ENTROPY = Kind(lambda value: fits_float32(value) and value >= 0, AMOUNT.words)
 METHOD = Fields(
     {},
     {
-        **dict.fromkeys((*SHARES, "test_accuracy_min", "test_accuracy_max"), maybe(SHARE)),
+        **dict.fromkeys((*SHARES, "test_accuracy_min", "test_accuracy_max", BACKDOOR), maybe(SHARE)),
         "test_cross_entropy": maybe(ENTROPY),
         "test_class_accuracy": maybe(list_of(maybe(SHARE))),
         "clients": maybe(object_of(maybe(SHARE))),

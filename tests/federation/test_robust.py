@@ -13,7 +13,8 @@ from cachefl_jax.federation.aggregation import equal, mean
 
 HOSTILE, RADIUS, CLIENTS = 0.2, 1.5, 14
 HYPER = {"krum": HOSTILE, "multi_krum": HOSTILE, "centred_clipping": RADIUS}
-NAMES = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold")
+NAMES = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold", "fl_trust")
+ROOT = np.linspace(-1, 1, 6).astype(np.float32)
 
 
 def squares_between(rows):
@@ -82,9 +83,17 @@ def fools_gold(rows, state):
     return (trust[:, None] * rows).sum(axis=0) / trust.sum()
 
 
+def fl_trust(rows, state):
+    root = ROOT.astype(np.float64)
+    lengths, length = np.linalg.norm(rows, axis=1), np.linalg.norm(root)
+    trust = np.maximum(rows @ root / lengths / length, 0)
+    assert 0 < (trust == 0).sum() < len(rows) - 1 or len(rows) == 1
+    return sum(each * row * length / own for each, row, own in zip(trust, rows, lengths, strict=True)) / trust.sum()
+
+
 REFERENCES = {
     "krum": krum, "multi_krum": multi_krum, "geometric_median": geometric_median,
-    "centred_clipping": centred_clipping, "fools_gold": fools_gold,
+    "centred_clipping": centred_clipping, "fools_gold": fools_gold, "fl_trust": fl_trust,
 }  # fmt: skip
 
 
@@ -110,7 +119,7 @@ def aggregate(name, rows, state, present=None, clients=None):
     kept = {"centred_clipping": lambda: split(state[0]), "fools_gold": lambda: split(state)}.get(name, tuple)()
     clients = jnp.arange(count) if clients is None else jnp.asarray(clients)
     received = Received(equal(jnp.asarray(present), jnp.asarray(present)), jnp.asarray(present),
-                        jnp.float32(HYPER.get(name, 0)), clients, None, kept)  # fmt: skip
+                        jnp.float32(HYPER.get(name, 0)), clients, None, kept, root=split(ROOT))  # fmt: skip
     updates = split(np.where(present[:, None], rows, 0))
     found = jax.jit(rule.collect)(updates, received)
     kept = rule.keep(updates, found, received) if rule.keep else ()
@@ -172,7 +181,8 @@ def test_nobody_and_one_client(cohort, name):
     elif name == "fools_gold":
         np.testing.assert_array_equal(kept, state[:5])
     one, _ = aggregate(name, rows[:5], 0 * state[:5], np.arange(5) < 1)
-    due = expected(name, rows[:1], 0 * state[:1]) if name == "centred_clipping" else rows[0]
+    own = name in ("centred_clipping", "fl_trust")
+    due = expected(name, rows[:1], 0 * state[:1]) if own else rows[0]
     np.testing.assert_allclose(one, due, rtol=1e-5)
 
 
@@ -196,3 +206,23 @@ def test_rounds_by_a_rule_are_the_same_however_the_cohort_is_spread(make_federat
     np.testing.assert_allclose(found.params.keys, by_scan.params.keys, rtol=0, atol=1e-6)
     plain = rounds(federation._replace(aggregation=mean), Plan("scan"), ours, PartHyper())
     assert np.abs(plain.params.keys - by_scan.params.keys).max() > 1e-4
+
+
+def test_the_servers_own_update_is_that_of_a_client_who_holds_its_rows(make_federation, make_local):
+    """Nine rows of the server's in three batches; their order is not shuffled, so that no key is in it."""
+    ours, local = make_federation(SIZES), make_local(4, 12, optimizer="sgd", epochs=2, shuffle=False)
+    other = make_federation([9])
+    root = other.problem.data._replace(labels=other.problem.data.labels[::-1])
+    asked = engine.Aggregation(root=True, collect=lambda updates, received: received.root)
+
+    def one_round(aggregation, problem):
+        federation, state = Federation(local, aggregation=aggregation), None
+        state = init_server(federation, ours.params, problem)
+        state, _ = compile_run(federation, Plan("scan"), 1, state, problem)(state, jnp.int32(1), problem)
+        return state.params.keys
+
+    due = one_round(mean, other.problem._replace(data=root))
+    np.testing.assert_allclose(one_round(asked, ours.problem._replace(root=root)), due, rtol=0, atol=1e-6)
+    assert np.abs(due - ours.params.keys).max() > 1e-3
+    with pytest.raises(ValueError, match=r"Problem\.root"):
+        one_round(asked, ours.problem)
