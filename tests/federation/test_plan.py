@@ -102,7 +102,11 @@ def test_given_sizes_are_kept(make_local):
         (Plan("fast"), "sgd", "strategy 'fast' is none of scan, chunk, vmap, dual"),
         (Plan("chunk", 0), "sgd", "client_chunk 0 and devices 1 must be 1 or more"),
         (Plan("dual", 3, 1, 5), "sgd", "block_rows 5 cannot hold a client of 8 rows"),
-        (Plan("dual", 3, 1, 64), "adamw", "dual needs a linear loss and sgd, momentum or nesterov"),
+        (
+            Plan("dual", 3, 1, 64),
+            "adamw",
+            "dual needs a linear loss without noise on its steps, and sgd, momentum or nesterov",
+        ),
     ],
 )
 def test_a_plan_that_cannot_train_is_refused(make_federation, make_local, plan, optimizer, message):

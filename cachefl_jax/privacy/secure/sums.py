@@ -110,10 +110,12 @@ def secure_sum(plain: Aggregation, settings: Settings, clients: int) -> Aggregat
         failed = received.present.any() & ~sound
         return Told(told.clipped + total.clipped.astype(jnp.int32), told.dropped + gone, told.failed + failed)
 
-    nothing = Told(*[jnp.zeros((), jnp.int32)] * 3)
+    def nothing(update, clients: int) -> Told:
+        return Told(*[jnp.zeros((), jnp.int32)] * 3)
+
     return Aggregation(
         weigh=plain.weigh, add=lambda total, update, weight: add_totals(total, update), merge=add_totals,
-        finish=finish, keep=keep, state=lambda update, clients: nothing, hyper=numbers_of,
+        finish=finish, keep=keep, state=nothing, hyper=numbers_of,
         size=lambda size: size + overhead(clients, settings)[0], size_down=overhead(clients, settings)[1],
     )  # fmt: skip
 
