@@ -1,6 +1,7 @@
 """Strict for every test: no silent rank promotion, no warnings (setup.cfg), and four CPU devices to spread over."""
 
 import functools
+import gc
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,19 @@ def pytest_runtest_call() -> Iterator[None]:
         if not str(error).startswith(TOO_FEW) or jax.device_count() >= DEVICES:
             raise
         pytest.skip(f"wants up to {DEVICES} devices, of which this {jax.default_backend()} has {jax.device_count()}")
+
+
+MAPS = pathlib.Path("/proc/self/maps")  # Linux lets a process have 65,530, and XLA crashes at the next one
+MANY_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """A process that has compiled thousands of programs lets go of them between files of tests."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
