@@ -73,11 +73,11 @@ def test_the_runs_own_method_is_a_row_whatever_a_shipped_config_compares(probe):
 
 
 def test_the_demos_own_values_are_cachefls_and_not_another_methods(probe):
-    for method, ours in (("cachefl", "sgd"), ("probe.py:probe", None)):
+    for method, ours in (("cachefl", 0.0003), ("probe.py:probe", None)):
         config = resolve(digits())
         config.method = method
         row = next(row for row in rows_of(resolve(config)) if row.name == "local_only")
-        assert overrides_of(resolve(config), row).get("local.optimizer") == ours
+        assert overrides_of(resolve(config), row).get("local.learning_rate") == ours
 
 
 def test_the_runs_own_method_may_be_called_as_its_rows_are(probe):

@@ -13,7 +13,7 @@ from cachefl_jax.study.plan import study_of
 from cachefl_jax.study.run import run_study
 from experiments.benchmarks import by_hand, grid
 
-FIELDS = {"rounds": 2, "budget": 4, "seeds": 2, "grid": {"local.learning_rate": (3e-3, 1e-2)}}
+FIELDS = {"rounds": 4, "budget": 8, "seeds": 2, "grid": {"local.learning_rate": (3e-3, 1e-2)}}
 
 
 @pytest.fixture

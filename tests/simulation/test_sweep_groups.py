@@ -48,6 +48,7 @@ def test_another_value_of_a_traced_field_makes_no_other_group(make_bank):
     base = changed(base, {
         "local.optimizer": "sgd", "local.momentum": 0.5, "local.proximal": 0.1, "local.clip_norm": 1.0,
         "server.optimizer": "yogi", "updates.transforms": ("clip", "noise"), "aggregation.name": "trimmed_mean",
+        "privacy.quantile": 0.5,
     })  # fmt: skip
     traced = [field.name for field in FIELDS if field.traced]
     assert len(traced) > 10
