@@ -43,6 +43,7 @@ class Workdir:
         self.inputs = path / "inputs.json"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.audit, self.audit_page = path / "audit.json", path / "audit.html"
         self.checkpoints = path / "checkpoints"
         self.cache_init = path / "cache_init.safetensors"
 

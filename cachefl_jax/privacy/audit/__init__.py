@@ -1,0 +1,1 @@
+"""Audits: attacks on what a run's server sees, held against what its privacy promises."""
