@@ -5,6 +5,7 @@ The same command must end in the same bytes on a busy machine, and plans differ 
 follows from counts alone, and what was measured is stored before the first round.
 """
 
+import functools
 import pathlib
 import sys
 import time
@@ -94,8 +95,14 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bo
         measured = {}
         if len(plans) > 1:
             why = "" if best.plan == plans[0] else f"; {describe(plans[0])}, equal up to rounding, does not fit"
-            print(f"engine: {describe(best.plan)}{why}", file=sys.stderr)
+            tell(f"engine: {describe(best.plan)}{why}")
     return best if best.problem is not None else fill(best, learner), measured
+
+
+@functools.cache
+def tell(line: str) -> None:
+    """A line for the person at the terminal, once a process: the runs of a study mostly have one plan."""
+    print(line, file=sys.stderr)
 
 
 def fastest(
@@ -127,7 +134,7 @@ def fastest(
         if new < seconds:
             best, seconds = engine, new
     told = ", ".join(f"{name} {readable_seconds(new)}" for name, new in measured.items())
-    print(f"engine: {describe(best.plan)}, measured: {told} a round", file=sys.stderr)
+    tell(f"engine: {describe(best.plan)}, measured: {told} a round")
     if tried is not None and tried.plan == best.plan:
         best = tried
     return best, measured

@@ -44,6 +44,11 @@ def keys_of(folder) -> np.ndarray:
     return load_file(folder / "cache.safetensors")["keys"]
 
 
+@pytest.fixture(autouse=True)
+def nothing_told_yet():
+    engine.tell.cache_clear()
+
+
 def plan_of(folder) -> dict:
     return json.loads((folder / "engine.json").read_text())["plan"]
 
@@ -64,10 +69,11 @@ def test_every_strategy_gives_the_same_keys(make_config, tmp_path, momentum):
 
 
 def test_a_short_run_measures_nothing_and_takes_what_experience_says(make_config, tmp_path, capsys):
-    train_and_evaluate(make_config(), tmp_path / "run")
+    for name in ("run", "same"):
+        train_and_evaluate(make_config(), tmp_path / name)
     assert plan_of(tmp_path / "run")["strategy"] == "dual"
     told = capsys.readouterr().err
-    assert "engine: dual" in told
+    assert told.count("engine: dual") == 1, "a line of two runs in one process, as of a study's hundreds"
     assert "measured" not in told
 
 
