@@ -10,7 +10,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from command_line import Prefork, assert_refused, run
+from command_line import assert_refused, run
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -27,14 +27,6 @@ SMALL = (
     "--config.partition.clients=2",
 )
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """`run`, without waiting for imports at every call."""
-    prefork = Prefork(tmp_path_factory.mktemp("printed"))
-    yield prefork
-    prefork.close()
 
 
 def write_images(root: pathlib.Path, folders: dict[str, int]) -> pathlib.Path:
@@ -65,12 +57,12 @@ def files_below(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.fixture
-def refused(command, tmp_path):
+def refused(start, tmp_path):
     """Runs a command with these flags, which must refuse them with these parts in its line, and touch nothing here."""
 
     def check(*flags: str, parts: tuple[str, ...], config: str = f"{IMAGES}:image_folder", **environment: str) -> None:
         before = files_below(tmp_path)
-        done = command(f"--config={config}", f"--workdir={tmp_path}/run", *flags, **OFFLINE | environment)
+        done = start(f"--config={config}", f"--workdir={tmp_path}/run", *flags, **OFFLINE | environment)
         assert_refused(done, *parts)
         assert done.stdout == ""
         assert files_below(tmp_path) == before
@@ -431,32 +423,32 @@ def test_a_store_that_cannot_be_written_is_told(refused_photos, photos, tmp_path
         )
 
 
-def test_a_damaged_store_is_told_by_every_command(command, photos, tmp_path):
+def test_a_damaged_store_is_told_by_every_command(start, photos, tmp_path):
     """A run that is done, whose features are then damaged."""
     store, work = {"CACHEFL_HOME": str(tmp_path / "store")}, f"--workdir={tmp_path}/run"
     words = [f"--config={IMAGES}:image_folder", f"--config.data.path={photos}", *SMALL]
     words += ["--config.rounds=0", "--config.methods=('cachefl',)"]
     (photos / "cat/readme.txt").write_text("no image")
-    done = command(*words, work, **store)
+    done = start(*words, work, **store)
     assert "note: Files passed over, being no images (1): cat/readme.txt." in done.stderr
     assert (done.returncode, {line.split(":")[0] for line in done.stderr.splitlines()}) == (0, {"note"})
     for path in (tmp_path / "store").rglob("features.npy"):
         cut(path)
     before = files_below(tmp_path / "run")
     refusals = [
-        command(*words, f"--workdir={tmp_path}/other", **store),
-        command(work, command="evaluate", **store),
-        command(work, f"--config.data.path={tmp_path}/none", command="evaluate", **store),
+        start(*words, f"--workdir={tmp_path}/other", **store),
+        start(work, command="evaluate", **store),
+        start(work, f"--config.data.path={tmp_path}/none", command="evaluate", **store),
     ]
     parts = (("features.npy: got", "delete"), ("features.npy: got", "delete"), ("data.path: got", "not there"))
     for refusal, told in zip(refusals, parts, strict=True):
         assert_refused(refusal, *told)
     assert not (tmp_path / "other").exists()
     assert files_below(tmp_path / "run") == before
-    verified = command("verify", command="features", **store)
+    verified = start("verify", command="features", **store)
     assert verified.returncode == 1
     assert verified.stdout.count("features.npy has other bytes than were written") == 4
-    assert_refused(command("prune", command="features", **store), "prune: got nothing that says what to delete")
+    assert_refused(start("prune", command="features", **store), "prune: got nothing that says what to delete")
 
 
 @pytest.mark.parametrize(
@@ -467,20 +459,20 @@ def test_a_damaged_store_is_told_by_every_command(command, photos, tmp_path):
         (["synthesis.prompts=('a photo',)"], ("synthesis.prompts: got a photo", "exactly one {}")),
     ],
 )
-def test_synthesis_for_images_that_are_not_there_is_told(command, photos, flags, parts):
+def test_synthesis_for_images_that_are_not_there_is_told(start, photos, flags, parts):
     pipeline = ("--config.synthesis.source=diffusers", "--config.synthesis.pipeline=nobody/nothing")
     words = (f"--config={IMAGES}:image_folder", f"--config.data.path={photos}", *pipeline)
-    done = command(*words, *(f"--config.{flag}" for flag in flags), command="synthesize", **OFFLINE)
+    done = start(*words, *(f"--config.{flag}" for flag in flags), command="synthesize", **OFFLINE)
     assert_refused(done, *parts)
 
 
-def test_a_process_of_its_own_says_the_same(command, photos):
-    """What all tests above rest on: `Prefork` shows what a user sees."""
+def test_a_process_of_its_own_says_the_same(start, photos):
+    """What the tests of commands rest on: `Prefork` shows what a user sees."""
     (photos / "cat/text.jpg").write_text("no image")
     words = (f"--config={IMAGES}:image_folder", f"--config.data.path={photos}", "--workdir=none", *SMALL)
 
     def seen(done: subprocess.CompletedProcess) -> tuple[int, str, str]:
         return done.returncode, done.stdout, done.stderr
 
-    assert seen(run(*words)) == seen(command(*words))
+    assert seen(run(*words)) == seen(start(*words))
     assert_refused(run(*words), "text.jpg (no image)")

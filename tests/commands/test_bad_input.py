@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from command_line import assert_refused, run
+from command_line import assert_refused
 
 DIGITS, BANK = "experiments/configs/digits.py", "experiments/configs/feature_bank.py"
 
@@ -44,24 +44,26 @@ DIGITS, BANK = "experiments/configs/digits.py", "experiments/configs/feature_ban
         ("extra", ("command line: got extra",)),
     ],
 )
-def test_a_wrong_flag_is_told_in_one_line(tmp_path, flag, parts):
+def test_a_wrong_flag_is_told_in_one_line(start, tmp_path, flag, parts):
     workdir = tmp_path / "run"
-    assert_refused(run(f"--config={DIGITS}", f"--workdir={workdir}", flag), *parts)
+    assert_refused(start(f"--config={DIGITS}", f"--workdir={workdir}", flag), *parts)
     assert not workdir.exists()
 
 
-def test_a_config_file_that_is_missing_or_broken_is_told_in_one_line(tmp_path):
+def test_a_config_file_that_is_missing_or_broken_is_told_in_one_line(start, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config(:\n")
-    assert_refused(run(f"--config={broken}", f"--workdir={tmp_path}/run"), "broken.py", "correct the path or the file")
-    assert_refused(run(f"--config={tmp_path}/none.py", f"--workdir={tmp_path}/run"), "none.py")
-    assert_refused(run(f"--workdir={tmp_path}/run"), "--config: got nothing")
-    assert_refused(run(f"--config={DIGITS}"), "--workdir: got nothing")
-    assert_refused(run(f"--config={DIGITS}:nope", f"--workdir={tmp_path}/run"), "no variant 'nope'")
+    assert_refused(
+        start(f"--config={broken}", f"--workdir={tmp_path}/run"), "broken.py", "correct the path or the file"
+    )
+    assert_refused(start(f"--config={tmp_path}/none.py", f"--workdir={tmp_path}/run"), "none.py")
+    assert_refused(start(f"--workdir={tmp_path}/run"), "--config: got nothing")
+    assert_refused(start(f"--config={DIGITS}"), "--workdir: got nothing")
+    assert_refused(start(f"--config={DIGITS}:nope", f"--workdir={tmp_path}/run"), "no variant 'nope'")
 
 
-def test_a_config_file_with_a_wrong_type_or_an_extra_field_is_told_in_one_line(tmp_path):
-    start = "from cachefl_jax.config import default\ndef get_config():\n    config = default()\n"
+def test_a_config_file_with_a_wrong_type_or_an_extra_field_is_told_in_one_line(start, tmp_path):
+    head = "from cachefl_jax.config import default\ndef get_config():\n    config = default()\n"
     file = tmp_path / "mine.py"
     for line, parts in (
         ("config.extra = 3", ("extra: got 3", "correct the name")),
@@ -69,8 +71,8 @@ def test_a_config_file_with_a_wrong_type_or_an_extra_field_is_told_in_one_line(t
         ("del config.cache; config.cache = 3", ("cache: got 3", "a group of fields")),
         ("del config.rounds; config.rounds = 'ten'", ("rounds: got ten", "allowed: a whole number")),
     ):
-        file.write_text(f"{start}    {line}\n    return config\n")
-        assert_refused(run(f"--config={file}", f"--workdir={tmp_path}/run"), *parts)
+        file.write_text(f"{head}    {line}\n    return config\n")
+        assert_refused(start(f"--config={file}", f"--workdir={tmp_path}/run"), *parts)
 
 
 @pytest.mark.parametrize(
@@ -82,57 +84,59 @@ def test_a_config_file_with_a_wrong_type_or_an_extra_field_is_told_in_one_line(t
         ({"class_names": np.array(["a", {}, "b", "c"], dtype=object)}, [], ("holds pickled objects",)),
     ],
 )
-def test_a_bank_that_does_not_fit_is_told_in_one_line(tmp_path, make_bank, changes, flags, parts):
+def test_a_bank_that_does_not_fit_is_told_in_one_line(start, tmp_path, make_bank, changes, flags, parts):
     bank, workdir = make_bank(**changes), tmp_path / "run"
     arguments = (f"--config={BANK}", f"--config.data.path={bank}", f"--workdir={workdir}", *flags)
-    assert_refused(run(*arguments), *parts)
+    assert_refused(start(*arguments), *parts)
     assert not workdir.exists()
 
 
-def test_a_missing_bank_is_told_in_one_line(tmp_path):
+def test_a_missing_bank_is_told_in_one_line(start, tmp_path):
     flags = (f"--config={BANK}", f"--config.data.path={tmp_path}/none.npz", f"--workdir={tmp_path}/run")
-    assert_refused(run(*flags), "data.path: got", "an existing .npz file")
+    assert_refused(start(*flags), "data.path: got", "an existing .npz file")
 
 
-def test_folders_that_hold_something_else_are_left_alone(tmp_path):
+def test_folders_that_hold_something_else_are_left_alone(start, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}"), "files but no config.json")
-    assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt"), "this is a file")
-    assert_refused(run(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt/below"), "letter.txt is a file")
+    assert_refused(start(f"--config={DIGITS}", f"--workdir={tmp_path}"), "files but no config.json")
+    assert_refused(start(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt"), "this is a file")
+    assert_refused(start(f"--config={DIGITS}", f"--workdir={tmp_path}/letter.txt/below"), "letter.txt is a file")
     assert [entry.name for entry in tmp_path.iterdir()] == ["letter.txt"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
-def test_other_commands_refuse_a_folder_without_a_run(tmp_path, command):
+def test_other_commands_refuse_a_folder_without_a_run(start, tmp_path, command):
     assert_refused(
-        run(f"--workdir={tmp_path}", command=command), "--workdir" if command == "evaluate" else "config.json"
+        start(f"--workdir={tmp_path}", command=command), "--workdir" if command == "evaluate" else "config.json"
     )
-    assert_refused(run(command=command), "--workdir")
+    assert_refused(start(command=command), "--workdir")
 
 
-def test_a_sweep_without_points_is_refused(tmp_path):
+def test_a_sweep_without_points_is_refused(start, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from cachefl_jax.config import default\ndef get_config():\n    return default()\n")
-    assert_refused(run(f"--config={file}", f"--workdir={tmp_path}/run", command="sweep"), "sweep(add)")
+    assert_refused(start(f"--config={file}", f"--workdir={tmp_path}/run", command="sweep"), "sweep(add)")
 
 
-def test_a_study_of_no_setting_or_beside_something_else_is_refused(tmp_path):
+def test_a_study_of_no_setting_or_beside_something_else_is_refused(start, tmp_path):
     file, workdir = tmp_path / "mine.py", tmp_path / "other"
     text = "from cachefl_jax.config import default\ndef get_config():\n    return default()\n"
     file.write_text(f"{text}def study(add):\n    add(rounds=1 / 0)\n")
     words = f"--config={file}", f"--workdir={workdir}"
-    assert_refused(run(*words, command="study"), "study(add): ZeroDivisionError", "a Python file whose study(add) runs")
+    assert_refused(
+        start(*words, command="study"), "study(add): ZeroDivisionError", "a Python file whose study(add) runs"
+    )
     file.write_text(f"{text}def study(add):\n    pass\n")
-    assert_refused(run(*words, command="study"), "study(add) added nothing")
+    assert_refused(start(*words, command="study"), "study(add) added nothing")
     file.write_text(text)
     workdir.mkdir()
     (workdir / "letter.txt").write_text("dear")
-    assert_refused(run(*words, command="study"), "files but no study.json")
+    assert_refused(start(*words, command="study"), "files but no study.json")
     (workdir / "study.json").write_text("{}")
-    assert_refused(run(*words, command="study"), "with another study")
-    assert_refused(run(f"--workdir={workdir}", command="report"), "other (a study's)", "open its study.html")
+    assert_refused(start(*words, command="study"), "with another study")
+    assert_refused(start(f"--workdir={workdir}", command="report"), "other (a study's)", "open its study.html")
 
 
-def test_a_bank_has_nothing_to_synthesize():
+def test_a_bank_has_nothing_to_synthesize(start):
     flags = (f"--config={BANK}", "--config.data.path=x.npz")
-    assert_refused(run(*flags, command="synthesize"), "synthesis.source: got bank")
+    assert_refused(start(*flags, command="synthesize"), "synthesis.source: got bank")

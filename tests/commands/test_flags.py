@@ -6,18 +6,10 @@ import sys
 
 import pytest
 from absl import flags
-from command_line import Prefork, assert_refused, run
+from command_line import assert_refused, run
 
 from cachefl_jax.commands import command
 from cachefl_jax.config.listing import listing
-
-
-@pytest.fixture(scope="module")
-def command_of(tmp_path_factory):
-    """`run`, at a fraction of its time."""
-    prefork = Prefork(tmp_path_factory.mktemp("printed"))
-    yield prefork
-    prefork.close()
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -40,8 +32,8 @@ def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["run", "sweep", "study", "evaluate", "fields"])
-def test_help_tells_the_commands_flags_and_every_field(name):
-    done = run("--help", command=name)
+def test_help_tells_the_commands_flags_and_every_field(name, start):
+    done = start("--help", command=name)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m experiments.{name}" in done.stdout
     if name in ("run", "sweep", "study"):
@@ -66,23 +58,23 @@ def test_a_reader_that_has_read_enough_is_no_error():
         ("def get_config():\n    1 / 0\n", "division by zero"),
     ],
 )
-def test_a_config_file_that_gives_no_config_is_told_by_its_name(text, told, command_of, tmp_path):
+def test_a_config_file_that_gives_no_config_is_told_by_its_name(text, told, start, tmp_path):
     (tmp_path / "mine.py").write_text(text)
-    done = command_of(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
+    done = start(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/run")
     assert_refused(done, f"--config: got {tmp_path}/mine.py ({told})")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("workdir", ["~nobody_at_all/run", "gs://bucket/run", "/tmp/" + "x" * 300])
 @pytest.mark.parametrize("name", ["run", "evaluate", "report"])
-def test_a_folder_that_cannot_be_is_told_by_every_command(name, workdir, command_of):
+def test_a_folder_that_cannot_be_is_told_by_every_command(name, workdir, start):
     config = ["--config=experiments/configs/digits.py"] if name == "run" else []
-    assert_refused(command_of(f"--workdir={workdir}", *config, command=name), f"got {workdir[:10]}")
+    assert_refused(start(f"--workdir={workdir}", *config, command=name), f"got {workdir[:10]}")
 
 
 @pytest.mark.parametrize("name", ["run", "sweep", "study", "evaluate", "synthesize", "features", "report"])
-def test_a_file_of_flags_that_is_not_there_is_told_in_one_line(name, command_of):
-    assert_refused(command_of("--flagfile=/none", command=name), "/none")
+def test_a_file_of_flags_that_is_not_there_is_told_in_one_line(name, start):
+    assert_refused(start("--flagfile=/none", command=name), "/none")
 
 
 @pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", ">/dev/full"])
@@ -110,14 +102,14 @@ def test_variables_of_the_libraries_stop_no_command(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--older_than_days=nan", "--keep_gib=nan"])
-def test_what_is_no_number_prunes_nothing(flag, tmp_path, command_of):
-    done = command_of("prune", flag, command="features", CACHEFL_HOME=str(tmp_path))
+def test_what_is_no_number_prunes_nothing(flag, tmp_path, start):
+    done = start("prune", flag, command="features", CACHEFL_HOME=str(tmp_path))
     assert_refused(done, f"{flag.split('=')[0]}: got nan")
 
 
-def test_a_field_that_evaluation_does_not_know_is_told_in_one_line(tmp_path, command_of):
+def test_a_field_that_evaluation_does_not_know_is_told_in_one_line(tmp_path, start):
     (tmp_path / "config.json").write_text("{}")
-    done = command_of(f"--workdir={tmp_path}", "--config.nothing=1", command="evaluate")
+    done = start(f"--workdir={tmp_path}", "--config.nothing=1", command="evaluate")
     assert_refused(done, "config.nothing: got no such field")
 
 
@@ -129,12 +121,12 @@ flip = stateless(lambda update, sender: update, fields=(Field("flip.scale", 2.0,
 """
 
 
-def test_the_fields_of_a_users_component_are_flags_that_are_checked_and_listed(tmp_path, command_of):
+def test_the_fields_of_a_users_component_are_flags_that_are_checked_and_listed(tmp_path, start):
     (tmp_path / "mine.py").write_text(MINE)
     name = f"--config.updates.transforms={tmp_path}/mine.py"
     words = ["--config=experiments/configs/digits.py", f"--workdir={tmp_path}/run"]
-    assert_refused(command_of(*words, f"{name}:flip", "--config.flip.scale=-1"), "flip.scale: got -1.0")
-    assert_refused(command_of(*words, f"{name}:flop", "--config.flip.scale=-1"), "updates.transforms: got", ":flop;")
+    assert_refused(start(*words, f"{name}:flip", "--config.flip.scale=-1"), "flip.scale: got -1.0")
+    assert_refused(start(*words, f"{name}:flop", "--config.flip.scale=-1"), "updates.transforms: got", ":flop;")
     done = run(f"{name}:flip", "flip", command="fields")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "--config.flip.scale=2.0\n    how far\n    a finite float32 number, 0 or more\n"
