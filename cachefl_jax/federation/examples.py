@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cachefl_jax.federation.transforms import noisy
 from cachefl_jax.federation.work import Params
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Privacy(NamedTuple):
     """What a step adds to its gradient."""
 
     clip_norm: Any  # S, the largest norm of an example's gradient
-    noise: Any  # z, the standard deviation of the noise on their sum over S
+    noise: Any  # z, the standard deviation of the noise on their sum over S; None: none is drawn
     key: Any = None  # of the step
 
 
@@ -37,14 +38,9 @@ def private_gradient(local: "LocalTraining", params: Params, frozen, given: tupl
     """(mean loss, (sum of shortened gradients + noise) / rows) of a batch; given (batch, which are valid [B])."""
     sums = linear_sums if local.linear is not None else any_sums
     loss, total = sums(local, params, frozen, given, privacy.clip_norm)
-    leaves, structure = jax.tree.flatten(total)
-    keys = jax.random.split(privacy.key, len(leaves))
-    deviation, rows = privacy.noise * privacy.clip_norm, given[1].sum()
-    noisy = [
-        (leaf + deviation * jax.random.normal(key, leaf.shape, leaf.dtype)) / rows
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return loss / rows, jax.tree.unflatten(structure, noisy)
+    if privacy.noise is not None:
+        total = noisy(total, privacy.key, privacy.noise * privacy.clip_norm)
+    return jax.tree.map(lambda sums: sums / given[1].sum(), (loss, total))
 
 
 def linear_sums(local: "LocalTraining", params: Params, frozen, given: tuple, clip_norm: jax.Array):

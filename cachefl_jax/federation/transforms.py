@@ -79,13 +79,18 @@ def shorten(norm: jax.Array, sender: Sender) -> jax.Array:
     return jnp.minimum(1.0, sender.hyper / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
 
 
+def noisy(tree, key: jax.Array, deviation: jax.Array):
+    """The tree with independent Gaussian noise on every number."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, max(len(leaves), 1))
+    drawn = [jax.random.normal(own, leaf.shape, jnp.float32) for own, leaf in zip(keys, leaves, strict=False)]
+    scale = lambda leaf, noise: leaf + (deviation * noise).astype(leaf.dtype)  # noqa: E731
+    return jax.tree.unflatten(structure, [scale(*pair) for pair in zip(leaves, drawn, strict=True)])
+
+
 def add_noise(update: Update, sender: Sender) -> Update:
     """Independent Gaussian noise of standard deviation updates.noise on every number."""
-    leaves, structure = jax.tree.flatten(update)
-    keys = jax.random.split(sender.key, len(leaves))
-    drawn = [jax.random.normal(key, leaf.shape, jnp.float32) for leaf, key in zip(leaves, keys, strict=True)]
-    noisy = [leaf + sender.hyper * noise for leaf, noise in zip(leaves, drawn, strict=True)]
-    return jax.tree.unflatten(structure, noisy)
+    return noisy(update, sender.key, sender.hyper)
 
 
 clip = scaling(shorten, hyper=lambda config: config.updates.clip_norm)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cachefl_jax.federation import Mechanism, Release
-from cachefl_jax.privacy.noise import Noise, noisy
+from cachefl_jax.federation.transforms import noisy
+from cachefl_jax.privacy.noise import Noise
 
 
 def coefficients(bands: int) -> np.ndarray:

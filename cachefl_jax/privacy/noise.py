@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cachefl_jax.federation import Aggregation, Mechanism, Release, scaling, stateless
-from cachefl_jax.federation.transforms import Sender, shorten
+from cachefl_jax.federation.transforms import Sender, noisy, shorten
 
 
 class Noise(NamedTuple):
@@ -24,15 +24,6 @@ class Noise(NamedTuple):
     quantile: Any = 0.0  # the share of updates that S lets through
     rate: Any = 0.0  # eta_C, by which S moves
     bits: Any = 0.0  # sigma_b, the standard deviation of the noise on the sum of the clients' bits
-
-
-def noisy(tree, key: jax.Array, deviation: jax.Array):
-    """The tree with independent Gaussian noise on every number."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, max(len(leaves), 1))
-    drawn = [jax.random.normal(own, leaf.shape, jnp.float32) for own, leaf in zip(keys, leaves, strict=False)]
-    scale = lambda leaf, noise: leaf + (deviation * noise).astype(leaf.dtype)  # noqa: E731
-    return jax.tree.unflatten(structure, [scale(*pair) for pair in zip(leaves, drawn, strict=True)])
 
 
 def add_noise(aggregate, state, release: Release):
