@@ -18,6 +18,7 @@ from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
 from cachefl_jax.config.run import RUN
 from cachefl_jax.config.secure import SECURE_SUMS
+from cachefl_jax.config.sites import SITES
 from cachefl_jax.config.study import STUDY
 from cachefl_jax.config.synthesis import SYNTHESIS
 
@@ -31,6 +32,7 @@ PARTS = (
     REGIMES,  # features_once.*, personal.*: other ways to train it than the federation's
     CLIENT,  # local.*: what a client does in a round
     ROUND,  # participation.*, cohort; updates.*, aggregation.*; server.*: who takes part, what becomes of the updates
+    SITES,  # participation.*: how fast sites are, when they are there, how long the server waits
     PRIVACY,  # privacy.*: differential privacy of the rounds
     SECURE_SUMS,  # secure.*: sums of which the server sees nothing else
     HOSTILE,  # hostile.*: clients that want the model to fail

@@ -10,7 +10,13 @@ import re
 from cachefl_jax.errors import UsageError
 
 PATHS = ("data.path", "synthesis.path", "partition.path")
-NAMES = ("data.hub", "data.split_file", "clip.checkpoint", "synthesis.pipeline")  # a path, or a name known elsewhere
+NAMES = (
+    "participation.profiles",
+    "data.hub",
+    "data.split_file",
+    "clip.checkpoint",
+    "synthesis.pipeline",
+)  # a path, or a name known elsewhere
 EMBEDDED = "pocket"  # never a folder
 
 

@@ -46,6 +46,7 @@ from cachefl_jax.federation.problem import (
 )
 from cachefl_jax.federation.round import init_server, make_round, prepare
 from cachefl_jax.federation.run import add_gram, compile_run, train_rounds
+from cachefl_jax.federation.schedule import Pace, Schedule, scheduled
 from cachefl_jax.federation.server import SERVER_OPTIMIZERS, ServerHyper
 from cachefl_jax.federation.sweep import Outcome, Point, make_sweep, stack
 from cachefl_jax.federation.timetable import sizes_of, with_sizes
@@ -73,6 +74,7 @@ __all__ = [
     "LoopLayout",
     "Mechanism",
     "Outcome",
+    "Pace",
     "PartHyper",
     "PartStates",
     "Participation",
@@ -84,6 +86,7 @@ __all__ = [
     "Release",
     "RoundMetrics",
     "Rows",
+    "Schedule",
     "Scores",
     "Sender",
     "ServerHyper",
@@ -119,6 +122,7 @@ __all__ = [
     "repeat_views",
     "scaffold",
     "scaling",
+    "scheduled",
     "score_models",
     "score_rows",
     "seen_locally",

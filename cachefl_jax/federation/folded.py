@@ -21,6 +21,8 @@ class Members(NamedTuple):
     weights: jax.Array  # [M] of their updates in the aggregate
     shares: jax.Array  # [M] of their rows in the cohort's
     states: Any = ()  # what they keep, [M, ...]
+    steps: jax.Array | None = None  # [M] the most that each does, where that may be fewer than its rows ask for
+    ages: jax.Array | None = None  # [M] how many rounds ago the params were sent that each starts from
 
 
 class Spread(NamedTuple):

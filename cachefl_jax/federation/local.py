@@ -116,7 +116,7 @@ def train_client(
     Returns:
         The trained params, and the mean loss over all steps' examples before each step ([], 0 without rows).
     """
-    rows, steps = client.rows, step_count(local, client.rows.count)
+    rows, steps = client.rows, client_steps(local, client)
     step = make_step(local, start, client, client_orders(local, client_key(start, client.number), rows))
     carry = first_carry(local, start, start.params if client.params is None else client.params)
     if layout.unrolled:
@@ -128,7 +128,7 @@ def train_client(
     else:
         carry = jax.lax.fori_loop(0, steps, step, carry)
     trained, _, total = carry
-    return trained, mean_loss(local, rows.count, total)
+    return trained, mean_loss(local, client, total)
 
 
 def first_carry(local: LocalTraining, start: Start, params: Params) -> tuple[Params, Any, jax.Array]:
@@ -136,9 +136,14 @@ def first_carry(local: LocalTraining, start: Start, params: Params) -> tuple[Par
     return params, local.optimizer(start.problem.hyper).init(params), jnp.zeros(())
 
 
-def mean_loss(local: LocalTraining, counts: jax.Array, total: jax.Array) -> jax.Array:
-    """Of losses added up over all epochs; 0 without rows."""
-    return total / jnp.maximum(counts * local.epochs, 1)
+def mean_loss(local: LocalTraining, client: Client, total: jax.Array) -> jax.Array:
+    """Of losses added up over all steps; 0 without rows."""
+    count = client.rows.count
+    seen = count * local.epochs
+    if client.steps is not None:
+        epochs, steps = jnp.divmod(client_steps(local, client), jnp.maximum(-(-count // local.batch_size), 1))
+        seen = epochs * count + jnp.minimum(steps * local.batch_size, count)
+    return total / jnp.maximum(seen, 1)
 
 
 def make_step(local: LocalTraining, start: Start, client: Client, orders: jax.Array) -> Callable:
@@ -176,6 +181,12 @@ def step_privacy(start: Start, client: Client, number: jax.Array) -> Privacy:
 def step_count(local: LocalTraining, rows: jax.Array) -> jax.Array:
     """The steps of a client's round."""
     return -(-rows // local.batch_size) * local.epochs
+
+
+def client_steps(local: LocalTraining, client: Client) -> jax.Array:
+    """The steps that a client does: `step_count`, or fewer."""
+    steps = step_count(local, client.rows.count)
+    return steps if client.steps is None else jnp.minimum(steps, client.steps)
 
 
 def loss_and_gradient(local: LocalTraining, params: Params, frozen, batch, valid: jax.Array):

@@ -31,7 +31,7 @@ def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Proble
     extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     numbers = problem.hyper, problem.server, problem.part_hyper
     return Footprint(
-        data=tree_bytes((problem.clients, problem.data, problem.root, problem.frozen, numbers)),
+        data=tree_bytes((problem.clients, problem.data, problem.root, problem.frozen, problem.schedule, numbers)),
         gram=tree_bytes(problem.gram),
         params=tree_bytes(state.params),
         optimizer_state=tree_bytes((state.optimizer_state, state.shared, state.parts)),

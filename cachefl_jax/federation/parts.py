@@ -32,6 +32,9 @@ class Federation(NamedTuple):
             may have.
         mechanism: what the server does with the aggregate before its step.
         downloads: what happens to the change of the params on its way to the clients, who all get the same.
+        partial: whether clients may do fewer steps than their rows ask for (`schedule.Pace.steps`).
+        versions: H, of how many rounds the server keeps the params because clients start from them
+            (`schedule.Pace.ages`); 0: all start from the newest.
     """
 
     local: LocalTraining
@@ -45,6 +48,8 @@ class Federation(NamedTuple):
     exact: bool = True
     mechanism: Mechanism | None = None
     downloads: tuple[Transform, ...] = ()
+    partial: bool = False
+    versions: int = 0
 
     @property
     def measures(self) -> int | None:

@@ -176,7 +176,8 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
 
 DUAL_NEEDS = (
     "dual needs a linear loss without noise on its steps, and sgd, momentum or nesterov; an aggregation that is a "
-    "weighted sum; an algorithm that at most scales an update; and transforms that do so by its norm"
+    "weighted sum; an algorithm that at most scales an update; transforms that do so by its norm; and clients that all "
+    "start from the newest params and do all their steps"
 )
 
 
@@ -186,6 +187,8 @@ def fits_dual(federation: Federation) -> bool:
     if (
         local.linear is None
         or local.private
+        or federation.partial
+        or federation.versions
         or local.optimizer not in LINEAR_OPTIMIZERS
         or not federation.aggregation.linear
     ):

@@ -94,6 +94,7 @@ class Problem(NamedTuple):
     part_hyper: PartHyper = PartHyper()
     hostile: Any = ()  # `hostile.Hostility`, where any client is
     root: Any = None  # rows of the server's own, as `data`, where the aggregation asks for its update
+    schedule: Any = ()  # `schedule.Schedule`, where it is known before the run who takes part
 
 
 class PartStates(NamedTuple):
@@ -102,6 +103,7 @@ class PartStates(NamedTuple):
     aggregation: Any = ()
     mechanism: Any = ()
     downloads: Any = ()  # (the params as the clients have them, of each transform)
+    versions: Any = ()  # [H, ...] the params that the last H rounds began with, that of round r at r modulo H
 
 
 class ServerState(NamedTuple):

@@ -25,6 +25,7 @@ from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
 from cachefl_jax.federation.primal.root import update_of_server
 from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
+from cachefl_jax.federation.schedule import AS_EVER, Pace
 from cachefl_jax.federation.timetable import parts_of, places_of
 from cachefl_jax.federation.work import Params, Start, server_key
 from cachefl_jax.precision import run_precision
@@ -53,7 +54,10 @@ def init_parts(federation: Federation, params: Params, problem: Problem, clients
     if federation.aggregation.keep is not None:
         aggregation = federation.aggregation.state(update_shape(federation, params, problem), clients)
     downloads = first_downloads(federation, params) if federation.downloads else ()
-    parts = PartStates(aggregation, first_mechanism(federation, params, problem), downloads)
+    versions = ()
+    if federation.versions:
+        versions = jax.tree.map(lambda leaf: jnp.zeros((federation.versions, *leaf.shape), leaf.dtype), params)
+    parts = PartStates(aggregation, first_mechanism(federation, params, problem), downloads, versions)
     return jax.tree.map(jnp.array, parts) if jax.tree.leaves(parts) else ()
 
 
@@ -115,9 +119,14 @@ def on_devices(body: Callable, plan: Plan) -> Callable:
 
 
 def train_round(
-    federation: Federation, plan: Plan, state: ServerState, ordered: tuple[jax.Array, jax.Array], problem: Problem
+    federation: Federation,
+    plan: Plan,
+    state: ServerState,
+    ordered: tuple[jax.Array, jax.Array],
+    problem: Problem,
+    pace: Pace = AS_EVER,
 ) -> tuple[ServerState, RoundMetrics]:
-    """A round, not jitted; `ordered` is what `by_size` gives."""
+    """A round, not jitted; `ordered` is what `by_size` gives, `pace` how these clients work."""
     chosen, counts = ordered  # the same in all views of the data
     problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
     aggregation, present = federation.aggregation, counts > 0
@@ -126,13 +135,18 @@ def train_round(
     begun, downloads = send_down(federation, state, problem) if federation.downloads else (state.params, ())
     hostile = hostile_clients(problem, state.round)
     start = Start(begun, state.shared, problem, state.round, key, parts.mechanism, hostile)
+    if federation.versions:
+        start = start._replace(versions=newest_added(parts.versions, begun, state.round))
     weights, hyper = aggregation.weigh(counts, present), problem.part_hyper.aggregation
+    if pace.discounts is not None:
+        weights = weights * pace.discounts
     received = Received(weights, present, hyper, chosen, server_key(key), parts.aggregation)
     if hostile is not None:
         received = received._replace(hostile=Attackers(hostile[chosen], problem.hostile.strength))
     members = Members(
-        chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen)
-    )
+        chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen),
+        pace.steps, pace.ages,
+    )  # fmt: skip
     with run_precision(), federation.local.work.arithmetic():
         folded = fold_cohort(federation, plan, start, members)
         if aggregation.root:
@@ -157,8 +171,13 @@ def train_round(
     clients = state.clients and written(state.clients, chosen, present, folded.states)
     sent = measured_bytes(federation, folded, present)
     told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), attending, drift, sent)
-    parts = state.parts and PartStates(kept, mechanism, downloads)
+    parts = state.parts and PartStates(kept, mechanism, downloads, start.versions if federation.versions else ())
     return ServerState(state.round + 1, params, optimizer_state, shared, clients, parts), told
+
+
+def newest_added(versions, params: Params, number: jax.Array):
+    """The versions of the params [H, ...] with those that round `number` begins with."""
+    return jax.tree.map(lambda kept, new: kept.at[number % len(kept)].set(new), versions, params)
 
 
 def states_of(federation: Federation, state: ServerState, chosen: jax.Array):

@@ -11,6 +11,7 @@ from cachefl_jax.federation.place import padded, place, whole
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Cohort, Drift, Problem, RoundMetrics, ServerState, in_view
 from cachefl_jax.federation.round import prepare, shardings, train_round
+from cachefl_jax.federation.schedule import AS_EVER, attending
 
 COHORT = np.uint32(2**32 - 1)  # folded into a round's key to draw its cohort; no client has this number
 
@@ -29,10 +30,12 @@ def train_rounds(
 
     def one(number, carry):
         state, metrics = carry
-        ordered = everyone
-        if ordered is None:
+        ordered, pace = everyone, AS_EVER
+        if problem.schedule:
+            ordered, pace = attending(problem.schedule, state.round, clients)
+        elif ordered is None:
             ordered = by_size(cohort_of(federation, problem, state.round), clients)
-        state, new = train_round(federation, plan, state, ordered, problem)
+        state, new = train_round(federation, plan, state, ordered, problem, pace)
         # One pass over the params at the end is enough: a number that is not finite never becomes so again.
         new = new._replace(finite=None)
         return state, jax.tree.map(lambda all_of_them, one: all_of_them.at[number % capacity].set(one), metrics, new)

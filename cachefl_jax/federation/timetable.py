@@ -50,6 +50,8 @@ def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, back
     # A step is written once, or there is none.
     if federation.local.compact or federation.local.work.statistics is not None:
         return federation
+    if federation.partial or federation.versions:  # clients do not all start alike, or stop where their rows end
+        return federation
     return federation._replace(sizes=sizes_of(client_rows))
 
 

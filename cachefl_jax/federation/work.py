@@ -115,6 +115,7 @@ class Start(NamedTuple):
     key: jax.Array  # the round's
     server: Any = ()  # what the server's mechanism keeps, for the transforms
     hostile: jax.Array | None = None  # [C] bool, where any client is (`hostile.hostile_clients`)
+    versions: Any = None  # [H, ...] of the params, where clients start from older ones (`problem.PartStates`)
 
 
 class Client(NamedTuple):
@@ -125,6 +126,8 @@ class Client(NamedTuple):
     state: Any  # what it kept
     weight: jax.Array | float = 1.0  # in the aggregate
     params: Any = None  # that it trains; None: the server's
+    steps: jax.Array | None = None  # [] int32, the most that it does; None: as many as its rows ask for
+    age: jax.Array | None = None  # [] int32, how many rounds ago the params were sent that it starts from
 
 
 def client_key(start: Start, number: jax.Array) -> jax.Array:

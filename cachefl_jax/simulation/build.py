@@ -11,8 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax import costs
+from cachefl_jax.clock.timetable import Timetable
 from cachefl_jax.config import lookup
 from cachefl_jax.config.method import METHODS
+from cachefl_jax.config.sites import scheduled
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
@@ -31,6 +33,7 @@ from cachefl_jax.methods import Method, Rows, find_method
 from cachefl_jax.named import users_code
 from cachefl_jax.precision import run_precision
 from cachefl_jax.simulation import examples
+from cachefl_jax.simulation.clock import with_clock
 from cachefl_jax.simulation.closed_forms import check_rows
 from cachefl_jax.simulation.examples import (
     bank_clients,
@@ -99,6 +102,8 @@ class Learner(NamedTuple):
     params: object  # the server's at round 0
     problem: Problem
     client_rows: np.ndarray  # [C]
+    timetable: Timetable | None = None  # where it is known before the run who takes part
+    timed: bool = False  # whether its seconds are a clock's, and sites have profiles
 
     @property
     def local(self) -> LocalTraining:
@@ -131,7 +136,12 @@ class Learner(NamedTuple):
 
 
 def build(
-    config: ConfigDict, inputs: Inputs, shared: Shared | None = None, ordered: bool = False, name: str = ""
+    config: ConfigDict,
+    inputs: Inputs,
+    shared: Shared | None = None,
+    ordered: bool = False,
+    name: str = "",
+    clocked: bool = True,
 ) -> Learner:
     """Chooses the method, optimizers and sizes that the config names. The arrays lie on the host still, those to be
     tested on apart.
@@ -142,9 +152,10 @@ def build(
         shared: where what was made for another method, or for an earlier config of a sweep, is found.
         ordered: lays the training rows out client after client; else they are as in the bank, which points share.
         name: of the method; "": config.method.
+        clocked: whether its rounds may follow a timetable, where the config asks for one.
 
     Raises UsageError: there is no memory on the host for the rows, or the method asks for what is not there or
-    contradicts itself."""
+    contradicts itself; or as `clock.with_clock`."""
     name, shared = name or config.method, shared or Shared()
     method, texts = find_method(name), inputs.bank.text_features is not None
     with users_code("method", name) if name not in METHODS else contextlib.nullcontext():
@@ -155,7 +166,7 @@ def build(
         check_rows(config, method, inputs.bank.classes, inputs.partition.sizes)
     federation = federation_of(config, method, int(inputs.partition.sizes.max()))
     arrays = problem(config, method, score.frozen, training_data(method, inputs, shared, ordered))
-    return Learner(
+    learner = Learner(
         name=name,
         method=method,
         federation=federation,
@@ -168,6 +179,7 @@ def build(
         ),
         client_rows=inputs.partition.sizes,
     )
+    return with_clock(config, learner) if clocked and scheduled(config) else learner
 
 
 def check_linear(name: str, method: Method, params, score: Scorer) -> None:

@@ -52,9 +52,12 @@ def code_files(config: ConfigDict) -> dict[str, pathlib.Path]:
     return {part: file for part, file in found.items() if file is not None}
 
 
-def code_parts(config: ConfigDict) -> dict[str, str]:
-    """Digests of the files of a user's components; what these import in turn is not looked at."""
-    return {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in code_files(config).items()}
+def named_parts(config: ConfigDict) -> dict[str, str]:
+    """Digests of the files of a user's components, whose imports are not looked at, and of sites' profiles."""
+    files, profiles = code_files(config), config.participation.profiles
+    if os.path.isfile(profiles):
+        files["site profiles"] = pathlib.Path(profiles)
+    return {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in files.items()}
 
 
 @functools.cache  # of a process, which loads its code once

@@ -17,7 +17,7 @@ from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.partition import partition_hash
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
 from cachefl_jax.methods import Server
-from cachefl_jax.simulation.made_of import bank_parts, code_parts, image_parts
+from cachefl_jax.simulation.made_of import bank_parts, image_parts, named_parts
 
 if TYPE_CHECKING:
     from cachefl_jax.clip.views import Views
@@ -75,7 +75,7 @@ def from_bank(config: ConfigDict) -> Inputs:
     bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
     bank, told = few_shots(bank, config)
     partition = make_partition(bank.train.labels, config.partition, config.seed)
-    parts = {"partition": partition_hash(partition), **bank_parts(bank), **code_parts(config)}
+    parts = {"partition": partition_hash(partition), **bank_parts(bank), **named_parts(config)}
     return Inputs(
         bank, partition, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
     )
@@ -114,7 +114,7 @@ def from_images(config: ConfigDict) -> Inputs:
     bank, whole_model = encode(config, checkpoint, changed, synthetic)
     bank.metadata["synthetic"] = manifest
     server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
-    parts = parts_of_images(source, synthetic, partition, checkpoint.weights) | code_parts(config)
+    parts = parts_of_images(source, synthetic, partition, checkpoint.weights) | named_parts(config)
 
     def images() -> dict[str, np.ndarray]:
         kinds = {"synthetic": synthetic, "real": changed.train}
@@ -142,7 +142,7 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
     source, synthetic, _, partition = images_of(config)
     clip = config.clip
     weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
-    return parts_of_images(source, synthetic, partition, weights) | code_parts(config)
+    return parts_of_images(source, synthetic, partition, weights) | named_parts(config)
 
 
 def parts_of_images(source: ImageSet, synthetic: LabelledImages, partition: Partition, weights: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.privacy.secure.sums import told_of_sums
 from cachefl_jax.simulation.apart import TRAINED_APART, centralized, features_once, fine_tuned, local_only
 from cachefl_jax.simulation.build import Learner, scores_at_round_0
+from cachefl_jax.simulation.clock import each_site, told_of_sites
 from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.entries import chosen, result, told_of, told_of_rounds
 from cachefl_jax.simulation.filling import Engine
@@ -144,6 +145,9 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     curve = ([line[name] for line in evaluated] for name in ("round", "test_accuracy"))
     told = {"rounds_to": rounds_to(*curve)} | told_of_rounds(row, learner)
     told |= told_of_sums(state) | told_of_privacy(config) | backdoor_success(learner, state.params)
+    told |= told_of_sites(learner)
+    if learner.timetable is not None:
+        workdir.write_json(workdir.sites, each_site(learner))
     return result(
         learner.scored(state) | told,
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,

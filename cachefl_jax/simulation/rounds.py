@@ -13,6 +13,7 @@ from tqdm import tqdm
 from cachefl_jax import interrupts
 from cachefl_jax.federation import Drift, ServerState, place, unplaced
 from cachefl_jax.simulation.build import Learner, diverged, finite, scores_at_round_0
+from cachefl_jax.simulation.clock import check_resumed, told_of_round
 from cachefl_jax.simulation.devices import as_process_0_has_it, in_any_process, leave_together
 from cachefl_jax.simulation.engine import start_engine
 from cachefl_jax.simulation.filling import Engine
@@ -50,6 +51,7 @@ def run_rounds(
     if start:
         print(f"resuming after round {start} of {config.rounds}", file=sys.stderr)
         records = workdir.keep_metrics(start, config)
+        check_resumed(learner, records)
     else:
         records = workdir.keep_metrics(-1, config) + [first_record(config, learner)]
         workdir.append_metrics(records[-1:])
@@ -92,7 +94,8 @@ def next_act(config: ConfigDict, number: int) -> int:
 def first_record(config: ConfigDict, learner: Learner) -> dict:
     """The line of round 0: the untuned cache, nothing sent."""
     told = scalars(scores_at_round_0(config, learner))
-    return {"round": 0, **told, "train_loss": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0}
+    line = {"round": 0, **told, "train_loss": None, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0, "cohort": 0}
+    return line | told_of_round(learner, 0)
 
 
 def some_rounds(
@@ -116,16 +119,19 @@ def some_rounds(
     if stop % config.eval_every == 0 or stop == config.rounds:
         told = scalars(finite(learner.scored(state, engine.plan), diverged(config, learner, f"round {stop}{whose}")))
         told |= spent_after(config, stop)
-    ups = [size * up for size in told_of_each.clients.tolist()]
+    clients = told_of_each.clients.tolist()
+    ups = [size * up for size in clients]
     if told_of_each.sent is not None:
         ups = [int(high) * 2**16 + int(low) for high, low in told_of_each.sent]
+    asked = clients if learner.timetable is None else learner.timetable.asked[number:stop].tolist()
     records = [
         {
             "round": number + 1 + place, **UNSCORED, "train_loss": float(loss) if size else None,
-            "bytes_up": ups[place], "bytes_down": size * down, "seconds": seconds, "cohort": size,
-            **(drift_at(told_of_each.drift, place) if size else {}),
+            "bytes_up": ups[place], "bytes_down": asked[place] * down, "seconds": seconds,
+            "cohort": size, **(drift_at(told_of_each.drift, place) if size else {}),
+            **told_of_round(learner, number + 1 + place),
         }
-        for place, (loss, size) in enumerate(zip(losses, told_of_each.clients.tolist(), strict=False))
+        for place, (loss, size) in enumerate(zip(losses, clients, strict=False))
     ]  # fmt: skip
     records[-1] |= told
     return state, records

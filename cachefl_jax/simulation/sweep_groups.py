@@ -118,7 +118,7 @@ def group_of(point: Prepared) -> str:
     choices = [
         client_optimizer(config), server_optimizer(config), learner.name, config.cohort, config.engine.to_dict(),
         config.local.algorithm, config.participation.name, config.updates.transforms, config.aggregation.name,
-        config.hostile.kind,
+        config.hostile.kind, learner.federation.partial, learner.federation.versions, learner.federation.cohort,
         config.privacy.mechanism, config.privacy.quantile > 0, config.privacy.bands,
         *(lookup(config, field.name) for field in COMPRESSION.fields if not field.traced),
         local.epochs, local.batch_size, local.shuffle, local.proximal, local.clip, local.views,

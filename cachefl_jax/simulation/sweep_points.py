@@ -18,6 +18,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Scores, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
 from cachefl_jax.simulation.build import Learner, build
+from cachefl_jax.simulation.clock import bytes_of_run, hours_at, told_of_sites
 from cachefl_jax.simulation.contenders import config_of, own_of
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.entries import result, told_of_rounds
@@ -183,14 +184,17 @@ def done_of(point: Prepared, row: Row, outcome: Outcome, seconds: float, start: 
         scores |= backdoor_success(learner, outcome.params)
     up, down = learner.traffic()
     sent = (up + down) * (config.cohort or config.partition.clients) * config.rounds  # expected, of Poisson's cohorts
+    if learner.timetable is not None:
+        sent = bytes_of_run(learner)
     if learner.federation.measures is not None:
         up = sent = None  # a sweep does not measure it
     entry = result(
-        scores | told_of_rounds(row, learner) | told_of_privacy(config), (up, down, sent), rounds=config.rounds,
+        scores | told_of_rounds(row, learner) | told_of_privacy(config) | told_of_sites(learner), (up, down, sent),
+        rounds=config.rounds,
         flops=learner.flops(), seconds=seconds / config.rounds if config.rounds else None,
     )  # fmt: skip
     rounds = [min((at + 1) * every, config.rounds) for at in range(count)]
-    return Done(entry, {"round": rounds, "test": test, "validation": validation}, diverged)
+    return Done(entry, {"round": rounds, "test": test, "validation": validation} | hours_at(learner, rounds), diverged)
 
 
 def over_clients(accuracies: np.ndarray) -> np.ndarray:

@@ -143,9 +143,10 @@ def build_all(config: ConfigDict, inputs: Inputs) -> list[Contender]:
     shared, built = Shared(), []
     for contender in contenders_of(config):
         own = contender.config
-        learner = build(own, inputs, shared, ordered=True, name=contender.method)
+        federated = contender.federated is not None
+        learner = build(own, inputs, shared, ordered=True, name=contender.method, clocked=federated)
         try_components(own, learner, inputs.bank.classes)
-        if contender.federated:
+        if federated:
             plans_of(own, learner)
         check_regimes(contender.rows, learner)
         built.append(contender._replace(learner=learner))

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import ROUNDS_BEFORE, Row, differences, from_json, rows_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
-from cachefl_jax.simulation.made_of import changes, code_parts, files_of
+from cachefl_jax.simulation.made_of import changes, files_of, named_parts
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
@@ -41,6 +41,7 @@ class Workdir:
         self.engine = path / "engine.json"
         self.baselines = path / "baselines.json"
         self.inputs = path / "inputs.json"
+        self.sites = path / "sites.json"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.audit, self.audit_page = path / "audit.json", path / "audit.html"
@@ -117,7 +118,7 @@ class Workdir:
         """Stops where a user's components have other code by now than the folder's run had; of another component
         nothing is known. Raises UsageError: those that differ are named."""
         before = read_inputs(self.inputs)["parts"] if self.inputs.is_file() else {}
-        now = {name: code for name, code in code_parts(config).items() if name in before}
+        now = {name: code for name, code in named_parts(config).items() if name in before}
         refuse_changes(self.path, {name: before[name] for name in now}, now)
 
     def check_done(self, config: ConfigDict) -> None:
@@ -212,7 +213,11 @@ def own_row(config: ConfigDict) -> str | None:
 
 
 def refuse_more_rounds(folder: pathlib.Path, config: ConfigDict, before: int) -> None:
-    """Stops where noise that rounds already have was chosen for so many rounds alone. Raises UsageError: it was."""
+    """Stops where what rounds already have was chosen for so many rounds alone. Raises UsageError: it was."""
+    if config.participation.buffer:
+        allowed = f"{before}: which params the server of the run in {folder} keeps for its sites follows from them"
+        mend = "name another --workdir, or drop participation.buffer there"
+        raise UsageError("rounds", config.rounds, allowed, mend)
     privacy = config.privacy
     if privacy.mechanism == "matrix" or (privacy.mechanism != "none" and not privacy.noise_multiplier):
         allowed = f"{before}, for which the run in {folder} has its noise: more would spend more than it was to"

@@ -53,6 +53,7 @@ SHARES = (*UNSCORED, "test_balanced_accuracy", "test_ece")
 # What else a line of an evaluated round has; lines of other rounds, and of older runs, have none of it.
 SCALARS = (*SHARES[2:], "test_cross_entropy", *(f"clients_{name}" for name in OVER_CLIENTS))
 BACKDOOR = "backdoor_success"  # of a method whose clients were attacked by one: `simulation.hostile.backdoor_success`
+CLOCK = "virtual_seconds"  # until the end of a round, in every line, where sites have profiles
 SPENT = "epsilon"  # of differential privacy so far, in the same lines, where a run has any
 DRIFT = ("update_norm", "cosine_to_mean", "gradient_diversity")  # of a round, where the run measures them
 # Of logits that are large and still finite it is as large.
@@ -72,6 +73,7 @@ METHOD = Fields(
         "client_flops_per_round": maybe(AMOUNT),
         "seconds_per_round": maybe(AMOUNT),
         "diverged": maybe(FLAG),
+        "sites": maybe(object_of(maybe(AMOUNT))),
         **dict.fromkeys(("epsilon", "delta", "noise_multiplier"), maybe(AMOUNT)),
         **dict.fromkeys(("label", "explanation", "untrained", "privacy", "guarantee", "regime"), maybe(TEXT)),
     },
@@ -92,7 +94,7 @@ ROUND = Fields(
         "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
         "bytes_up": AMOUNT, "bytes_down": AMOUNT, "seconds": AMOUNT, "cohort": COUNT,
     },
-    dict.fromkeys((*SCALARS, *DRIFT, SPENT), maybe(AMOUNT)) | {"test_cross_entropy": maybe(ENTROPY)},
+    dict.fromkeys((*SCALARS, *DRIFT, SPENT, CLOCK), maybe(AMOUNT)) | {"test_cross_entropy": maybe(ENTROPY)},
 )  # fmt: skip
 SETTING = Kind(lambda value: isinstance(value, str) or fits_float32(value), "text or a number")
 CARD = Fields(

@@ -41,7 +41,8 @@ class Trained(NamedTuple):
 
 def learner_of(config: ConfigDict, row: Row, inputs: Inputs, shared: Shared) -> Learner:
     """The learner of a row's rounds. Raises UsageError: as `build`, or the row's regime is nothing for the method."""
-    learner = build(config, inputs, shared, name=row.method, ordered=row.regime not in SWEPT)
+    ordered, clocked = row.regime not in SWEPT, row.regime in ("federated", "fine_tuned")
+    learner = build(config, inputs, shared, ordered, row.method, clocked)
     check_regimes([row], learner)
     return at_one_place(config, row, inputs, learner, shared) if row.regime in ONE_PLACE else learner
 

@@ -10,7 +10,7 @@ import pytest
 from cachefl_jax.config import changed, default, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import write_report
-from cachefl_jax.simulation.made_of import code_parts
+from cachefl_jax.simulation.made_of import named_parts
 from cachefl_jax.simulation.train import train_and_evaluate
 
 PROBE = pathlib.Path(__file__).parents[1] / "methods" / "linear_probe.py"
@@ -52,10 +52,10 @@ def test_code_of_modules_counts_and_that_of_ours_does_not(file, monkeypatch):
     monkeypatch.syspath_prepend(str(file.parent))
     config = resolve(changed(default(), {"method": "mine:probe"}))
     try:
-        before = code_parts(config)
+        before = named_parts(config)
         assert list(before) == ["code of mine:probe"]
         change(file)
-        assert code_parts(config) != before
-        assert code_parts(resolve(default())) == {}
+        assert named_parts(config) != before
+        assert named_parts(resolve(default())) == {}
     finally:
         del sys.modules["mine"]

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cachefl_jax.federation.local import LOOP, LocalTraining, LoopLayout, gather, poisoned, step_count, train_client
+from cachefl_jax.federation.local import (
+    LOOP,
+    LocalTraining,
+    LoopLayout,
+    client_steps,
+    gather,
+    poisoned,
+    step_count,
+    train_client,
+)
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.problem import Problem, shapes_of, tree_bytes
 from cachefl_jax.federation.transforms import Sender
@@ -32,6 +41,9 @@ class Sent(NamedTuple):
 
 def train_and_send(federation: Federation, start: Start, client: Client, layout: LoopLayout = LOOP) -> Sent:
     """One client's round; `client.state` is as `init_client` has it. Traced."""
+    if client.age is not None:
+        place = (start.round - client.age) % federation.versions
+        start = start._replace(params=jax.tree.map(lambda leaf: leaf[place], start.versions))
     if federation.local.work.statistics is not None:
         return send(federation, start, client, None)
     done = train(federation.local, start, client._replace(state=client.state[0]), layout)
@@ -47,7 +59,7 @@ def send(federation: Federation, start: Start, client: Client, done: tuple | Non
     else:
         begun, trained, loss, own = done
         change = local.work.travelling(jax.tree.map(jnp.subtract, trained, begun))
-        steps = step_count(local, client.rows.count)
+        steps = client_steps(local, client)
         update, extra, own = as_update(federation, change, Finished(steps, start.problem.hyper, start.shared, own))
     update, chain, told = transformed(federation, start, client._replace(state=chain), update)
     return Sent(update if extra is None else (update, extra), (own, chain), change, loss, told)

@@ -30,13 +30,13 @@ def fold_chunks(federation: Federation, client_chunk: int, start: Start, members
         def add_chunk(number, folded, of_size=of_size):
             place = number * client_chunk
             cut = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, place, client_chunk)  # noqa: E731
-            numbers, counts, weights = cut(members.clients), cut(members.counts), cut(members.weights)
+            those = jax.tree.map(cut, members._replace(states=folded.states))
 
-            def one(number, count, weight, state):
-                rows = Rows(offsets[number], count, most=counts[0])
-                return train_and_send(of_size, start, Client(number, rows, state, weight))
+            def one(member):
+                rows = Rows(offsets[member.clients], member.counts, most=those.counts[0])
+                return train_and_send(of_size, start, as_client(member, rows))
 
-            sent = jax.vmap(one)(numbers, counts, weights, jax.tree.map(cut, folded.states))
+            sent = jax.vmap(one)(those)
             return add_many(federation, folded, members, place, sent)
 
         after = (members.counts[::client_chunk] >= least).sum(dtype=jnp.int32)
@@ -51,17 +51,23 @@ def fold_scan(federation: Federation, start: Start, members: Members) -> Folded:
     steps, offsets = step_count(federation.local, members.counts), start.problem.clients.offsets
     update = update_shape(federation, start.params, start.problem)
     folded, first = nothing_yet(federation, start.params, update, members), jnp.zeros((), jnp.int32)
-    for layout, sized, least in step_ranges(federation.local):
+    for layout, sized, least in step_ranges(federation.local, compact=federation.partial):
         of_size = federation._replace(local=sized)
 
         def add_client(place, folded, layout=layout, of_size=of_size):
-            number, state = members.clients[place], jax.tree.map(lambda leaf: leaf[place], folded.states)
-            client = Client(number, Rows(offsets[number], members.counts[place]), state, members.weights[place])
+            member = jax.tree.map(lambda leaf: leaf[place], members._replace(states=folded.states))
+            client = as_client(member, Rows(offsets[member.clients], member.counts))
             return add_one(federation, folded, members, place, train_and_send(of_size, start, client, layout))
 
         after = (steps >= least).sum(dtype=jnp.int32)
         folded, first = jax.lax.fori_loop(first, after, add_client, folded), after
     return folded
+
+
+def as_client(member: Members, rows: Rows) -> Client:
+    """One member, a leaf of whom is a number, as a client of these rows."""
+    more = {"steps": member.steps, "age": member.ages}
+    return Client(member.clients, rows, member.states, member.weights, **more)
 
 
 def pad_to_chunks(rows: jax.Array, chunk: int) -> jax.Array:

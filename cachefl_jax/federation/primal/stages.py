@@ -53,7 +53,7 @@ def fold_part(federation: Federation, part: Part, start: Start, members: Members
 
     def one_end(who, carry) -> Sent:
         sender, (trained, _, total) = client(who), carry
-        done = (start.params, trained, mean_loss(local, sender.rows.count, total), sender.state[0])
+        done = (start.params, trained, mean_loss(local, sender, total), sender.state[0])
         return send(federation, start, sender, done)
 
     orders, carry = jax.vmap(order)(who), first_carry(local, start, start.params)
