@@ -10,6 +10,7 @@ import jinja2
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import (
     captions,
+    clock,
     curve,
     drift,
     holdings,
@@ -153,6 +154,7 @@ def section(run: Run) -> dict[str, Any]:
         "work": traffic.site_work(run),
         "travelled": captions.travelled(run),
         "drift": drift.shown(run),
+        "clock": clock.shown(run),
         "quality": quality.section(run),
         "holdings": holdings.shown(run, "holdings"),
         "sheet": pictures.shown(run),

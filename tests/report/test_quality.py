@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.report import drift, quality, write_report
+from cachefl_jax.report import clock, drift, quality, write_report
 from cachefl_jax.storage.run_files import read_summary
 
 FIGURES = {
@@ -64,6 +65,19 @@ def test_drift_is_drawn_where_a_run_has_measured_it(make_run, text_of):
     assert f"{heading} Before anything is done to the updates" in text_of(run)
     told = drift.shown(run)["chart"]
     assert "length of an update: from 2.50 in round 1 to 2.50 in round 1; cosine to the mean update: from 0.61" in told
+
+
+def test_accuracy_is_drawn_by_hours_and_bytes_where_a_run_has_a_clock(make_run, text_of):
+    heading = "Accuracy by hours and by bytes"
+    assert heading not in text_of(make_run())
+    sites = {"virtual_hours": 1.5, "seconds": 4.0, "waiting_seconds": 0.5, "updates_lost": 0.25}
+    run = make_run(methods={"cachefl": {"sites": sites}})
+    run = run._replace(rounds=[line | {"virtual_seconds": 1800.0 * line["round"]} for line in run.rounds])
+    assert f"{heading} Test accuracy by the virtual clock, and by the bytes" in text_of(run)
+    told = clock.shown(run)
+    assert "CacheFL: 94.1% after 1.50 virtual hours and 96 KiB" in told["chart"]
+    assert "turn took 4.00 s on average, and its update waited 500.0 ms to be taken; 25.0% of" in told["caption"]
+    np.testing.assert_array_equal(clock.points_of(run.rounds), [[0, 1, 1.5], [0, 65536, 98304], [0.663, 0.9, 0.941]])
 
 
 @pytest.mark.parametrize(
