@@ -41,7 +41,7 @@ class Buffered:
             asked = draw(rng, there, room)
             self.draws += 1
             early, late = drop_outs(rng, len(asked), self.rules)
-            self.rows.asked[self.rows.done] += len(asked)
+            self.rows.ask(len(asked), now)
             self.able[asked] = False
             tasks = self.tasks
             for client, first, last in zip(asked.tolist(), early, late, strict=True):

@@ -53,7 +53,7 @@ class Timetable(NamedTuple):
         sizes: [R] int32.
         steps: [R, M] int32 that each has done.
         ages: [R, M] int32: how many steps the server has made since it sent the params that each trained from.
-        ends: [R] seconds at which rounds end.
+        ends: [R] seconds at which rounds end, since the first began.
         asked: [R] sites that were sent params in a round.
         sites: what each site did in all.
     """
@@ -89,7 +89,12 @@ class Rows:
         shape = (rules.rounds, rules.size)
         self.clients, self.steps, self.ages = (np.zeros(shape, np.int32) for _ in range(3))
         self.sizes, self.ends = np.zeros(rules.rounds, np.int32), np.zeros(rules.rounds)
-        self.asked = np.zeros(rules.rounds, np.int64)
+        self.asked, self.begun = np.zeros(rules.rounds, np.int64), -1.0
+
+    def ask(self, count: int, now: float) -> None:
+        """So many sites, for the round that comes next."""
+        self.asked[self.done] += count
+        self.begun = now if self.begun < 0 else self.begun
 
     def add(self, clients: np.ndarray, steps: np.ndarray, ages: np.ndarray | int, end: float) -> None:
         """A round with the updates of these clients [m]."""
@@ -101,7 +106,7 @@ class Rows:
 
     def timetable(self, sites: Sites) -> Timetable:
         """All of them."""
-        return Timetable(self.clients, self.sizes, self.steps, self.ages, self.ends, self.asked, sites)
+        return Timetable(self.clients, self.sizes, self.steps, self.ages, self.ends - self.begun, self.asked, sites)
 
 
 def synchronous(tasks: Tasks, hours: np.ndarray, rules: Rules) -> Timetable:
@@ -129,7 +134,8 @@ def synchronous(tasks: Tasks, hours: np.ndarray, rules: Rules) -> Timetable:
         sites.lost[np.delete(asked, taken)] += 1
         sites.busy[asked] += np.minimum(seconds, length)
         sites.waiting[asked[taken]] += length - seconds[taken]
-        rows.asked[number], now = len(asked), now + length
+        rows.ask(len(asked), now)
+        now += length
         rows.add(asked[taken], steps[taken], 0, now)
     return rows.timetable(sites)
 

@@ -103,6 +103,15 @@ def test_whoever_is_away_is_not_asked_and_a_round_waits_for_somebody():
     assert found.sizes.tolist() == [1] * 5
 
 
+def test_seconds_count_from_the_first_round():
+    """The only site is there from 9 on."""
+    hours = np.zeros((1, 24), bool)
+    hours[0, 9:] = True
+    one = tasks([4], [1], [0], [1800], [0])
+    for compute in (synchronous, asynchronous):
+        assert compute(one, hours, Rules(2, 1, 0, concurrency=1)).ends.tolist() == [1800, 3600]
+
+
 def test_clients_without_rows_are_never_asked():
     empty = THREE._replace(rows=np.array([5, 0, 7]))
     found = synchronous(empty, always(3), Rules(2, 3, 0))

@@ -76,7 +76,7 @@ def test_accuracy_is_drawn_by_hours_and_bytes_where_a_run_has_a_clock(make_run, 
     assert f"{heading} Test accuracy by the virtual clock, and by the bytes" in text_of(run)
     told = clock.shown(run)
     assert "CacheFL: 94.1% after 1.50 virtual hours and 96 KiB" in told["chart"]
-    assert "turn took 4.00 s on average, and its update waited 500.0 ms to be taken; 25.0% of" in told["caption"]
+    assert "turn took 4.00 s on average, and its update waited 500 ms to be taken; 25.0% of" in told["caption"]
     np.testing.assert_array_equal(clock.points_of(run.rounds), [[0, 1, 1.5], [0, 65536, 98304], [0.663, 0.9, 0.941]])
 
 
