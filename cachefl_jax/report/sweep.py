@@ -125,6 +125,6 @@ def told(sweep: Sweep, settings: Sequence[Mapping[str, Any]], done: int) -> list
           if any(point.test is not None for point in points) else []),
         *(["Figures are means over the runs of a point, which differ in their seed; below, the lowest and the highest."]
           if any(point.spread for point in points) else []),
-        *(["Points of different settings (the data, who holds what, clients a round) are no alternatives."]
+        *(["Points of different settings (the data, who holds what, clients a round, attacks) are no alternatives."]
           if len(settings) > 1 else []),
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """A sweep's points by validation accuracy: those that a user may choose among, apart from those that are no choice.
 
-What a user is given makes a setting: the data, who holds what, and how many clients take part in a round. Points of one
-setting are scored on the same kind of rows and may be ranked; points of two are not alternatives. Everything else (the
+What a user is given makes a setting: the data, who holds what, how many clients take part in a round, and what hostile
+ones do. Points of one setting are scored on the same kind of rows and may be ranked; points of two are not alternatives. Everything else (the
 encoder, the synthetic set, the cache, the optimizers, the number of rounds) is a choice. Seeds are averaged over, and
 fields that do not change what is learnt, or have one value in all points, tell no points apart.
 """
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import lookup
 from cachefl_jax.errors import UsageError
 
-SETTING = ("data.", "partition.", "participation.", "cohort")
+SETTING = ("data.", "partition.", "participation.", "cohort", "hostile.")
 NO_CHOICE = ("seed", "methods", "compare", "eval_every", "checkpoint_every", "evaluation.", "engine.")
 
 
