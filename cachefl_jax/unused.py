@@ -7,6 +7,11 @@ from cachefl_jax.config import default, lookup
 from cachefl_jax.config.fields import PARTS
 
 
+def idle(config: ConfigDict) -> set[str]:
+    """The fields that do nothing in this config, at whatever value, because of another field's."""
+    return {field for part in PARTS for rule in part.unused if not rule.matter(config) for field in rule.fields}
+
+
 def unused(config: ConfigDict) -> list[str]:
     """A sentence for each field that decides: what, away from its default, does nothing because of it."""
     usual, idle = default(), {}

@@ -1,9 +1,10 @@
 """A sweep's points by validation accuracy: those that a user may choose among, apart from those that are no choice.
 
 What a user is given makes a setting: the data, who holds what, how many clients take part in a round, and what hostile
-ones do. Points of one setting are scored on the same kind of rows and may be ranked; points of two are not alternatives. Everything else (the
-encoder, the synthetic set, the cache, the optimizers, the number of rounds) is a choice. Seeds are averaged over, and
-fields that do not change what is learnt, or have one value in all points, tell no points apart.
+ones do. Points of one setting are scored on the same kind of rows and may be ranked; points of two are not
+alternatives. Everything else (the encoder, the synthetic set, the cache, the optimizers, the number of rounds) is a
+choice. Seeds are averaged over, and fields that do not change what is learnt, or have one value in all points, tell no
+points apart.
 """
 
 import collections
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import lookup
 from cachefl_jax.errors import UsageError
+from cachefl_jax.unused import idle
 
 SETTING = ("data.", "partition.", "participation.", "cohort", "hostile.")
 NO_CHOICE = ("seed", "methods", "compare", "eval_every", "checkpoint_every", "evaluation.", "engine.")
@@ -63,8 +65,10 @@ def has(config: ConfigDict, field: str) -> bool:
 
 
 def values(config: ConfigDict, fields: list[str]) -> str:
-    """These fields of a config, in words; those of components that other points name are left out."""
-    return ", ".join(f"{field}={lookup(config, field)}" for field in fields if has(config, field))
+    """These fields of a config, in words; those that do nothing in it, or that only other points' parts have, are left
+    out."""
+    told = [field for field in fields if has(config, field) and field not in idle(config)]
+    return ", ".join(f"{field}={lookup(config, field)}" for field in told)
 
 
 def table(points: dict[str, list[dict]]) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import own_fields
@@ -80,7 +81,8 @@ def with_points(groups: list[Group], points: list[Prepared], way: Way) -> list[G
                 break
         else:
             others.setdefault(kind, []).append(point)
-    return [*groups, *(make_group(kind, alike, way) for kind, alike in others.items())]
+    others = tqdm(others.items(), desc="compiling", unit="program", disable=None, delay=2, leave=False)
+    return [*groups, *(make_group(kind, alike, way) for kind, alike in others)]
 
 
 def fits_group(group: Group, point: Prepared) -> bool:

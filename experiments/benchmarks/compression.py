@@ -3,11 +3,14 @@
     python -m experiments.benchmarks.compression --data=digits --out=runs/compression
     python -m experiments.benchmarks.compression --data=BANK.npz --out=runs/compression
 
-Each run is one line of OUT/NAME.jsonl; the same command again goes on where it was stopped. Beside the bytes of a
-client's update as it is packed stand those after an entropy coder, of the first client's update from the last params.
+Each run is one line of OUT/NAME.jsonl, three seeds of each encoding; the same command again goes on where it was
+stopped. Accuracies are means over seeds, with standard deviations, and so are their differences to float32 of the same
+seed. Beside the bytes of a client's update as it is packed stand those after an entropy coder, of the first client's
+update from the last params.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 
@@ -29,6 +32,7 @@ from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.parts import component
 from cachefl_jax.simulation.prepare import counted, prepare
 
+SEEDS = 3
 FEEDBACK = {"error_feedback": True}
 SETTINGS = {  # fields of the group `updates`
     "float32": {},  # the change of the params as it is
@@ -51,11 +55,11 @@ SETTINGS = {  # fields of the group `updates`
 }  # fmt: skip
 
 
-def config_for(data: str, setting: dict):
+def config_for(data: str, setting: dict, seed: int):
     """A run of CacheFL alone."""
     config = digits.get_config() if data == "digits" else feature_bank.get_config()
     config.methods, config.compare, config.overrides = ("cachefl",), (), ()
-    config.engine.devices = 1
+    config.engine.devices, config.seed = 1, seed
     if data != "digits":
         config.data.path = data
     return resolve(changed(config, {f"updates.{name}": value for name, value in setting.items()}))
@@ -125,21 +129,51 @@ def main() -> None:
     file = given.out / f"{pathlib.Path(given.data).stem}.jsonl"
     given.out.mkdir(parents=True, exist_ok=True)
     done = read(file)
-    for name, setting in SETTINGS.items():
-        if name not in done:
-            row = {"setting": name, **measured(config_for(given.data, setting))}
+    for seed, (name, setting) in itertools.product(range(SEEDS), SETTINGS.items()):
+        if (name, seed) not in done:
+            row = {"setting": name, "seed": seed, **measured(config_for(given.data, setting, seed))}
             with file.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
-    tables = {path.stem: read(path) for path in sorted(given.out.glob("*.jsonl"))}
-    for name, row in read(file).items():
-        print(f"| {name} | {100 * row['test']:.2f} | {row['bytes']:,.0f} | {row['deflated']:,} |")
+    tables = {path.stem: means(read(path)) for path in sorted(given.out.glob("*.jsonl"))}
+    print(table(tables[file.stem]))
     draw(tables, given.out / "compression.png")
 
 
-def read(file: pathlib.Path) -> dict[str, dict]:
-    """The finished settings of a file by name."""
+def read(file: pathlib.Path) -> dict[tuple[str, int], dict]:
+    """The finished runs of a file by setting and seed."""
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return {line["setting"]: line for line in lines}
+    return {(line["setting"], line["seed"]): line for line in lines}
+
+
+def means(runs: dict[tuple[str, int], dict]) -> dict[str, dict]:
+    """Each setting's figures over its seeds: means, `spread` of the test accuracy, `less` than float32 and its spread."""
+    found = {}
+    for name in SETTINGS:
+        seeds = [seed for setting, seed in runs if setting == name and ("float32", seed) in runs]
+        if seeds:
+            rows = [runs[name, seed] for seed in seeds]
+            less = [runs[name, seed]["test"] - runs["float32", seed]["test"] for seed in seeds]
+            means = {key: np.mean([row[key] for row in rows]) for key in ("test", "start", "bytes", "deflated")}
+            found[name] = means | {"less": np.mean(less), "spread": deviation([row["test"] for row in rows])}
+            found[name] |= {"less_spread": deviation(less), "seeds": len(seeds)}
+    return found
+
+
+def deviation(numbers: list[float]) -> float:
+    """The standard deviation of a sample; 0 of one."""
+    return np.std(numbers, ddof=1) if len(numbers) > 1 else 0.0
+
+
+def table(rows: dict[str, dict]) -> str:
+    """Markdown: the fewest bytes last."""
+    lines = ["| encoding | test accuracy, % | less float32, points | bytes | times fewer | after DEFLATE |",
+             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["bytes"]):
+        test, less = (f"{100 * row[key]:{sign}.2f} ± {100 * row[spread]:.2f}" for key, sign, spread in (
+            ("test", "", "spread"), ("less", "+", "less_spread")))  # fmt: skip
+        fewer = rows["float32"]["bytes"] / row["bytes"]
+        lines.append(f"| {name} | {test} | {less} | {row['bytes']:,.0f} | {fewer:.1f} | {row['deflated']:,.0f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

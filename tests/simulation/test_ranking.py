@@ -40,7 +40,8 @@ def test_points_of_different_data_or_partitions_or_cohorts_are_not_ranked_agains
         "partition.concentration=0.05", "validation  runs  point",
         "0.5000     1  cache.alpha=5.0", "0.4000     1  cache.alpha=1.0",
     ]  # fmt: skip
-    for one, other in (({"cohort": 5}, {"cohort": 10}), ({"data.shots": 4}, {"data.shots": 8})):
+    attacks = {"hostile.kind": "sign_flip"}, {"hostile.kind": "scaled"}
+    for one, other in (({"cohort": 5}, {"cohort": 10}), ({"data.shots": 4}, {"data.shots": 8}), attacks):
         assert sum("validation" in line for line in ranked((one, 0.5), (other, 0.6))) == 2
 
 
@@ -69,6 +70,14 @@ def test_a_field_that_has_one_value_in_all_points_is_not_told():
         ["0.1000", "1", "cache.alpha=1.0"],
     ]
     assert "rounds" not in "".join(ranked(*points))
+
+
+def test_a_field_that_does_nothing_in_a_point_is_not_told_of_it():
+    rules = ({"aggregation.name": "krum", "aggregation.hostile": 0.3}, 0.5), ({"aggregation.name": "median"}, 0.6)
+    assert [line.split() for line in ranked(*rules)[1:]] == [
+        ["0.6000", "1", "aggregation.name=median"],
+        ["0.5000", "1", "aggregation.name=krum,", "aggregation.hostile=0.3"],
+    ]
 
 
 MINE = """
