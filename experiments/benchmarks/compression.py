@@ -146,7 +146,7 @@ def read(file: pathlib.Path) -> dict[tuple[str, int], dict]:
 
 
 def means(runs: dict[tuple[str, int], dict]) -> dict[str, dict]:
-    """Each setting's figures over its seeds: means, `spread` of the test accuracy, `less` than float32 and its spread."""
+    """Each setting's means over its seeds; `less` is what it has beyond float32, and `spread` a standard deviation."""
     found = {}
     for name in SETTINGS:
         seeds = [seed for setting, seed in runs if setting == name and ("float32", seed) in runs]

@@ -46,6 +46,7 @@ from cachefl_jax.configs import feature_bank
 
 def get_config():
     config = feature_bank.get_config()
+    config.local.optimizer = "adamw"
     config.data.path, config.compare, config.rounds = {bank!r}, ("cachefl",), {rounds}
     config.eval_every = config.checkpoint_every = {rounds}
     config.study.budget, config.study.seeds, config.study.tuning_seeds = {budget}, {seeds}, {seeds}

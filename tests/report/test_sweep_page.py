@@ -89,7 +89,9 @@ def test_equal_points_share_the_headline(tmp_path):
 
 
 def test_names_are_text(tmp_path):
-    lines = [line(0, {"data.path": "<script>x</script>\ud800"}, 0.9), line(1, {"data.path": "b"}, 0.9)]
+    paths = ("<script>x</script>\ud800", "b")
+    folders = [{"data.name": "image_folder", "data.path": path} for path in paths]
+    lines = [line(number, folder, 0.9) for number, folder in enumerate(folders)]
     text = text_of(swept(tmp_path, lines))
     assert "<script" not in text
     assert "&lt;script&gt;x&lt;/script&gt;\\ud800" in text
