@@ -4,13 +4,12 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import own_fields
@@ -60,18 +59,19 @@ class Group(NamedTuple):
     run: jax.stages.Compiled
 
 
-def make_groups(points: list[Prepared], way: Way) -> list[Group]:
-    """All points in groups, ready to run; nothing is on the devices yet.
-
-    Raises UsageError: a group would not fit into memory."""
-    return with_points([], points, way)
+def kinds_of(points: Iterable[Prepared]) -> dict[str, list[Prepared]]:
+    """The points by what `group_of` says of them: each list is one program."""
+    kinds = {}
+    for point in points:
+        kinds.setdefault(group_of(point), []).append(point)
+    return kinds
 
 
 def with_points(groups: list[Group], points: list[Prepared], way: Way) -> list[Group]:
     """These groups with more points, in programs that are compiled already where they fit, else in new ones.
 
     Raises UsageError: a group would not fit into memory."""
-    groups, others = list(groups), {}
+    groups, others = list(groups), []
     for point in points:
         kind = group_of(point)
         for at, group in enumerate(groups):
@@ -80,9 +80,8 @@ def with_points(groups: list[Group], points: list[Prepared], way: Way) -> list[G
                 groups[at] = group._replace(points=[*group.points, point], leaves=leaves)
                 break
         else:
-            others.setdefault(kind, []).append(point)
-    others = tqdm(others.items(), desc="compiling", unit="program", disable=None, delay=2, leave=False)
-    return [*groups, *(make_group(kind, alike, way) for kind, alike in others)]
+            others.append(point)
+    return [*groups, *(make_group(kind, alike, way) for kind, alike in kinds_of(others).items())]
 
 
 def fits_group(group: Group, point: Prepared) -> bool:

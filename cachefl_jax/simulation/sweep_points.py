@@ -39,7 +39,7 @@ from cachefl_jax.simulation.sweep_folder import (
     source_of,
     write_lines,
 )
-from cachefl_jax.simulation.sweep_groups import Prepared, Way, digest, make_groups, run_group
+from cachefl_jax.simulation.sweep_groups import Prepared, Way, digest, kinds_of, make_group, run_group
 from cachefl_jax.simulation.trial import try_components
 from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
 from cachefl_jax.storage.entries import tidy_stores
@@ -83,12 +83,18 @@ def run_left(
     refuse_other_data(workdir, lines, configs)
     files = files_of_sources([configs[number] for number in left])  # before they are read, as a run does
     points = prepared_points(configs, left)
-    groups = make_groups(points, Way(side_by_side))
     tell(dict.fromkeys(note for point in points for note in point.inputs.told))
-    write_json(workdir / "sweep.json", [resolved(config) for config in configs])  # all refusals are behind
-    started: dict[tuple, dict] = {}
+    kinds, started, refused = kinds_of(points), {}, None
     with finishing(), tqdm(initial=len(lines), total=len(configs), desc="points", disable=None) as bar:
-        for group in groups:
+        for at, (kind, alike) in enumerate(kinds.items(), 1):
+            bar.set_postfix_str(f"program {at} of {len(kinds)}")
+            try:  # in its turn, for Linux lets a process have no more memory maps than a hundred programs take
+                group = make_group(kind, alike, Way(side_by_side))
+            except UsageError as error:
+                refused = refused or error
+                continue
+            if not (mark := workdir / "sweep.json").is_file():
+                write_json(mark, [resolved(config) for config in configs])
             for batch, outcome, seconds in run_group(group):
                 for number, point in enumerate(batch):
                     own = jax.tree.map(lambda leaf, at=number: leaf[at], outcome)
@@ -100,6 +106,8 @@ def run_left(
                 bar.update(len(batch))
                 write_lines(workdir / "results.jsonl", lines)
                 leave_if_asked()
+    if refused:
+        raise refused
     return [lines[number] for number in sorted(lines)]
 
 

@@ -11,7 +11,7 @@ from cachefl_jax.commands.evaluate import evaluate, stored_config
 from cachefl_jax.config import default, resolve
 from cachefl_jax.data import load_bank
 from cachefl_jax.errors import UsageError
-from cachefl_jax.simulation.sweep_groups import Way, make_groups
+from cachefl_jax.simulation.sweep_groups import kinds_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
@@ -97,7 +97,7 @@ def test_a_sweep_over_its_traced_field_is_one_program_and_ends_where_runs_do(con
     scales = [1.0, 30.0]
     configs = [config_of(**{"probe.scale": scale, "engine.strategy": "scan", "compare": ALONE}) for scale in scales]
     points = [resolve(config) for config in configs]
-    assert len(make_groups(prepared_points(points, range(2)), Way())) == 1
+    assert len(kinds_of(prepared_points(points, range(2)))) == 1
     lines = run_points(points, [{"probe.scale": scale} for scale in scales], tmp_path / "sweep", [], False)
     for line, scale, own in zip(lines, scales, configs, strict=True):
         entry = train_and_evaluate(own, tmp_path / f"run{scale}")["methods"]["probe"]

@@ -1,6 +1,9 @@
 """What a sweep's points share is made once, and a group that does not fit is refused before anything runs."""
 
+import gc
+import json
 import operator
+import weakref
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from cachefl_jax.commands.sweep import configs
 from cachefl_jax.config import FIELDS, changed, lookup
 from cachefl_jax.errors import UsageError
-from cachefl_jax.simulation import examples, sweep_groups
+from cachefl_jax.simulation import examples, sweep_groups, sweep_points
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
@@ -97,3 +100,25 @@ def test_a_group_that_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=rf"{field}: got 2 points at a time on 2 devices, which need .*KiB.* free"):
         run_points(points, OVERRIDES, tmp_path / "sweep", [], side_by_side)
     assert not any(file.name == "sweep.json" for file in tmp_path.rglob("*"))
+
+
+def test_groups_that_fit_run_beside_one_that_does_not_and_each_lets_go_of_its_program(make_bank, tmp_path, monkeypatch):
+    base = feature_bank.get_config()
+    base.data.path, base.partition.clients, base.rounds = str(make_bank()), 4, 1
+    changes = [{"local.epochs": count} for count in (3, 2, 1)]
+    real, programs = sweep_points.make_group, []
+
+    def make(kind, alike, way):
+        if alike[0].config.local.epochs == 3:
+            raise UsageError("engine.devices", 1, "less", "fewer keys")
+        group = real(kind, alike, way)
+        programs.append(weakref.ref(group.run))
+        return group
+
+    monkeypatch.setattr(sweep_points, "make_group", make)
+    with pytest.raises(UsageError, match="fewer keys"):
+        run_points(list(configs(base, changes)), changes, tmp_path / "sweep", [], False)
+    lines = (tmp_path / "sweep" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["overrides"] for line in lines] == changes[1:]
+    gc.collect()
+    assert [program() for program in programs] == [None, None], "a program is kept: a hundred are too many maps"
