@@ -6,7 +6,7 @@ from cachefl_jax.config.field import Field, Part, Unused, only
 from cachefl_jax.config.ranges import CHOOSE, FINITE, RAISE, at_least, between, finite, one_of, within
 from cachefl_jax.errors import UsageError
 
-MECHANISMS = ("none", "gaussian", "matrix", "local", "dpsgd")
+MECHANISMS = ("none", "gaussian", "matrix", "local", "distributed", "dpsgd")
 SAMPLINGS = ("full", "cohort", "poisson", "cyclic")
 
 
@@ -21,6 +21,8 @@ def check(config: ConfigDict) -> None:
     if privacy.quantile and privacy.mechanism != "gaussian":
         allowed = f"0 with privacy.mechanism={privacy.mechanism}, whose noise is for one norm"
         raise UsageError("privacy.quantile", privacy.quantile, allowed, "leave it out, or privacy.mechanism=gaussian")
+    if privacy.mechanism == "distributed":
+        check_distributed(config)
     name = config.participation.name
     if privacy.mechanism in ("gaussian", "matrix") and name not in SAMPLINGS:
         mend = "participation.name=poisson, or privacy.mechanism=none"
@@ -33,6 +35,19 @@ def check(config: ConfigDict) -> None:
         raise UsageError("participation.name", name, allowed, "participation.name=cyclic")
 
 
+def check_distributed(config: ConfigDict) -> None:
+    """What noise of all clients in a secure sum demands of the round."""
+    for field, found, needed, why in (
+        ("aggregation.name", config.aggregation.name, ("secure_uniform",), "which adds up what nobody sees"),
+        ("privacy.accountant", config.privacy.accountant, ("rdp",), "which bounds a sum of discrete noise"),
+        ("participation.name", sampled(config), ("full", "cohort"), "whose cohorts are of one size"),
+        ("secure.dropout", config.secure.dropout, (0.0,), "for who leaves takes noise away"),
+    ):
+        if found not in needed:
+            allowed = f"{' or '.join(map(str, needed))} with privacy.mechanism=distributed, {why}"
+            raise UsageError(field, found, allowed, f"{field}={needed[-1]}")
+
+
 def sampled(config: ConfigDict) -> str:
     """How clients come into rounds: participation.name, or full where a cohort has all of them."""
     all_come = config.cohort in (0, config.partition.clients) and config.participation.name != "poisson"
@@ -43,8 +58,9 @@ def sampled(config: ConfigDict) -> str:
 PRIVACY = Part((
     Field("privacy.mechanism", "none", "differential privacy of each client's whole update. gaussian: they are bounded "
           "and the server adds noise to their sum; matrix: noise that is correlated over rounds (DP-FTRL); local: each "
-          "client adds noise to its bounded update. dpsgd: of each example, whose gradients are bounded, with noise in "
-          "every step of a client", *one_of(*MECHANISMS), CHOOSE),
+          "client adds noise to its bounded update; distributed: each adds integer noise to what it gives to a secure "
+          "sum, which has as much as the server's would be. dpsgd: of each example, whose gradients are bounded, with "
+          "noise in every step of a client", *one_of(*MECHANISMS), CHOOSE),
     Field("privacy.epsilon", 0.0, "what all rounds may spend; 0 = whatever privacy.noise_multiplier spends",
           *finite(0), FINITE, traced=True),
     Field("privacy.delta", 1e-5, "of the guarantee; well below 1 / clients", *between(0, 1), CHOOSE, traced=True),
@@ -69,4 +85,5 @@ PRIVACY = Part((
     Unused(("privacy.quantile_rate", "privacy.quantile_noise"), lambda config: config.privacy.quantile > 0,
            "privacy.quantile"),
     only(("privacy.bands",), "privacy.mechanism", "matrix"),
+    Unused(("secure.clip",), lambda config: config.privacy.mechanism != "distributed", "privacy.mechanism"),
 ))

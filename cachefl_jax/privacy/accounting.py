@@ -9,6 +9,7 @@ with Gaussian noise of standard deviation z S; z is the noise multiplier. Neighb
 * where cohorts of one size are drawn: in one client that has other data, which moves it by 2 S (arXiv 1808.00087,
   theorem 27, of which dp-accounting has Renyi divergences alone);
 * where every update has noise of its own (local): in all that one client holds, which moves its update by 2 S;
+* where every client adds a share of the sum's noise (distributed): in one client, whose update counts or is zeros;
 * where every step has (DP-SGD): in one example that counts or does not, in its one batch of each epoch; that nobody
   knows which batch it is gives nothing here.
 """
@@ -19,6 +20,8 @@ from typing import NamedTuple
 
 import scipy.optimize
 
+from cachefl_jax.privacy.discrete import concentrated
+
 ACCOUNTANTS = ("pld", "rdp")
 LARGE = 100.0  # above it a loss distribution takes too much memory, and Renyi's bound stands for it
 LEAST = 2.0**-6  # noise multiplier, below which no budget is looked for
@@ -28,12 +31,14 @@ class Exposure(NamedTuple):
     """How a client's updates get into the rounds.
 
     Attributes:
-        sampling: full, poisson, cohort (of one size), cyclic (in turn) or local (noise at the client).
+        sampling: full, poisson, cohort (of one size), cyclic (in turn), local (noise at the client) or distributed
+            (integer noise of all clients of a cohort).
         clients: C.
         cohort: clients a round, of Poisson's on average; C where all take part.
         accountant: pld, by privacy loss distributions, or rdp, by Renyi divergences.
         delta: of the guarantee.
         releases: noisy sums that a round makes of what one client, or one example, brings.
+        bits: of a number in a distributed sum; 0: there is none.
     """
 
     sampling: str
@@ -42,6 +47,7 @@ class Exposure(NamedTuple):
     accountant: str = "pld"
     delta: float = 1e-5
     releases: int = 1
+    bits: int = 0
 
     @property
     def separation(self) -> int:
@@ -53,6 +59,9 @@ def events(exposure: Exposure, noise: float, rounds: int):
     """What the rounds release of a client, as dp-accounting writes it down; `noise` is z."""
     from dp_accounting import dp_event
 
+    if exposure.sampling == "distributed":
+        rho = concentrated(noise, exposure.cohort, exposure.bits)
+        return dp_event.SelfComposedDpEvent(dp_event.ZCDpEvent(rho), rounds)
     halved = exposure.sampling in ("cohort", "local")
     event = dp_event.GaussianDpEvent(noise / 2 if halved else noise)
     if exposure.sampling == "poisson":
@@ -78,7 +87,7 @@ def spent(exposure: Exposure, noise: float, rounds: int) -> float:
     """Epsilon of so many rounds at noise multiplier z; infinite without noise."""
     if not rounds:
         return 0.0
-    if not noise:
+    if not noise or (exposure.bits and math.isinf(concentrated(noise, exposure.cohort, exposure.bits))):
         return math.inf
     event = events(exposure, noise, rounds)
     bound = accountant_of(exposure, "rdp").compose(event).get_epsilon(exposure.delta)

@@ -32,10 +32,11 @@ from cachefl_jax.federation.hostile import BY_ITSELF
 from cachefl_jax.methods import Method, Rows
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.named import find, users_code
-from cachefl_jax.privacy.secure.sums import secured
+from cachefl_jax.privacy.secure.distributed import noisy_encoder, noisy_sum
+from cachefl_jax.privacy.secure.sums import secured, settings_of
 from cachefl_jax.simulation.closed_forms import BATCH, aggregation_of, check_closed, own, work_of
 from cachefl_jax.simulation.hostile import with_hostile
-from cachefl_jax.simulation.privacy import examples_of, noise_of, private, with_privacy
+from cachefl_jax.simulation.privacy import examples_of, expected, noise_of, private, with_privacy
 
 
 def component(config: ConfigDict, field: str):
@@ -89,7 +90,11 @@ def chain(config: ConfigDict, group: str) -> list[tuple[str, Transform]]:
 def with_secure_sum(config: ConfigDict, federation: Federation) -> Federation:
     """The federation whose clients encode what all other transforms leave. Raises UsageError: as `check_chain`."""
     check_chain(config, federation.transforms)
-    encoder, aggregation = secured(config)
+    settings = settings_of(config)
+    if config.privacy.mechanism == "distributed":
+        encoder, aggregation = noisy_encoder(settings), noisy_sum(settings, expected(config))
+    else:
+        encoder, aggregation = secured(config)
     return federation._replace(transforms=(*federation.transforms, encoder), aggregation=aggregation)
 
 
@@ -112,6 +117,8 @@ def hypers_of(config: ConfigDict, closed: bool) -> tuple[Hyper, ServerHyper, Par
     if private(config):
         last, mechanism = noise_of(config, closed)
         transforms += last
+    if config.privacy.mechanism == "distributed":
+        aggregation, mechanism = mechanism, ()
     if config.aggregation.name in SECURE:
         transforms.append(aggregation)
     if config.hostile.kind in BY_ITSELF:

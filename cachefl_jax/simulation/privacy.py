@@ -22,18 +22,22 @@ from cachefl_jax.privacy.noise import (
     local_noise,
     mean_of_expected,
 )
+from cachefl_jax.privacy.secure.distributed import discrete
 from cachefl_jax.storage.run_files import SPENT
 
-PACKAGES = {"gaussian": "dp_accounting", "local": "dp_accounting", "dpsgd": "dp_accounting", "matrix": "jax_privacy"}
+MUCH = 2.0**20  # a noise multiplier above which bits alone decide
+PACKAGES = dict.fromkeys(("gaussian", "local", "distributed", "dpsgd"), "dp_accounting") | {"matrix": "jax_privacy"}
 LABELS = {
     "gaussian": "noise at the server",
     "matrix": "correlated noise at the server",
     "local": "noise at each client",
+    "distributed": "noise of all clients in a secure sum",
     "dpsgd": "noise in each client's steps",
 }
 NEIGHBOURS = {
     "cohort": "federations that differ in all that one client holds",
     "local": "updates that differ in all that one client holds",
+    "distributed": "federations in which one client's update counts or is zeros",
 }
 
 
@@ -70,11 +74,14 @@ def budget_of(config: ConfigDict) -> Budget:
     privacy, clients = config.privacy, config.partition.clients
     check_package(privacy.mechanism)
     sampling, releases = sampled(config), 1
-    if privacy.mechanism == "local":
-        sampling = "local"
+    if privacy.mechanism in ("local", "distributed"):
+        sampling = privacy.mechanism
     elif privacy.mechanism == "dpsgd":
         sampling, releases = "cyclic" if sampling == "cyclic" else "full", config.local.epochs
     exposure = Exposure(sampling, clients, config.cohort or clients, privacy.accountant, privacy.delta, releases)
+    if privacy.mechanism == "distributed":
+        exposure = exposure._replace(bits=config.secure.bits)
+        check_bits(config, exposure)
     bands, rounds = (privacy.bands if privacy.mechanism == "matrix" else 0), config.rounds
     noise = privacy.noise_multiplier
     if not noise:
@@ -89,6 +96,15 @@ def budget_of(config: ConfigDict) -> Budget:
             mend = f"rounds={most_rounds(exposure, noise, privacy.epsilon, rounds)}, or {mend}"
         raise UsageError("rounds", value, allowed, mend)
     return budget
+
+
+def check_bits(config: ConfigDict, exposure: Exposure) -> None:
+    """Raises UsageError: a sum of so few bits has no room for the noise that the budget needs."""
+    privacy, rounds = config.privacy, config.rounds
+    least = spent(exposure, privacy.noise_multiplier or MUCH, rounds)
+    if least > privacy.epsilon > 0 or math.isinf(least):
+        allowed = f"so many that {rounds} rounds of {exposure.cohort} clients spend less than {least:.4g}"
+        raise UsageError("secure.bits", exposure.bits, allowed, "raise it, or privacy.epsilon")
 
 
 def check_package(mechanism: str) -> None:
@@ -110,6 +126,8 @@ def with_privacy(config: ConfigDict, method: Method, federation: Federation) -> 
             raise UsageError("method", method.label, allowed, "privacy.mechanism=gaussian, or leave it out")
         return federation
     check_parts(config, method, federation)
+    if privacy.mechanism == "distributed":  # the secure sum brings it
+        return federation
     if privacy.mechanism == "local":
         return federation._replace(transforms=(*federation.transforms, local_noise))
     mechanism = adaptive if privacy.quantile else gaussian
@@ -132,7 +150,7 @@ def check_parts(config: ConfigDict, method: Method, federation: Federation) -> N
         allowed = f"fedavg or ditto with privacy.mechanism={mechanism}: of others more is sent than a bounded update, "
         allowed += "or a state must stay the clients' mean"
         raise UsageError("local.algorithm", config.local.algorithm, allowed, "local.algorithm=fedavg")
-    if mechanism == "local":
+    if mechanism in ("local", "distributed"):
         return
     if closed is not None and closed.collect:
         allowed = f"a method whose server needs sums alone, with privacy.mechanism={mechanism}"
@@ -156,6 +174,8 @@ def noise_of(config: ConfigDict, closed: bool) -> tuple:
         return (numbers,), ()
     if privacy.mechanism == "dpsgd":
         return (), ()
+    if privacy.mechanism == "distributed":
+        return (), discrete(privacy.clip_norm, budget.noise, expected(config), config.secure.bits)
     if not privacy.quantile:
         return (privacy.clip_norm,), numbers
     bits = privacy.quantile_noise or expected(config) / 20

@@ -13,6 +13,7 @@ from cachefl_jax.simulation.train import train_and_evaluate
 
 CENTRAL = {"privacy.mechanism": "gaussian", "aggregation.name": "uniform", "privacy.accountant": "rdp"}
 KNOWN = CENTRAL | {"privacy.noise_multiplier": 2.0}
+ALL = {"privacy.mechanism": "distributed", "aggregation.name": "secure_uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,11 @@ def test_other_mechanisms_keep_to_the_budget(bank, tmp_path, changes):
     ({"privacy.quantile": 0.5, "privacy.quantile_noise": 1.0}, r"privacy.quantile_noise: got 1.0; allowed: above 1,"),
     ({"privacy.mechanism": "dpsgd", "method": "ridge"}, r"method: got .*; allowed: a method that trains, with"),
     ({"participation.name": "cyclic"}, r"cohort: got 0; allowed: 1 or more with participation.name=cyclic"),
+    ({"privacy.mechanism": "distributed"}, r"aggregation.name: got uniform; allowed: secure_uniform with"),
+    (ALL | {"secure.dropout": 0.1}, r"secure.dropout: got 0.1; allowed: 0.0 with privacy.mechanism=distributed"),
+    (ALL | {"participation.name": "poisson", "cohort": 3}, r"participation.name: got poisson; allowed: full or cohort"),
+    (ALL | {"secure.bits": 8, "privacy.epsilon": 5.0}, r"secure.bits: got 8; allowed: so many that 4 rounds of 3"),
+    (ALL, r"method: got updates of \d+ numbers; allowed: 1024 to 1048576 with"),
 ])  # fmt: skip
 def test_what_would_void_the_guarantee_is_refused(bank, tmp_path, changes, told):
     with pytest.raises(UsageError, match=told):
