@@ -1,6 +1,6 @@
 """Attacks a finished run as a curious server could, and says what that came to beside what the run promises.
 
-    python -m experiments.audit --workdir=runs/digits [--parts=promise,canaries] [--trials=1000]
+    python -m experiments.audit --workdir=runs/digits [--parts=canaries,membership] [--trials=1000]
 
 Writes audit.json and audit.html into the run's folder and prints the path of the page. Each part asks for another
 thing; docs/audits.md says what they measure.

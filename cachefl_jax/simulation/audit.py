@@ -6,6 +6,7 @@ import jax
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.privacy.audit.canaries import canaries
+from cachefl_jax.privacy.audit.membership import membership
 from cachefl_jax.privacy.audit.part import Context, Part, Section, Settings
 from cachefl_jax.privacy.audit.promise import promise
 from cachefl_jax.report.page import fill, write_page
@@ -14,7 +15,7 @@ from cachefl_jax.simulation.privacy import budget_of, private
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.locks import folder_lock
 
-PARTS: dict[str, Part] = {"promise": promise, "canaries": canaries}
+PARTS: dict[str, Part] = {"promise": promise, "canaries": canaries, "membership": membership}
 
 
 def audit(path: pathlib.Path, names: tuple[str, ...], settings: Settings) -> pathlib.Path:

@@ -28,7 +28,7 @@ def canaries(context: Context) -> tuple[dict, Section]:
     more than the change of their params."""
     scores.check_package()
     check_work(context)
-    attack, run = attack_on(context), run_of(context)
+    attack, run = attack_on(context), canary.run_of(context.learner, context.config.rounds)
     delta, confidence = context.config.privacy.delta, context.settings.confidence
     seen = in_and_out(audited(context, run, attack), context.settings.trials, context.settings.seed)
     inside, outside = (score(context, run, rounds) for rounds in seen)
@@ -69,12 +69,6 @@ def attack_on(context: Context) -> Attack:
 def is_gaussian(context: Context) -> bool:
     """Whether all rounds together are one Gaussian mechanism: nobody comes by chance."""
     return context.budget is not None and context.budget.exposure.sampling not in ("poisson", "cohort")
-
-
-def run_of(context: Context) -> canary.Run:
-    """What is audited of a run."""
-    learner = context.learner
-    return canary.one_version(canary.Run(learner.federation, learner.params, learner.problem, context.config.rounds))
 
 
 def length_of(context: Context) -> float:

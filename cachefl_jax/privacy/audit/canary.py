@@ -8,7 +8,7 @@ Axis letters: C clients, R rounds, W canaries that are watched.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jax.flatten_util import ravel_pytree
 from cachefl_jax.federation import Clients, Federation, Linear, Problem, ServerState, Transform, stateless
 from cachefl_jax.federation.primal.client import update_stages
 from cachefl_jax.privacy.noise import local_noise
+
+if TYPE_CHECKING:
+    from cachefl_jax.simulation.build import Learner
 
 BEYOND = 10.0  # a canary's length over the bound
 
@@ -55,6 +58,11 @@ class Watched(NamedTuple):
     own: Any
     round: jax.Array  # []
     seen: jax.Array  # [R, W]
+
+
+def run_of(learner: "Learner", rounds: int) -> Run:
+    """What is audited of a run."""
+    return one_version(Run(learner.federation, learner.params, learner.problem, rounds))
 
 
 def one_version(run: Run) -> Run:
