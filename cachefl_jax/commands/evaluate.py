@@ -147,7 +147,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.simulation.prepare import counted, prepare
     from cachefl_jax.simulation.scores import own_rows
     from cachefl_jax.simulation.workdir import Workdir
-    from cachefl_jax.storage.checkpoint import restore, rounds_saved
+    from cachefl_jax.storage.checkpoint import restore, rounds_saved, versions_saved
 
     config, folder = resolve(config), Workdir(workdir).checkpoints
     Workdir(workdir).refuse_other_code(config)
@@ -160,10 +160,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     else:
         inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
     config = config_of(config, own_of(config))
-    learner = build(config, inputs)
+    learner = build(config, inputs, clocked=False)  # no round is trained
     _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
+    if config.participation.buffer:
+        versions = versions_saved(folder, round_number)
+        learner = learner._replace(federation=learner.federation._replace(versions=versions))
     state = restore(folder, start_of(learner, cells.clients), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
     dealt = config.seed if config.evaluation.client_rows == "dealt" else None

@@ -136,6 +136,17 @@ def load(directory: pathlib.Path, like, number: int):
         return like._replace(**loaded) if hasattr(like, "_replace") else loaded
 
 
+def versions_saved(directory: pathlib.Path, number: int) -> int:
+    """Of how many rounds the state saved after `number` rounds has the params (`PartStates.versions`); 0 where it has
+    none, or cannot be read: `restore` says why."""
+    if number not in rounds_saved(directory) or fault(directory, number):
+        return 0
+    with opened(directory) as checkpointer:
+        parts = checkpointer.metadata(number).metadata.get("parts") or {}
+    kept = jax.tree.leaves(parts.get("versions", ()))
+    return kept[0].shape[0] if kept else 0
+
+
 def filled(state):
     """A state's fields by name, without those that may be left out and hold nothing: a run that has no use for a field
     is stored as it was before there was one. Any other tree as it is."""

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import changed, default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.train import train_and_evaluate
@@ -144,11 +145,12 @@ def test_sites_without_the_memory_are_refused(bank, tmp_path):
         train_and_evaluate(config_for(bank, path), tmp_path / "run")
 
 
-def test_an_asynchronous_run_gets_no_more_rounds_and_other_profiles_are_another_run(bank, sites, tmp_path):
+def test_an_asynchronous_run_is_evaluated_and_goes_on_only_as_it_began(bank, sites, tmp_path):
     path = tmp_path / "own.csv"
     path.write_text(SITES)
     config = config_for(bank, path, **{"participation.buffer": 2})
     train_and_evaluate(config, tmp_path / "run")
+    assert evaluate(config, tmp_path / "run", 2)["test_accuracy"] == lines(tmp_path / "run")[2]["test_accuracy"]
     config.rounds = 6
     with pytest.raises(UsageError, match=r"rounds: got 6; allowed: 4: which params the server of the run"):
         train_and_evaluate(config, tmp_path / "run")
