@@ -100,24 +100,29 @@ def entropy_coded(config, params) -> int:
     return sum(deflated(pack(encoding, wire, shape)) for wire, shape in zip(found, shapes, strict=True))
 
 
+def family(name: str) -> str:
+    """What a setting's points are drawn as: its first encoding, or both where there are two."""
+    return f"{name.split()[0]} and another" if " of " in name else name.split()[0]
+
+
 def draw(tables: dict[str, dict[str, dict]], path: pathlib.Path) -> None:
-    """Test accuracy over bytes, a panel for each of the data."""
+    """Test accuracy over bytes, a panel for each of the data; an encoding's settings are one line."""
+    families = list(dict.fromkeys(map(family, SETTINGS)))
+    colours = [*palette.SERIES, *[palette.MUTED] * len(families)]
     with rc_context({**palette.STYLE, "font.size": 9}):
-        figure = Figure(figsize=(palette.WIDE, 3.6 * len(tables)), layout="constrained")
+        figure = Figure(figsize=(palette.WIDE, 3.2 * len(tables)), layout="constrained")
         for axes, (data, rows) in zip(figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True):
-            for at, (name, row) in enumerate(rows.items()):
-                color = palette.BLUE if name == "float32" else palette.MUTED
-                axes.plot(row["bytes"], 100 * row["test"], "o", color=color)
-                axes.annotate(
-                    name,
-                    (row["bytes"], 100 * row["test"]),
-                    (3, 3 if at % 2 else -9),
-                    textcoords="offset points",
-                    fontsize=6,
+            for at, kind in enumerate(families):
+                own = sorted(
+                    (row["bytes"], row["test"], row["spread"]) for name, row in rows.items() if family(name) == kind
                 )
-            axes.margins(x=0.15, y=0.1)
+                if own:
+                    size, test, spread = np.array(own).T
+                    axes.errorbar(size, 100 * test, 100 * spread, marker="osD^vP*X<>h"[at % 11], color=colours[at],
+                                  label=kind, linewidth=1, elinewidth=0.6, markersize=5)  # fmt: skip
             axes.set(xscale="log", xlabel="bytes that a client sends in a round", ylabel=f"{data}: test accuracy, %")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
         figure.savefig(path, dpi=200, facecolor=palette.PAPER)
 
 

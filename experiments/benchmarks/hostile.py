@@ -82,8 +82,9 @@ def main() -> None:
     partitions = read(given.sweep)
     for name, cells in partitions.items():
         print(f"\n{name}\n\n{table(cells)}")
+    print("\na backdoor's success, %")
     for name, cells in read(given.sweep, "backdoor_success").items():
-        print(f"\n{name}: a backdoor's success\n\n{table(cells)}")
+        print(f"\n{name}: {', '.join(f'{rule} {cell(each)}' for row in cells.values() for rule, each in row.items())}")
     if any(len(cells) > 1 for cells in partitions.values()):
         draw(partitions, given.sweep / "hostile.png")
 
