@@ -21,6 +21,12 @@ def scheduled(config: ConfigDict) -> bool:
     return bool(told.profiles) or told.drop_out > 0 or told.drop_out_late > 0
 
 
+def file_of_profiles(config: ConfigDict) -> str:
+    """The file that the profiles are read from; "" where they are a preset's, or there are none."""
+    name = config.participation.profiles
+    return "" if name in PRESETS else name
+
+
 def named(name: str) -> bool:
     """Whether it may name profiles."""
     return name in ("", *PRESETS) or pathlib.Path(name).suffix.lower() in SUFFIXES

@@ -19,6 +19,7 @@ import cachefl_jax
 from cachefl_jax.config import lookup
 from cachefl_jax.config.components import users
 from cachefl_jax.config.paths import EMBEDDED, NAMES, PATHS
+from cachefl_jax.config.sites import file_of_profiles
 from cachefl_jax.data import FeatureBank
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.sources import splits_of
@@ -54,8 +55,8 @@ def code_files(config: ConfigDict) -> dict[str, pathlib.Path]:
 
 def named_parts(config: ConfigDict) -> dict[str, str]:
     """Digests of the files of a user's components, whose imports are not looked at, and of sites' profiles."""
-    files, profiles = code_files(config), config.participation.profiles
-    if os.path.isfile(profiles):
+    files = code_files(config)
+    if os.path.isfile(profiles := file_of_profiles(config)):  # else nothing is made of it: `profiles_of` refuses it
         files["site profiles"] = pathlib.Path(profiles)
     return {part: hashlib.sha256(file.read_bytes()).hexdigest() for part, file in files.items()}
 

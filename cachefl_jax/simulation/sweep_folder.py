@@ -6,6 +6,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.partition import FOUND
+from cachefl_jax.config.sites import file_of_profiles
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.prepare import parts_of
@@ -35,11 +36,12 @@ def left_of(lines: dict[int, dict], configs: list[ConfigDict]) -> list[int]:
 
 
 def source_of(config: ConfigDict) -> str:
-    """What a point's data, and a partition that is not drawn, are read from: points that agree in it are made of the
-    same, but for what numbers and seeds choose of it."""
+    """What a point's data, a partition that is not drawn, and sites' profiles are read from: points that agree in it
+    are made of the same, but for what numbers and seeds choose of it."""
     groups = [config[group].to_dict() for group in ("data", "clip", "synthesis")]
     found = config.partition.name in FOUND
-    return json.dumps([*groups, *([config.partition.name, config.partition.path] if found else [])])
+    read = [config.partition.name, config.partition.path] if found else []
+    return json.dumps([*groups, *read, file_of_profiles(config)])
 
 
 def files_of_sources(configs: list[ConfigDict]) -> dict[str, dict[str, str]]:

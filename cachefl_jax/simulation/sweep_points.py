@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cachefl_jax.config import Row, overrides_of
 from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
+from cachefl_jax.config.sites import file_of_profiles
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Outcome, Plan, Scores, figures
 from cachefl_jax.interrupts import finishing, leave_if_asked
@@ -138,7 +139,7 @@ def refuse_unranked(config: ConfigDict, inputs: Inputs) -> None:
 def inputs_of(config: ConfigDict, prepared: dict[str, Inputs], shared: Shared) -> Inputs:
     """The point's inputs, out of `prepared` where another starts from the same; without images: none are shown."""
     groups = [config[name].to_dict() for name in ("data", "clip", "synthesis", "partition")]
-    name = json.dumps([config.seed, config.cache.keys_per_class, *groups])
+    name = json.dumps([config.seed, config.cache.keys_per_class, file_of_profiles(config), *groups])
     if name not in prepared:
         prepared[name] = shared.inputs(prepare(config))._replace(images=None)
     return prepared[name]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cachefl_jax.commands.evaluate import evaluate
-from cachefl_jax.config import changed, default
+from cachefl_jax.config import changed, default, resolve
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
 SITES = "uplink,downlink,latency,flops,memory,hours\n1e5,1e6,0.05,1e6,,\n2e5,1e6,0.01,4e6,,\n5e4,5e5,0.1,2e5,,\n"
@@ -158,3 +159,24 @@ def test_an_asynchronous_run_is_evaluated_and_goes_on_only_as_it_began(bank, sit
     path.write_text(SITES.replace("2e5", "3e5"))
     with pytest.raises(UsageError, match=r"on other data \(site profiles"):
         train_and_evaluate(config, tmp_path / "run")
+
+
+def test_points_of_a_sweep_follow_the_clock_of_their_own_profiles(bank, tmp_path):
+    """As runs by themselves do, to the bit; a point whose profiles have changed since is not taken as done."""
+    paths = [tmp_path / "slow.csv", tmp_path / "fast.csv"]
+    for path, flops in zip(paths, ("4e3", "1e7"), strict=True):
+        path.write_text(f"uplink,downlink,latency,flops\n1e6,1e6,0,{flops}\n")
+    base = config_for(bank, paths[0], **{"data.validation_share": 0.2, "participation.deadline": 2.0})
+    changes = [{"participation.profiles": str(path)} for path in paths]
+    configs = [resolve(changed(base, each)) for each in changes]
+    lines_of = run_points(configs, changes, tmp_path / "sweep", ["run"], side_by_side=False)
+    for number, (config, line) in enumerate(zip(configs, lines_of, strict=True)):
+        told = train_and_evaluate(config, tmp_path / str(number))["methods"]["cachefl"]
+        entry = line["methods"]["cachefl"]
+        assert (entry["sites"], entry["total_bytes"]) == (told["sites"], told["total_bytes"])
+        assert line["curve"]["hours"][-1] == told["sites"]["virtual_hours"]
+        assert entry["test_accuracy"] == told["test_accuracy"]
+    assert lines_of[0]["keys_sha256"] != lines_of[1]["keys_sha256"]
+    paths[1].write_text(paths[1].read_text().replace("1e7", "2e7"))
+    with pytest.raises(UsageError, match=r"on other data \(site profiles"):
+        run_points(configs, changes, tmp_path / "sweep", ["run"], side_by_side=False)
