@@ -38,6 +38,29 @@ MAPS = pathlib.Path("/proc/self/maps")  # Linux lets a process have 65,530, and 
 MANY_MAPS = 20_000
 
 
+LEAST = "jax_disable_most_optimizations"
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Whether a test's programs are compiled without LLVM's optimisations, which take longer than the rest of it. What
+    XLA does before is as users have it. No test that holds different programs to the same bits is marked so."""
+    return item.get_closest_marker("quick") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests come last, as a process forgets its programs before it goes on with them."""
+    items.sort(key=is_quick)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture compiles."""
+    quick = is_quick(item)
+    if jax.config.read(LEAST) != quick:
+        jax.config.update(LEAST, quick)
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
     """A process that has compiled thousands of programs lets go of them between files of tests."""

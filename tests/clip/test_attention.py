@@ -8,6 +8,8 @@ import pytest
 from cachefl_jax.clip import attention as module
 from cachefl_jax.clip.attention import LONG, attention, fused_attention
 
+pytestmark = pytest.mark.quick
+
 
 def inputs(tokens: int, dtype) -> tuple[jax.Array, ...]:
     keys = jax.random.split(jax.random.key(1), 3)

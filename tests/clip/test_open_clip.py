@@ -27,6 +27,8 @@ from cachefl_jax.clip.tokenizer import load_tokenizer
 from cachefl_jax.clip.weights import load_clip
 from cachefl_jax.errors import UsageError
 
+pytestmark = pytest.mark.quick
+
 TOWERS = {"ResNet": RESNET, "ViT": VIT}
 
 

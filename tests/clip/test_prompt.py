@@ -33,6 +33,8 @@ from cachefl_jax.federation import (
 from cachefl_jax.methods import Rows, Server, find_method, prompt_fl
 from cachefl_jax.methods.method import training_loss
 
+pytestmark = pytest.mark.quick
+
 NAMES = ("cat", "sea lion", "dog", "old red barn", "ox")
 LEXICON = ["x", ".", "a", "photo", "of", "cat", "sea", "lion", "dog", "old", "red", "barn", "ox"]
 SIZES = [7, 3, 10]  # rows of each client

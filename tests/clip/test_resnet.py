@@ -13,6 +13,8 @@ from cachefl_jax.clip.architecture import TextConfig
 from cachefl_jax.clip.open_clip import ResNetCLIP, load_open_clip
 from cachefl_jax.clip.resnet import ResNetShape, ResNetTower
 
+pytestmark = pytest.mark.quick
+
 SHAPES = {
     "RN50": ResNetShape((3, 4, 6, 3), width=64, heads=32, image_size=224, features=1024),
     "RN101": ResNetShape((3, 4, 23, 3), width=64, heads=32, image_size=224, features=512),

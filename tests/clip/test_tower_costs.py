@@ -11,6 +11,8 @@ from cachefl_jax.clip.architecture import DEFAULTS, CLIPConfig
 from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.federation import tree_bytes
 
+pytestmark = pytest.mark.quick
+
 WIDE = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 2, "num_attention_heads": 3}
 MODELS = {"clip": CLIP, "siglip": SigLIP}
 

@@ -24,6 +24,8 @@ from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.model import TextTower, compiled_features, features
 from cachefl_jax.errors import UsageError
 
+pytestmark = pytest.mark.quick
+
 
 def texts_with_a_word(word: int) -> np.ndarray:
     """Token ids [B, T]; the first two texts have `word` at position 3, the others nowhere."""

@@ -12,6 +12,8 @@ from torch_reference import (
     torch_federation,
 )
 
+pytestmark = pytest.mark.quick
+
 ADAMW = Settings("adamw", learning_rate=3e-3, weight_decay=0.1, momentum=0.0, epochs=3)
 SGD = Settings("momentum", learning_rate=0.05, weight_decay=0.01, momentum=0.9, epochs=3)
 PLAIN_SGD = Settings("sgd", learning_rate=0.2, weight_decay=0.0, momentum=0.0, epochs=3)

@@ -29,6 +29,8 @@ from torch_federation import (
 
 from cachefl_jax.federation import PartHyper, ServerHyper
 
+pytestmark = pytest.mark.quick
+
 Reference = Callable[[Task, list[list[int]]], torch.Tensor]  # (task, cohorts) -> params [P]
 TOLERANCE = 1e-5
 PLAIN, MOMENTUM, PROXIMAL = Solver(0.1), Solver(0.03, momentum=0.8), Solver(0.1, proximal=2.0)

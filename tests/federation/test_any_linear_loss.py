@@ -26,6 +26,8 @@ from cachefl_jax.federation import (
     prepare,
 )
 
+pytestmark = pytest.mark.quick
+
 SIZES = [5, 1, 9, 4]
 ROWS, WIDTH, CLASSES = sum(SIZES), 12, 3
 # In one block; the last lanes hold one client.

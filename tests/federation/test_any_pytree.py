@@ -29,6 +29,8 @@ from cachefl_jax.federation import (
     plan_batches,
 )
 
+pytestmark = pytest.mark.quick
+
 SIZES = [5, 1, 9, 4]
 SERVER = ServerHyper(*(jnp.asarray(x, jnp.float32) for x in (1.0, 0.0)))
 ROWS, WIDTH, CLASSES = sum(SIZES), 6, 3

@@ -22,6 +22,8 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
+pytestmark = pytest.mark.quick
+
 SIZES, SCAN = [3, 9, 1], Plan("scan")
 TOO_MANY = r"client 1 has 9 rows; LocalTraining.capacity is 8"
 

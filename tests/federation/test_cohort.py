@@ -9,6 +9,8 @@ import pytest
 
 from cachefl_jax.federation import draw_cohort, everybody
 
+pytestmark = pytest.mark.quick
+
 CLIENTS = 23
 # A cohort of a quarter of the population or more is drawn by sorting all of it, and a smaller one number by number.
 BRANCH = 6

@@ -14,6 +14,8 @@ from cachefl_jax.federation import Federation, PartHyper, Plan, compile_run, ini
 from cachefl_jax.federation.primal.client import classes_held
 from cachefl_jax.federation.work import Rows
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS, CLASSES = [5, 9, 1, 12, 3, 7], 3, 5
 
 

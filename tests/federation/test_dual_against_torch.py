@@ -12,6 +12,8 @@ from torch_reference import ROUNDS, Case, Settings, make_case, replayed_batches,
 
 from cachefl_jax.federation import Plan
 
+pytestmark = pytest.mark.quick
+
 # Between the smallest and the largest norms that are met: some steps are clipped, and some are not.
 SGD = Settings(
     "sgd", learning_rate=0.1, weight_decay=0.05, momentum=0.0, epochs=3, batch_size=4, proximal=0.5, clip_norm=0.05

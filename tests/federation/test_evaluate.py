@@ -14,6 +14,8 @@ from cachefl_jax.methods import Rows
 from cachefl_jax.methods.cachefl import Cache, Frozen, cachefl
 from cachefl_jax.methods.zero_shot import zero_shot
 
+pytestmark = pytest.mark.quick
+
 CLASSES = 5  # the last has no rows
 
 

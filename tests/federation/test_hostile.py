@@ -25,6 +25,8 @@ from cachefl_jax.federation import hostile as attacks
 from cachefl_jax.federation.aggregation import Attackers, equal, median, uniform
 from cachefl_jax.simulation.hostile import POISONS
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS, CLASSES = [5, 9, 1, 12, 3, 7], 2, 5
 DUAL, CHUNK = Plan("dual", 2, 1, 16), Plan("chunk", 2, 2)
 TRIGGER = np.eye(8, dtype=np.float32)[3]

@@ -28,6 +28,8 @@ from cachefl_jax.federation.checks import ClientCheck
 from cachefl_jax.federation.run import COHORT
 from cachefl_jax.federation.timetable import EXACT, GRID, MOST_PARTS, parts_of, places_of, stages_of
 
+pytestmark = pytest.mark.quick
+
 WIDTH, BATCH, ROUNDS = 24, 4, 2
 SIZES = (9, 0, 22, 1, 27, 21, 4, 12)  # 27 rows are more than D: trained on parameters
 FEW, EVEN = (9, 0, 5, 12), (8,) * 6

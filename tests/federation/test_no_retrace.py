@@ -11,6 +11,8 @@ from cachefl_jax.federation import Linear, Plan, ServerHyper, plan_batches
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 
+pytestmark = pytest.mark.quick
+
 SIZES = [1, 7, 12, 3, 9, 12]
 COHORT_SIZES = [1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 6, 1, 5, 2, 4, 3, 3, 6, 1]
 CHUNK, CHUNK_ON_4 = Plan("chunk", 4), Plan("chunk", 1, devices=4)

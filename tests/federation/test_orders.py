@@ -9,6 +9,8 @@ import pytest
 from cachefl_jax.federation import Plan, plan_batches
 from cachefl_jax.federation.orders import PLACE_BITS, order_widths, shuffled, shuffled_orders
 
+pytestmark = pytest.mark.quick
+
 LARGE, SMALL = 10_000, 8  # rows
 CLIENTS = 40  # small ones
 

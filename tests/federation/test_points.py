@@ -22,6 +22,8 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
+pytestmark = pytest.mark.quick
+
 PLANS = [Plan("scan"), Plan("dual", 2, 1, 64)]
 ROUNDS, EVERY = (4, 4, 3, 4, 4), (2, 4, 2, 2, 2)
 

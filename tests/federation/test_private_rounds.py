@@ -13,6 +13,8 @@ from cachefl_jax.federation import Clients, Federation, PartHyper, Plan, compile
 from cachefl_jax.privacy.matrix import matrix
 from cachefl_jax.privacy.noise import Noise, adaptive, adaptive_bound, bound, gaussian, local_noise, mean_of_expected
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS = [5, 9, 1, 12, 3, 7], 3
 PLANS = [Plan("scan", 1, 4), Plan("chunk", 2), Plan("dual", 2, 1, 16), Plan("dual", 2, 2, 16)]
 S, E = 0.2, 6.0  # shorter than the updates of all but the smallest client

@@ -10,6 +10,8 @@ from cachefl_jax.federation.examples import Privacy, any_sums, linear_sums, priv
 from cachefl_jax.federation.local import loss_and_gradient
 from cachefl_jax.federation.plan import fits_dual
 
+pytestmark = pytest.mark.quick
+
 SIZES = [5, 9, 1, 12, 3, 7]
 ROWS, SCAN = 6, Plan("scan")
 

@@ -11,6 +11,8 @@ from cachefl_jax.federation import Federation, PartHyper, Plan, Received, compil
 from cachefl_jax.federation import robust as rules
 from cachefl_jax.federation.aggregation import equal, mean
 
+pytestmark = pytest.mark.quick
+
 HOSTILE, RADIUS, CLIENTS = 0.2, 1.5, 14
 HYPER = {"krum": HOSTILE, "multi_krum": HOSTILE, "centred_clipping": RADIUS}
 NAMES = ("krum", "multi_krum", "geometric_median", "centred_clipping", "fools_gold", "fl_trust")

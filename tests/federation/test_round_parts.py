@@ -13,6 +13,8 @@ from cachefl_jax.federation import Aggregation, ClientWork, Federation, Plan, Tr
 from cachefl_jax.federation.dual.gram import capacity_of
 from cachefl_jax.federation.participation import poisson
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS, COHORT = [5, 9, 1, 12, 3, 7], 6, 3
 PLANS = [Plan("scan", 1, 4), Plan("chunk", 2), Plan("chunk", 2, 4)]
 

@@ -21,6 +21,8 @@ from cachefl_jax.federation import (
 )
 from cachefl_jax.federation.aggregation import equal, proportional
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS = [5, 9, 1, 12, 3, 7], 3
 PLANS = [Plan("scan"), Plan("scan", 1, 4), Plan("chunk", 2), Plan("dual", 2, 1, 16), Plan("dual", 2, 2, 16)]
 
