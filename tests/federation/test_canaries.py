@@ -68,10 +68,11 @@ def test_a_canary_moves_each_aggregate_by_its_bound(run_of):
     np.testing.assert_allclose((inside - outside)[:, 0], S / E, rtol=0.02)  # others' orders are chance, too
 
 
-def test_one_that_is_replaced_moves_it_by_twice_as_much(run_of):
+@pytest.mark.parametrize(("out", "times"), [(-1.0, 2), (0.0, 1)])
+def test_one_that_is_replaced_moves_it_by_what_it_is_replaced_with(run_of, out, times):
     run = run_of(central(), numbers(0.0))
-    inside, outside = in_and_out(canary.canary_client(run, canary.BEYOND * S, 0, replaced=True), 2, 0)
-    np.testing.assert_allclose((inside - outside)[:, 0], 2 * S / E, rtol=0.02)
+    inside, outside = in_and_out(canary.canary_client(run, canary.BEYOND * S, 0, out=out), 2, 0)
+    np.testing.assert_allclose((inside - outside)[:, 0], times * S / E, rtol=0.02)
 
 
 def test_without_noise_a_canary_is_told(run_of):
@@ -99,12 +100,12 @@ def test_what_is_told_has_the_strength_that_the_accountant_reckons_with(run_of, 
     """The distance of the scores' means over their deviation is that of the mechanism."""
     if kind == "matrix":
         factor = sensitivity(2, ROUNDS, 1)
-        run, own, replaced, bands = run_of(central(matrix(2)), numbers(Z * factor)), False, False, 2
+        run, own, out, bands = run_of(central(matrix(2)), numbers(Z * factor)), False, None, 2
         due = 1 / Z
     else:
         run = run_of({"transforms": (local_noise,)}, PartHyper((Noise(2 * Z, S, 1.0),)))
-        own, replaced, bands, due = True, True, 0, np.sqrt(ROUNDS) / Z
-    seen = in_and_out(canary.canary_client(run, canary.BEYOND * S, 0, replaced, own), 400, 0)
+        own, out, bands, due = True, -1.0, 0, np.sqrt(ROUNDS) / Z
+    seen = in_and_out(canary.canary_client(run, canary.BEYOND * S, 0, out, own), 400, 0)
     inside, outside = (scores.weigh_rounds(rounds, np.ones(ROUNDS), bands) for rounds in seen)
     found = (inside.mean() - outside.mean()) / np.sqrt((inside.var() + outside.var()) / 2)
     assert abs(found - due) < 4 * np.sqrt(2 / 400)

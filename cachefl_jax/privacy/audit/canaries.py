@@ -12,7 +12,7 @@ from cachefl_jax.privacy.audit.part import Context, Section
 from cachefl_jax.privacy.audit.trials import in_and_out, run_trials
 
 MOST = 1000  # canaries in one run
-ABSENT, OPPOSITE = "it is absent", "it sends the opposite"
+ABSENT, OPPOSITE, ZEROS = "it is absent", "it sends the opposite", "it sends zeros"
 
 
 class Attack(NamedTuple):
@@ -61,14 +61,16 @@ def attack_on(context: Context) -> Attack:
         return Attack("example", "it does not count", "update")
     if mechanism == "local":
         return Attack("client", OPPOSITE, "update")
+    if mechanism == "distributed":
+        return Attack("client", ZEROS, "aggregate")
     if budget is not None and budget.exposure.sampling == "cohort":
         return Attack("client", OPPOSITE, "aggregate")
     return Attack("client", ABSENT, "aggregate")
 
 
 def is_gaussian(context: Context) -> bool:
-    """Whether all rounds together are one Gaussian mechanism: nobody comes by chance."""
-    return context.budget is not None and context.budget.exposure.sampling not in ("poisson", "cohort")
+    """Whether all rounds together are one Gaussian mechanism: nobody comes by chance, and noise is no integer."""
+    return context.budget is not None and context.budget.exposure.sampling not in ("poisson", "cohort", "distributed")
 
 
 def length_of(context: Context) -> float:
@@ -82,7 +84,7 @@ def audited(context: Context, run: canary.Run, attack: Attack) -> canary.Audited
         return canary.canary_example(run, context.settings.seed)
     return canary.canary_client(
         run, length_of(context), context.settings.seed,
-        replaced=attack.out == OPPOSITE, own=attack.sees == "update",
+        out={OPPOSITE: -1.0, ZEROS: 0.0}.get(attack.out), own=attack.sees == "update",
     )  # fmt: skip
 
 

@@ -168,14 +168,14 @@ def in_params(direction, params):
     )
 
 
-def canary_client(run: Run, length: float, seed: int, replaced: bool = False, own: bool = False) -> Audited:
+def canary_client(run: Run, length: float, seed: int, out: float | None = None, own: bool = False) -> Audited:
     """The last client as a canary: in, or absent.
 
     Args:
         run: to be audited.
         length: of the canary's update; 0: as long as the update that the client would have sent.
         seed: of its direction.
-        replaced: when it is out it sends the negated update instead of being absent.
+        out: what its update is multiplied with when it is out; None: it is absent then.
         own: its own update is watched, not the aggregate.
     """
     client, direction = last_client(run.problem.clients), random_direction(shapes_sent(run), seed)
@@ -188,10 +188,10 @@ def canary_client(run: Run, length: float, seed: int, replaced: bool = False, ow
         run, seen = watch_aggregate(run, look, in_params(direction, run.params))
 
     def enter(problem: Problem, inside: jax.Array) -> Problem:
-        if not replaced:
+        if out is None:
             return problem._replace(clients=without(problem.clients, client, inside))
         (first, *others), parts = problem.part_hyper.transforms, problem.part_hyper
-        first = first._replace(sign=jnp.where(inside, 1.0, -1.0))
+        first = first._replace(sign=jnp.where(inside, 1.0, out))
         return problem._replace(part_hyper=parts._replace(transforms=(first, *others)))
 
     return Audited(run, enter, seen)
