@@ -16,6 +16,10 @@ from cachefl_jax.configs import digits
 RULES = ("mean", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "fools_gold", "fl_trust")
 LENGTH = 0.3  # of an update, at most
 SEEDS = 3
+OWN = {  # fields of a rule
+    "trimmed_mean": {"aggregation.trim": 0.2},
+    "fl_trust": {"synthesis.images_per_class": 64},  # 48 of a class that are no keys: what the server learns from
+}
 
 
 def get_config() -> ConfigDict:
@@ -29,7 +33,7 @@ def get_config() -> ConfigDict:
 def rules() -> list[dict]:
     """The fields of every rule."""
     return [
-        *({"aggregation.name": rule} | ({"aggregation.trim": 0.2} if rule == "trimmed_mean" else {}) for rule in RULES),
+        *({"aggregation.name": rule} | OWN.get(rule, {}) for rule in RULES),
         {"aggregation.name": "centred_clipping", "aggregation.radius": LENGTH},
         {"aggregation.name": "mean", "updates.transforms": ("clip",), "updates.clip_norm": LENGTH},
     ]

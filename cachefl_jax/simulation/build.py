@@ -242,15 +242,18 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
 
 
 def server_rows(config: ConfigDict, method: Method, inputs: Inputs) -> Rows:
-    """The server's images as rows to train on, for an aggregation that asks for its own update.
+    """The server's images as rows to train on, for an aggregation that asks for its own update: those that are no key,
+    where every class has some, for a key lies on itself and teaches next to nothing; else the keys.
 
     Raises UsageError: the method reads images, of which the server keeps features alone."""
     if "images" in method.inputs:
         allowed = f"one without rows of the server's own with {method.label}, which reads images"
         raise UsageError("aggregation.name", config.aggregation.name, allowed, "aggregation.name=geometric_median")
-    features = inputs.server.synthetic
-    labels = np.repeat(np.arange(len(features), dtype=np.int32), features.shape[1])
-    return Rows(labels, np.ascontiguousarray(features.reshape(len(labels), -1), np.float32))
+    drawn, classes = inputs.bank.synthetic, inputs.bank.classes
+    keys = np.concatenate([np.flatnonzero(drawn.labels == at)[: config.cache.keys_per_class] for at in range(classes)])
+    rest = np.setdiff1d(np.arange(len(drawn.labels)), keys)
+    rows = rest if len(np.unique(drawn.labels[rest])) == classes else keys
+    return Rows(drawn.labels[rows].astype(np.int32), np.ascontiguousarray(drawn.features[rows], np.float32))
 
 
 def problem(config: ConfigDict, method: Method, frozen, held: tuple[Clients, Rows]) -> Problem:
