@@ -21,7 +21,7 @@ from cachefl_jax.named import short
 
 GROUPS = ("local", "server", "personal")  # whose fields a row may have values of, beside those of its method
 FINE_TUNED = ("local", "personal")  # what may differ from the rounds that a fine-tuned row goes on from
-FIELDS = ("rounds", "cache.alpha", "cache.beta")
+FIELDS = ("rounds", "cache.alpha", "cache.beta", "privacy.clip_norm")
 FORM = "texts such as 'linear_probe: local.learning_rate=0.01'"
 
 

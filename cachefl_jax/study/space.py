@@ -19,6 +19,8 @@ from cachefl_jax.simulation.contenders import config_of
 # Of a method that says nothing of its own; AdamW and SGD find what suits them at opposite ends.
 OPTIMIZER = Choice("local.optimizer", ("adamw", "sgd"))
 RATE = Choice("local.learning_rate", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1))
+# Of rounds with noise for privacy: it grows with the bound, and methods' updates are not equally long.
+BOUND = Choice("privacy.clip_norm", (0.01, 0.03, 0.1, 0.3, 1.0))
 
 
 class Candidate(NamedTuple):
@@ -63,8 +65,10 @@ def check_space(config: ConfigDict, row: Row) -> None:
 
 def grid_of(config: ConfigDict, row: Row) -> list[Choice]:
     """The choices that a row has, of each field the config's own value first."""
-    own = config_of(config, row)
-    return [Choice(field, tuple(dict.fromkeys((lookup(own, field), *values)))) for field, values in space_of(row)]
+    own, choices = config_of(config, row), space_of(row)
+    if row.regime == "federated" and own.privacy.mechanism != "none" and not own.privacy.quantile:
+        choices = (*choices, BOUND)
+    return [Choice(field, tuple(dict.fromkeys((lookup(own, field), *values)))) for field, values in choices]
 
 
 def most_points(config: ConfigDict, row: Row) -> int:

@@ -100,3 +100,12 @@ def test_a_search_that_could_not_be_tried_is_refused_before_anything_is(tmp_path
     )
     with pytest.raises(UsageError, match=told):
         study_of(changed(digits.get_config(), {"method": f"{tmp_path}/mine.py:mine"}), [{}])
+
+
+def test_the_bound_of_private_rounds_is_a_choice_of_each_row_where_it_is_not_found_on_the_way():
+    private = {"privacy.mechanism": "gaussian", "aggregation.name": "uniform"}
+    bounds = {point.values.get("privacy.clip_norm") for point in drawn("cachefl", **private)}
+    assert bounds == {0.01, 0.03, 0.1, 0.3, 1.0}
+    for changes in ({}, private | {"privacy.quantile": 0.5}):
+        assert not any("privacy.clip_norm" in point.values for point in drawn("cachefl", **changes))
+    assert not any("privacy.clip_norm" in point.values for point in drawn("cachefl@alone", **private))

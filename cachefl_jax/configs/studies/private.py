@@ -4,8 +4,8 @@
     python -m experiments.study --config=experiments/configs/studies/private.py:bank \
         --config.data.path=X.npz --workdir=runs/private_bank
 
-100 clients, every row with values of its own by validation accuracy, chosen for each epsilon from as few points.
-The norm S is the same for all of them and not chosen by anything: the noise of all rounds grows with it.
+100 clients, every row with values of its own by validation accuracy for each epsilon, the norm S among them. What
+choosing tells of validation rows is not in epsilon.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ def get_config(data: str = "digits") -> ConfigDict:
     config.partition.clients, config.rounds, config.checkpoint_every = 100, 40, 40
     config.compare, config.overrides = ("cachefl", "linear_probe"), ()
     config.aggregation.name, config.privacy.accountant, config.privacy.clip_norm = "uniform", "rdp", 0.3
-    config.study.budget, config.study.seeds = 6, 3
+    config.study.budget, config.study.seeds = 12, 3
     return config
 
 
