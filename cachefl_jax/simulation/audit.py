@@ -11,11 +11,12 @@ from cachefl_jax.privacy.audit.part import Context, Part, Section, Settings
 from cachefl_jax.privacy.audit.promise import promise
 from cachefl_jax.report.page import fill, write_page
 from cachefl_jax.simulation.finished import rebuild, stored
+from cachefl_jax.simulation.leak_parts import inversion
 from cachefl_jax.simulation.privacy import budget_of, private
 from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.locks import folder_lock
 
-PARTS: dict[str, Part] = {"promise": promise, "canaries": canaries, "membership": membership}
+PARTS: dict[str, Part] = {"promise": promise, "canaries": canaries, "membership": membership, "inversion": inversion}
 
 
 def audit(path: pathlib.Path, names: tuple[str, ...], settings: Settings) -> pathlib.Path:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cachefl_jax.federation import Cohort, Federation, Plan, Problem, ServerState, make_round
+from cachefl_jax.federation import Cohort, Federation, Problem, ServerState
 from cachefl_jax.federation.run import cohort_of
+from cachefl_jax.federation.seen import keeping, seeing
 from cachefl_jax.federation.work import server_key
 from cachefl_jax.privacy.secure.graph import Settings, ring
 from cachefl_jax.privacy.secure.protocol import Unrecoverable, secure_round
@@ -31,19 +32,17 @@ def collecting(federation: Federation) -> Federation:
     def add_up(updates: Encoded) -> Encoded:
         return jax.tree.map(lambda leaf: leaf.sum(axis=0, dtype=jnp.uint32), updates)
 
-    side_by_side = aggregation._replace(
-        add=None, merge=None, finish=None,
+    return keeping(
+        federation,
+        lambda updates, aggregate, received: Uploads(updates, add_up(updates), aggregate, received),
         collect=lambda updates, received: aggregation.finish(add_up(updates), received),
-        keep=lambda updates, aggregate, received: Uploads(updates, add_up(updates), aggregate, received),
-    )  # fmt: skip
-    return federation._replace(aggregation=side_by_side)
+    )
 
 
 def uploads_of(federation: Federation, state: ServerState, problem: Problem) -> Uploads:
     """What the clients of the state's next round send, on the host."""
     cohort: Cohort = cohort_of(federation, problem, state.round)
-    after, _ = make_round(collecting(federation), Plan("scan"))(state, cohort, problem)
-    return after.parts.aggregation
+    return seeing(collecting(federation))(state, cohort, problem)
 
 
 def replay(federation: Federation, settings: Settings, state: ServerState, problem: Problem) -> dict:
