@@ -114,6 +114,7 @@ def test_inputs_depend_on_the_heeded_fields_alone(folder, config_for_images):
     config = config_for_images(folder, **{"clip.key_views": 2, "partition.change": "noise"})
     bare = ConfigDict({name: config[name] for name in ("seed", "data", "clip", "synthesis", "partition")})
     bare.cache = {"keys_per_class": config.cache.keys_per_class}
+    bare.participation = {"profiles": config.participation.profiles}
     whole, least = prepare(config), prepare(bare)  # a field beyond these would be missed
     np.testing.assert_array_equal(whole.server.synthetic, least.server.synthetic)
     np.testing.assert_array_equal(whole.bank.train.features, least.bank.train.features)
