@@ -24,6 +24,8 @@ from cachefl_jax.compression.encoding import (
 from cachefl_jax.compression.packing import deflated, pack, unpack
 from cachefl_jax.federation.transforms import Sender
 
+pytestmark = pytest.mark.quick
+
 HELD = np.array([True, False, True, False, True])
 CHOICES = {
     "everything": everything,

@@ -14,6 +14,8 @@ from cachefl_jax.privacy.audit.trials import in_and_out, run_trials
 from cachefl_jax.privacy.matrix import matrix, sensitivity
 from cachefl_jax.privacy.noise import Noise, bound, gaussian, local_noise, mean_of_expected
 
+pytestmark = pytest.mark.quick
+
 SIZES, ROUNDS, DELTA, CONFIDENCE = [3, 4, 2], 2, 1e-5, 0.95
 S, E = 0.2, 3.0
 TRIALS = 1000

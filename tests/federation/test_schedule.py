@@ -21,6 +21,8 @@ from cachefl_jax.federation import (
 from cachefl_jax.federation.participation import by_size
 from cachefl_jax.federation.run import cohort_of
 
+pytestmark = pytest.mark.quick
+
 SIZES, BATCH, EPOCHS, RATE = [5, 9, 1, 12, 3, 7], 4, 2, 0.05
 PLANS = [Plan("scan"), Plan("scan", 1, 2), Plan("chunk", 2)]
 # In the order of their rows; client 4 takes part in the first round alone, and one place is then empty.

@@ -14,6 +14,8 @@ from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 
+pytestmark = pytest.mark.quick
+
 SHRINKAGE, TEXT_ROWS = 0.4, 50.0
 
 

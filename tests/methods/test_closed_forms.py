@@ -28,6 +28,8 @@ from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 
+pytestmark = pytest.mark.quick
+
 ADDITIVE = ("ncm", "gda", "ridge")
 KEYS = 3  # the server's images of each of the bank's classes
 

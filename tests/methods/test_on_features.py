@@ -25,6 +25,8 @@ from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points
 
+pytestmark = pytest.mark.quick
+
 NAMES = tuple(LOGITS)
 ROUNDS, BATCH, CLIENTS, CLASSES, WIDTH, PER_CLASS = 3, 4, 4, 4, 8, 2
 # (SGD's rate, AdamW's), at which the params move a thousand times as far as they may be off.

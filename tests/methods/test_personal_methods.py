@@ -19,6 +19,8 @@ from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir
 
+pytestmark = pytest.mark.quick
+
 CLIENTS, ROUNDS, RATE, BATCH = 4, 3, 0.05, 8
 NAMES = ("cachefl_personal", "cachefl_residual")
 

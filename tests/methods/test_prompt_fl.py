@@ -20,6 +20,8 @@ from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 METHOD = prompt_fl.prompt_fl
 TEMPLATE = "a photo of the digit {}."
 

@@ -33,6 +33,8 @@ from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION, TEXT = VisionConfig(image_size=32, patch_size=8, **SMALL), TextConfig(50, **SMALL)._replace(eos_token_id=2)
 CONFIG = CLIPConfig("clip", VISION, TEXT._replace(max_position_embeddings=12), 12)

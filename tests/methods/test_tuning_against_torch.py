@@ -31,6 +31,8 @@ from cachefl_jax.simulation.plans import plans_of
 from cachefl_jax.simulation.prepare import Inputs, prepare
 from cachefl_jax.templates import fill as filled
 
+pytestmark = pytest.mark.quick
+
 ROUNDS, BATCH = 3, 4
 TEMPLATES = ("a photo of a {}.", "the digit {}")
 LORA = {"lora.rank": 2, "lora.alpha": 1.0, "lora.projections": tuple(PLACES)}

@@ -12,6 +12,8 @@ from cachefl_jax.simulation import audit as audits
 from cachefl_jax.simulation.audit import PARTS, audit
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 FEW = Settings(trials=20, shadows=8)
 PRIVATE = {"privacy.mechanism": "gaussian", "privacy.epsilon": 2.0, "aggregation.name": "uniform"}
 

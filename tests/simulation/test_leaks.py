@@ -16,6 +16,8 @@ from cachefl_jax.simulation.leaks import Case, Laboratory, attacked, received
 from cachefl_jax.simulation.simulate import simulate
 from cachefl_jax.simulation.workdir import Workdir
 
+pytestmark = pytest.mark.quick
+
 PLAN = Plan(attacked=3, rows=(1, 2), fewer=(1,), defended=(1,), cohorts=(3,))
 
 
