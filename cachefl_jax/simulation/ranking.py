@@ -67,7 +67,8 @@ def has(config: ConfigDict, field: str) -> bool:
 def values(config: ConfigDict, fields: list[str]) -> str:
     """These fields of a config, in words; those that do nothing in it, or that only other points' parts have, are left
     out."""
-    told = [field for field in fields if has(config, field) and field not in idle(config)]
+    nothing = idle(config)
+    told = [field for field in fields if has(config, field) and field not in nothing]
     return ", ".join(f"{field}={lookup(config, field)}" for field in told)
 
 

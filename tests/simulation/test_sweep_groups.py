@@ -105,20 +105,22 @@ def test_a_group_that_does_not_fit_is_refused_before_anything_is_written(
 def test_groups_that_fit_run_beside_one_that_does_not_and_each_lets_go_of_its_program(make_bank, tmp_path, monkeypatch):
     base = feature_bank.get_config()
     base.data.path, base.partition.clients, base.rounds = str(make_bank()), 4, 1
-    changes = [{"local.epochs": count} for count in (3, 2, 1)]
-    real, programs = sweep_points.make_group, []
+    changes = [{"local.epochs": count} for count in (4, 3, 2, 1)]
+    real, programs, lines = sweep_points.make_group, [], []
 
     def make(kind, alike, way):
-        if alike[0].config.local.epochs == 3:
+        if alike[0].config.local.epochs == 4:
             raise UsageError("engine.devices", 1, "less", "fewer keys")
+        gc.collect()
+        lines.append(len(results.read_text().splitlines()) if results.is_file() else 0)
+        assert all(program() is None for program in programs[:-1]), "all are kept: a hundred are too many maps"
         group = real(kind, alike, way)
         programs.append(weakref.ref(group.run))
         return group
 
     monkeypatch.setattr(sweep_points, "make_group", make)
+    results = tmp_path / "sweep" / "results.jsonl"
     with pytest.raises(UsageError, match="fewer keys"):
         run_points(list(configs(base, changes)), changes, tmp_path / "sweep", [], False)
-    lines = (tmp_path / "sweep" / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["overrides"] for line in lines] == changes[1:]
-    gc.collect()
-    assert [program() for program in programs] == [None, None], "a program is kept: a hundred are too many maps"
+    assert [json.loads(line)["overrides"] for line in results.read_text().splitlines()] == changes[1:]
+    assert lines == [0, 1, 2], "what is done is written before the next program is compiled"

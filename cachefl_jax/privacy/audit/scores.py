@@ -7,6 +7,7 @@ counted on the others (Clopper-Pearson intervals; Jagielski et al., arXiv 2006.0
 import importlib.util
 
 import numpy as np
+import scipy.linalg
 import scipy.stats
 
 from cachefl_jax.errors import UsageError
