@@ -77,8 +77,12 @@ def class_grid(split: Split, classes: int, per_class: int) -> np.ndarray:
     if per_class > counts[poorest]:
         allowed = f"1 to {counts.min()}, what the synthetic set has of its poorest class (number {poorest})"
         raise UsageError("cache.keys_per_class", per_class, allowed, "lower it, or make a larger synthetic set")
-    rows = [np.flatnonzero(split.labels == label)[:per_class] for label in range(classes)]
-    return split.features[np.stack(rows)]
+    return split.features[np.stack(key_rows(split.labels, classes, per_class))]
+
+
+def key_rows(labels: np.ndarray, classes: int, per_class: int) -> list[np.ndarray]:
+    """Of each class the numbers of the rows of a synthetic set that become keys: its first `per_class`, or all."""
+    return [np.flatnonzero(labels == label)[:per_class] for label in range(classes)]
 
 
 def hold_out_validation(bank: FeatureBank, share: float) -> tuple[FeatureBank, list[str]]:

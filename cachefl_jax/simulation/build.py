@@ -15,6 +15,7 @@ from cachefl_jax.clock.timetable import Timetable
 from cachefl_jax.config import lookup
 from cachefl_jax.config.method import METHODS
 from cachefl_jax.config.sites import scheduled
+from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
@@ -250,7 +251,7 @@ def server_rows(config: ConfigDict, method: Method, inputs: Inputs) -> Rows:
         allowed = f"one without rows of the server's own with {method.label}, which reads images"
         raise UsageError("aggregation.name", config.aggregation.name, allowed, "aggregation.name=geometric_median")
     drawn, classes = inputs.bank.synthetic, inputs.bank.classes
-    keys = np.concatenate([np.flatnonzero(drawn.labels == at)[: config.cache.keys_per_class] for at in range(classes)])
+    keys = np.concatenate(key_rows(drawn.labels, classes, config.cache.keys_per_class))
     rest = np.setdiff1d(np.arange(len(drawn.labels)), keys)
     rows = rest if len(np.unique(drawn.labels[rest])) == classes else keys
     return Rows(drawn.labels[rows].astype(np.int32), np.ascontiguousarray(drawn.features[rows], np.float32))

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import default
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
+from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.classes import match_among
 from cachefl_jax.data.file_bytes import shared_rows
 from cachefl_jax.data.images import ImageSet, LabelledImages, select
@@ -69,7 +70,7 @@ def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> Lab
 
 def leak_notes(source: ImageSet, images: LabelledImages, keys_per_class: int) -> list[str]:
     """How many images that accuracy is measured on are keys of the cache themselves."""
-    rows = [np.flatnonzero(images.labels == label)[:keys_per_class] for label in range(len(source.class_names))]
+    rows = key_rows(images.labels, len(source.class_names), keys_per_class)
     keys, notes = select(images, np.concatenate(rows)), []
     for what, split in splits_of(source).items():
         if what != "train" and (shared := len(shared_rows(split, keys))):
