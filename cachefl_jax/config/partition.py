@@ -37,6 +37,12 @@ def check(config: ConfigDict) -> None:
         raise UsageError("partition.path", "", "a partition.npz, for partition.name=given", mend)
 
 
+def numbers(value) -> bool:
+    """Whether these are numbers of clients."""
+    sound = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in value)
+    return sound and len(set(value)) == len(value)
+
+
 def heeds(field: str) -> Callable[[ConfigDict], bool]:
     """Whether the partition's scheme reads `field` of its group."""
     return lambda config: field in HEEDED.get(config.partition.name, ())
@@ -63,6 +69,9 @@ PARTITION = Part((
     Field("partition.spread", 1.0, "log_normal's sigma, power_law's exponent", *finite(0), "0 makes all clients alike"),
     Field("partition.least", 1, "rows that every client gets", *at_least(1), "1 lets nobody go without"),
     Field("partition.path", "", "partition.name=given: a partition.npz", *TEXT, NONE),
+    Field("partition.shots", 0, "rows of each class that a client keeps, at most; 0 = all", *at_least(0), RAISE),
+    Field("partition.left_out", (), "numbers of clients whose rows are left out of the federation, to see what they "
+          "bring", numbers, "whole numbers from 0 on, each once", NONE),
     Field("partition.change", "none", "feature skew: what each client's images go through",
           *one_of("none", *CHANGES, "mixed"), CHOOSE),
     Field("partition.change_strength", 0.5, "the largest; each client's own is drawn up to it",

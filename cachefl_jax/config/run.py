@@ -15,5 +15,6 @@ RUN = Part((
 
     Field("evaluation.drift", False, "measures how far a round's updates lie apart", *SWITCH, NONE),
     Field("evaluation.client_rows", "reweighted", "the test rows of a client: all, weighted by its shares of the "
-          "classes; or a part of them, dealt by these shares", *one_of("reweighted", "dealt"), CHOOSE),
+          "classes; a part of them, dealt by these shares; or those of its own site",
+          *one_of("reweighted", "dealt", "site"), CHOOSE),
 ))

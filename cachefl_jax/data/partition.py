@@ -14,6 +14,7 @@ import numpy as np
 
 from cachefl_jax.config.partition import FOUND, OVER, QUANTITIES, SCHEMES
 from cachefl_jax.data.given import read_given
+from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import find
 
@@ -122,6 +123,29 @@ def by_site(groups: np.ndarray | None) -> Partition:
         raise UsageError("partition.name", "natural", allowed, "set data.group_column, or choose another scheme")
     sites, owners = np.unique(groups, return_inverse=True)
     return repaired(owners, len(sites), least=0)
+
+
+def thinned(partition: Partition, labels: np.ndarray, config, seed: int) -> tuple[Partition, np.ndarray]:
+    """(the partition of the rows that `config.shots` and `config.left_out` leave, numbered anew; which rows these are).
+
+    Args:
+        labels: [n] class of each row.
+        config: as of `make_partition`.
+        seed: draws the rows that a client keeps.
+
+    Raises UsageError: a client that is left out is not there, or nobody is left."""
+    there = [client for client in range(partition.clients) if client not in config.left_out]
+    if not there or any(client >= partition.clients for client in config.left_out):
+        allowed = f"numbers from 0 to {partition.clients - 1}, not all of them"
+        raise UsageError("partition.left_out", config.left_out, allowed, "correct the numbers")
+    kept = []
+    for client in there:
+        rows = np.sort(partition.indices[partition.offsets[client] : partition.offsets[client + 1]])
+        kept.append(rows[shot_rows(labels[rows], config.shots, seed)])
+    rows = np.sort(np.concatenate(kept))
+    sizes = [len(each) for each in kept]
+    indices = np.searchsorted(rows, np.concatenate(kept))
+    return Partition(np.concatenate([[0], np.cumsum(sizes)]), indices, partition.repairs), rows
 
 
 def partition_hash(partition: Partition) -> str:

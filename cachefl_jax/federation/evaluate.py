@@ -16,6 +16,7 @@ from cachefl_jax.precision import run_precision
 
 BATCH = 512  # rows
 BATCH_BYTES = {"cpu": 2**22, "other": 2**25}  # of rows; of images, whose towers take far more, a batch has fewer
+NO_ROWS = {"correct": None, "predicted": None}  # what is told of each row, where nobody asks
 BINS = 15  # of the largest probability, as Guo et al., arXiv 1706.04599, section 3
 
 
@@ -29,6 +30,7 @@ class Scores(NamedTuple):
         cross_entropy: [] float32.
         finite: [] bool, no logit is NaN or infinite, nor the cross-entropy.
         correct: [n] bool, which rows are right; None where nobody asks.
+        predicted: [n] int32, the class of each row's largest logit; None as well.
     """
 
     right: jax.Array
@@ -37,6 +39,7 @@ class Scores(NamedTuple):
     cross_entropy: jax.Array
     finite: jax.Array
     correct: jax.Array | None = None
+    predicted: jax.Array | None = None
 
 
 class Figures(NamedTuple):
@@ -95,7 +98,7 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
 
     Args:
         logits: (params, frozen, rows of a batch) -> [B, N].
-        each_row: whether `Scores.correct` is wanted.
+        each_row: whether `Scores.correct` and `Scores.predicted` are wanted.
         params: the model's.
         frozen: whatever else the logits need.
         rows: a pytree of arrays [n, ...] with a field `labels`.
@@ -114,15 +117,15 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
 
     def add(number, total: Scores) -> Scores:
         first, new = batch(number)
-        sums = jax.tree.map(jnp.add, total._replace(finite=None, correct=None), new._replace(finite=None, correct=None))
-        correct = total.correct
-        if each_row:
-            correct = jax.lax.dynamic_update_slice_in_dim(correct, new.correct, first, axis=0)
-        return sums._replace(finite=total.finite & new.finite, correct=correct)
+        sums = jax.tree.map(jnp.add, *(each._replace(finite=None, **NO_ROWS) for each in (total, new)))
+        put = lambda rows, own: jax.lax.dynamic_update_slice_in_dim(rows, own, first, axis=0)  # noqa: E731
+        rows = {name: put(getattr(total, name), getattr(new, name)) for name in NO_ROWS} if each_row else NO_ROWS
+        return sums._replace(finite=total.finite & new.finite, **rows)
 
     with run_precision():
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: batch(0)[1]))
-        start = zeros._replace(finite=jnp.asarray(True), correct=jnp.zeros(count, bool) if each_row else None)
+        rows = {"correct": jnp.zeros(count, bool), "predicted": jnp.zeros(count, jnp.int32)} if each_row else NO_ROWS
+        start = zeros._replace(finite=jnp.asarray(True), **rows)
         return jax.lax.fori_loop(0, batches, add, start)
 
 
@@ -137,7 +140,8 @@ def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Sco
     largest = logits.max(axis=1)
     total = jnp.exp(logits - largest[:, None]).sum(axis=1)
     confidence = 1 / total  # the largest probability of a softmax
-    correct = jnp.argmax(logits, axis=1) == labels
+    predicted = jnp.argmax(logits, axis=1).astype(jnp.int32)
+    correct = predicted == labels
     # By label rather than by a table [B, N] of which row is of which class: with many classes that is two passes more.
     by_class = lambda rows: jnp.zeros(logits.shape[1], jnp.int32).at[labels].add(rows.astype(jnp.int32))  # noqa: E731
     bins = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
@@ -151,6 +155,7 @@ def score_batch(logits: jax.Array, labels: jax.Array, counted: jax.Array) -> Sco
         cross_entropy=entropy,
         finite=jnp.isfinite(logits).all() & jnp.isfinite(entropy),
         correct=correct,
+        predicted=predicted,
     )
 
 

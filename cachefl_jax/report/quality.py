@@ -42,6 +42,7 @@ LEGEND = (
 OWN = {
     "reweighted": "that of each class on the test rows, weighted by the client's own shares of the classes",
     "dealt": "that on the client's own test rows, which are dealt by its shares of each class",
+    "site": "that on the test rows of its own site",
 }
 
 

@@ -75,7 +75,7 @@ class Scorer(NamedTuple):
         params, frozen = jax.device_get((params, self.frozen))
         test, *validation = jax.device_get([self.scores(params, frozen, rows) for rows in self.splits])
         found = scores_of(self.own, test, *validation)
-        return found | ({RIGHT: Right(test.correct.astype(np.int64), 1)} if self.each_row else {})
+        return found | ({RIGHT: Right(test.correct.astype(np.int64), 1, test.predicted)} if self.each_row else {})
 
     def by_row(self, logits: Callable) -> "Scorer":
         """The same, which also says how many models have each test row right. `logits`: the method's."""
@@ -206,10 +206,20 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
         for role, split in (("test", inputs.bank.test), ("validation", inputs.bank.validation))
     )
     frozen = shared.tree(method.freeze(inputs.server, config))
-    bank, dealt = inputs.bank, config.evaluation.client_rows == "dealt"
+    bank, whose = inputs.bank, config.evaluation.client_rows
     held = shared.once(held_cells, inputs.partition, bank.train.labels, bank.classes)
-    own = shared.once(own_rows, held, bank.test.labels, config.seed if dealt else None)
-    return Scorer(shared.once(make_scores, method.logits, dealt), frozen, *rows, own)
+    sites = sites_of_tests(inputs) if whose == "site" else None
+    own = shared.once(own_rows, held, bank.test.labels, config.seed if whose == "dealt" else None, sites)
+    return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own)
+
+
+def sites_of_tests(inputs: Inputs) -> np.ndarray:
+    """[n] the client that each test row came from. Raises UsageError: nobody knows."""
+    if inputs.test_clients is None:
+        allowed = "reweighted | dealt: no test image says which site it came from, or sites are no clients"
+        mend = "choose one of these, or bring folders of sites with data.group_column=folder, partition.name=natural"
+        raise UsageError("evaluation.client_rows", "site", allowed, mend)
+    return inputs.test_clients
 
 
 def pixels_of(method: Method, inputs: Inputs, role: str, shared: Shared) -> np.ndarray | None:

@@ -32,6 +32,8 @@ class FinishedClients:
         own: [clients of the federation] float64, accuracies on their own rows; NaN where there are none.
         class_right: [N] int64, test rows of each class that are right, over all who are finished.
         row_right: [n] int64, how many of them have each test row right; only where scores tell, and never saved.
+        predicted: [n] int32, what the one model takes each test row for, or that of the row's own site; -1 where there
+            is none; as well.
         seconds: of training, of all that are finished.
     """
 
@@ -41,7 +43,8 @@ class FinishedClients:
         self.right = np.full((len(rows), clients), UNDONE, np.int32)
         self.figures, self.own = np.zeros((3, clients)), np.full(own.cells.clients, np.nan)
         self.class_right = np.zeros(len(own.rows), np.int64)
-        self.row_right = np.zeros(rows[0], np.int64)
+        self.row_right, self.sites = np.zeros(rows[0], np.int64), own.sites
+        self.predicted = np.full(rows[0], -1, np.int32)
         if file is not None and file.is_file():
             self.read()
 
@@ -73,10 +76,16 @@ class FinishedClients:
         self.own[who] = own
         if scores[0].correct is not None:
             self.row_right += scores[0].correct.sum(axis=0)
+        if scores[0].predicted is not None and len(self.figures[0]) == 1:
+            self.predicted = scores[0].predicted[0]
+        elif scores[0].predicted is not None and self.sites is not None:
+            for client, predicted in zip(clients, scores[0].predicted, strict=True):
+                self.predicted[self.sites == client] = predicted[self.sites == client]
 
     def each_row(self) -> Right:
         """How many clients have each test row right, where none of them were read from the file."""
-        return Right(self.row_right, self.right.shape[1])
+        models = self.right.shape[1]
+        return Right(self.row_right, models, self.predicted if models == 1 or self.sites is not None else None)
 
     def means(self) -> tuple[Figures, float | None]:
         """(figures on the test rows, validation accuracy where there is a split for it): means over the clients."""

@@ -13,8 +13,8 @@ from cachefl_jax.config import validate
 from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, make_partition
 from cachefl_jax.data.bank import hold_out_validation, take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
-from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
-from cachefl_jax.data.partition import partition_hash
+from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
+from cachefl_jax.data.partition import partition_hash, thinned
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
 from cachefl_jax.methods import Server
 from cachefl_jax.simulation.made_of import bank_parts, image_parts, named_parts
@@ -40,6 +40,8 @@ class Inputs(NamedTuple):
     parts: dict[str, str]  # digests of what all this was made of, by the names of `made_of`
     told: tuple[str, ...] = ()  # those of the notes that the command tells before it trains
     pixels: Callable[[str], np.ndarray] | None = None  # a split's name -> its images, [n, H, W, 3] uint8; bank: None
+    source: ImageSet | None = None  # the images behind the features; bank: None
+    test_clients: np.ndarray | None = None  # [n] the client that each test row came from, -1 for none; None: unknown
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -75,6 +77,9 @@ def from_bank(config: ConfigDict) -> Inputs:
     bank, held_out = hold_out_validation(load_bank(pathlib.Path(config.data.path)), config.data.validation_share)
     bank, told = few_shots(bank, config)
     partition = make_partition(bank.train.labels, config.partition, config.seed)
+    if thins(config):
+        partition, rows = thinned(partition, bank.train.labels, config.partition, config.seed)
+        bank = bank._replace(train=Split(bank.train.features[rows], bank.train.labels[rows]))
     parts = {"partition": partition_hash(partition), **bank_parts(bank), **named_parts(config)}
     return Inputs(
         bank, partition, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
@@ -113,6 +118,11 @@ def from_images(config: ConfigDict) -> Inputs:
     checkpoint = Checkpoint(config.clip.checkpoint, config.clip.dtype, config.clip.batch_size)
     bank, whole_model = encode(config, checkpoint, changed, synthetic)
     bank.metadata["synthetic"] = manifest
+    if thins(config):
+        partition, rows = thinned(partition, bank.train.labels, config.partition, config.seed)
+        views = bank.train_views if bank.train_views is None else bank.train_views[:, rows]
+        bank = bank._replace(train=Split(bank.train.features[rows], bank.train.labels[rows]), train_views=views)
+        source, changed = (each._replace(train=select(each.train, rows)) for each in (source, changed))
     server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
     parts = parts_of_images(source, synthetic, partition, checkpoint.weights) | named_parts(config)
 
@@ -121,7 +131,25 @@ def from_images(config: ConfigDict) -> Inputs:
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
     pixels = pixels_by_split(checkpoint, splits_of(changed), config.data.name, turning_views(config))
-    return Inputs(bank, partition, server, images, whole_model, list(source.notes), parts, source.notes, pixels)
+    return Inputs(
+        bank, partition, server, images, whole_model, list(source.notes), parts, source.notes, pixels, source,
+        clients_of_tests(config, source),
+    )  # fmt: skip
+
+
+def thins(config: ConfigDict) -> bool:
+    """Whether clients are to have fewer rows than were dealt to them, or some are left out."""
+    return bool(config.partition.shots or config.partition.left_out)
+
+
+def clients_of_tests(config: ConfigDict, source: ImageSet) -> np.ndarray | None:
+    """[n] the client that each test image came from, -1 for none; None where sites are no clients, or nobody knows."""
+    train, test = source.train.groups, source.test.groups
+    if config.partition.name != "natural" or train is None or test is None:
+        return None
+    sites = np.unique(train)  # in the order of the clients
+    places = np.minimum(np.searchsorted(sites, test), len(sites) - 1)
+    return np.where(sites[places] == test, places, -1).astype(np.int32)
 
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:
@@ -140,6 +168,9 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
     from cachefl_jax.simulation.encoded import Checkpoint
 
     source, synthetic, _, partition = images_of(config)
+    if thins(config):
+        partition, rows = thinned(partition, source.train.labels, config.partition, config.seed)
+        source = source._replace(train=select(source.train, rows))
     clip = config.clip
     weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
     return parts_of_images(source, synthetic, partition, weights) | named_parts(config)

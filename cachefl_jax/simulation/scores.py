@@ -25,6 +25,7 @@ class Right(NamedTuple):
 
     counts: np.ndarray  # [n] whole numbers
     models: int
+    predicted: np.ndarray | None = None  # [n] classes: by the one model, or of several by that of the row's own site
 
 
 class OwnRows(NamedTuple):
@@ -32,13 +33,15 @@ class OwnRows(NamedTuple):
 
     Attributes:
         cells: what counts at each client: classes, by its training rows of them; or, dealt, its test rows, 1 each.
-        dealt: whether test rows were dealt to the clients.
+        dealt: whether test rows were dealt to the clients, or came from them.
         rows: [N] test rows of each class.
+        sites: [n] the client that each test row came from, -1 for none; None where they came from no client.
     """
 
     cells: Cells
     dealt: bool
     rows: np.ndarray
+    sites: np.ndarray | None = None
 
     def accuracies(self, told: Figures, correct: np.ndarray | None, clients: np.ndarray | None = None) -> np.ndarray:
         """[C] each client's accuracy on its own rows, NaN where it has none: a class without test rows is left out.
@@ -69,20 +72,23 @@ def cells_of_clients(cells: Cells, clients: np.ndarray) -> Cells:
     return Cells(owners, cells.label[places], cells.count[places], len(clients), cells.classes)
 
 
-def own_rows(held: Cells, test: np.ndarray, seed: int | None) -> OwnRows:
+def own_rows(held: Cells, test: np.ndarray, seed: int | None, sites: np.ndarray | None = None) -> OwnRows:
     """Which test rows stand for each client.
 
     Args:
         held: the clients' training rows of each class.
         test: [n] labels of the test rows.
         seed: deals the test rows to the clients; None: they are weighted instead.
+        sites: [n] the client that each test row came from, -1 for none: nothing is dealt or weighted then.
     """
     rows = np.bincount(test, minlength=held.classes)
-    if seed is None:
+    if seed is None and sites is None:
         return OwnRows(held, False, rows)
-    owners = deal_rows(held, test, seed)
+    owners = deal_rows(held, test, seed) if sites is None else sites
     dealt = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
-    return OwnRows(Cells(owners[dealt], dealt, np.ones(len(dealt), np.int64), held.clients, len(test)), True, rows)
+    return OwnRows(
+        Cells(owners[dealt], dealt, np.ones(len(dealt), np.int64), held.clients, len(test)), True, rows, sites
+    )
 
 
 def deal_rows(held: Cells, labels: np.ndarray, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import base64
 import json
 import operator
 import pathlib
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ MEND = "delete this line and repeat the study's own command: it makes the line a
 LINE = Fields(
     {"setting": TEXT, "row": TEXT, "seed": COUNT, "candidate": COUNT, "values": OBJECT, "diverged": FLAG,
      "entry": OBJECT, "correct": maybe(TEXT), "parts": OBJECT, "files": OBJECT},
-    {"code": TEXT},  # older versions told none
+    {"code": TEXT, "predicted": maybe(TEXT)},  # older versions told none
 )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def write_lines(path: pathlib.Path, lines: Lines) -> None:
 def packed(right: Right) -> str:
     """How many models have each test row right, as text: of one model a bit a row, of more the smallest whole number
     that holds their count."""
-    counts, models = right
+    counts, models, _ = right
     small = np.packbits(counts.astype(bool)) if models == 1 else counts.astype(count_type(models))
     return f"{len(counts)}:{'' if models == 1 else f'{models}:'}{base64.b64encode(small.tobytes()).decode()}"
 
@@ -134,6 +135,19 @@ def unpacked(text: str) -> np.ndarray:
     if not models:
         return np.unpackbits(np.frombuffer(content, np.uint8), count=int(count)).astype(float)
     return np.frombuffer(content, count_type(int(models[0])), int(count)) / max(int(models[0]), 1)
+
+
+def packed_classes(predicted: np.ndarray) -> str:
+    """Numbers of classes [n], -1 among them, as text."""
+    return base64.b64encode(zlib.compress(predicted.astype("<i4").tobytes())).decode()
+
+
+def unpacked_classes(text: str) -> np.ndarray:
+    """[n] int32, of what `packed_classes` gave. Raises ValueError: the text is damaged."""
+    try:
+        return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4")
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 def count_type(models: int) -> np.dtype:

@@ -27,7 +27,17 @@ from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.locks import folder_lock
-from cachefl_jax.study.folder import MARK, RUNS, Key, Lines, claim, packed, refuse_other_code, write_lines
+from cachefl_jax.study.folder import (
+    MARK,
+    RUNS,
+    Key,
+    Lines,
+    claim,
+    packed,
+    packed_classes,
+    refuse_other_code,
+    write_lines,
+)
 from cachefl_jax.study.page import write_results, written
 from cachefl_jax.study.plan import Setting, Study
 from cachefl_jax.study.results import choose, scores_of
@@ -198,10 +208,13 @@ class Runner:
 
     def add(self, point: Ready, trained: Trained) -> None:
         """Notes what a point came to."""
-        correct = None if trained.right is None else packed(trained.right)
+        right, sites = trained.right, point.prepared.learner.score.own.sites
+        correct = None if right is None else packed(right)
+        known = right is not None and right.predicted is not None and sites is not None
         entry = trained.entry | {"test_class_accuracy": None}  # a thousand classes would be most of the file
         self.lines[point.key] = point.key._asdict() | {
             "values": point.candidate.values, "diverged": trained.diverged, "entry": entry, "correct": correct,
+            "predicted": packed_classes(right.predicted) if known else None,
             "parts": point.prepared.inputs.parts, "files": self.files[source_of(point.prepared.config)],
             "code": package_digest(),
         }  # fmt: skip

@@ -114,7 +114,7 @@ class Swept:
             for at, point in enumerate(batch):
                 own = jax.tree.map(lambda leaf, at=at: leaf[at], outcome)
                 done = done_of(point, self.row, own, seconds / len(batch), {})
-                right = None if done.diverged else Right(own.scores[0].correct[-1], 1)
+                right = None if done.diverged else Right(own.scores[0].correct[-1], 1, own.scores[0].predicted[-1])
                 yield Trained(point.number, done.entry | once_sent(self.row, point), done.diverged, right)
 
 
