@@ -118,14 +118,14 @@ def score_rows(logits: Callable, each_row: bool, params, frozen, rows) -> Scores
     def add(number, total: Scores) -> Scores:
         first, new = batch(number)
         sums = jax.tree.map(jnp.add, *(each._replace(finite=None, **NO_ROWS) for each in (total, new)))
-        put = lambda rows, own: jax.lax.dynamic_update_slice_in_dim(rows, own, first, axis=0)  # noqa: E731
-        rows = {name: put(getattr(total, name), getattr(new, name)) for name in NO_ROWS} if each_row else NO_ROWS
-        return sums._replace(finite=total.finite & new.finite, **rows)
+        put = lambda old, own: jax.lax.dynamic_update_slice_in_dim(old, own, first, axis=0)  # noqa: E731
+        told = {name: put(getattr(total, name), getattr(new, name)) for name in NO_ROWS} if each_row else NO_ROWS
+        return sums._replace(finite=total.finite & new.finite, **told)
 
     with run_precision():
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: batch(0)[1]))
-        rows = {"correct": jnp.zeros(count, bool), "predicted": jnp.zeros(count, jnp.int32)} if each_row else NO_ROWS
-        start = zeros._replace(finite=jnp.asarray(True), **rows)
+        told = {"correct": jnp.zeros(count, bool), "predicted": jnp.zeros(count, jnp.int32)} if each_row else NO_ROWS
+        start = zeros._replace(finite=jnp.asarray(True), **told)
         return jax.lax.fori_loop(0, batches, add, start)
 
 

@@ -86,9 +86,8 @@ def own_rows(held: Cells, test: np.ndarray, seed: int | None, sites: np.ndarray 
         return OwnRows(held, False, rows)
     owners = deal_rows(held, test, seed) if sites is None else sites
     dealt = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
-    return OwnRows(
-        Cells(owners[dealt], dealt, np.ones(len(dealt), np.int64), held.clients, len(test)), True, rows, sites
-    )
+    cells = Cells(owners[dealt], dealt, np.ones(len(dealt), np.int64), held.clients, len(test))
+    return OwnRows(cells, True, rows, sites)
 
 
 def deal_rows(held: Cells, labels: np.ndarray, seed: int) -> np.ndarray:
