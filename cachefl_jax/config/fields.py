@@ -13,6 +13,7 @@ from cachefl_jax.config.engine import ENGINE
 from cachefl_jax.config.hostile import HOSTILE
 from cachefl_jax.config.method import METHOD
 from cachefl_jax.config.partition import PARTITION
+from cachefl_jax.config.poc import POC
 from cachefl_jax.config.privacy import PRIVACY
 from cachefl_jax.config.regimes import REGIMES
 from cachefl_jax.config.round import ROUND
@@ -39,5 +40,6 @@ PARTS = (
     COMPRESSION,  # updates.*, downloads.*: in which bytes updates and params travel
     ENGINE,  # engine.*: how it is computed
     STUDY,  # study.*: how much a study tries
+    POC,  # poc.*: what a proof of concept is asked beside the run
 )
 FIELDS = tuple(field for part in PARTS for field in part.fields)

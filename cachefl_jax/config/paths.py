@@ -9,7 +9,7 @@ import re
 
 from cachefl_jax.errors import UsageError
 
-PATHS = ("data.path", "synthesis.path", "partition.path")
+PATHS = ("data.path", "synthesis.path", "partition.path", "poc.current")
 NAMES = (
     "participation.profiles",
     "data.hub",
