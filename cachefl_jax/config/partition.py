@@ -38,9 +38,8 @@ def check(config: ConfigDict) -> None:
 
 
 def numbers(value) -> bool:
-    """Whether these are numbers of clients."""
-    sound = all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in value)
-    return sound and len(set(value)) == len(value)
+    """Whether these texts are numbers of clients, each once."""
+    return all(each.isdecimal() for each in value) and len(set(map(int, value))) == len(value)
 
 
 def heeds(field: str) -> Callable[[ConfigDict], bool]:

@@ -134,8 +134,9 @@ def thinned(partition: Partition, labels: np.ndarray, config, seed: int) -> tupl
         seed: draws the rows that a client keeps.
 
     Raises UsageError: a client that is left out is not there, or nobody is left."""
-    there = [client for client in range(partition.clients) if client not in config.left_out]
-    if not there or any(client >= partition.clients for client in config.left_out):
+    out = set(map(int, config.left_out))
+    there = [client for client in range(partition.clients) if client not in out]
+    if not there or max(out, default=0) >= partition.clients:
         allowed = f"numbers from 0 to {partition.clients - 1}, not all of them"
         raise UsageError("partition.left_out", config.left_out, allowed, "correct the numbers")
     kept = []
