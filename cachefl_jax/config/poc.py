@@ -20,7 +20,7 @@ POC = Part((
     Field("poc.most_points", 24, "points that are tried of each row, however much time there is", *at_least(1), RAISE),
     Field("poc.current", "", "a CSV file with the columns file and prediction: the model that you have now", *TEXT,
           NONE),
-    Field("poc.shots", ("1", "2", "4", "8", "16"), "images a class and site of the learning curve; none leaves it out", shots,
+    Field("poc.shots", ("1", "2", "4", "8", "16"), "images a class and site of the learning curve", shots,
           "whole numbers above 0, ascending", NONE),
     Field("poc.synthetic_origin", "unknown", "who made the images of synthesis.path", *one_of(*ORIGINS), CHOOSE),
     Field("poc.price_gpu_hour", 0.0, "what an hour of the generator's machine costs, in your currency; 0 = not told",
