@@ -69,14 +69,19 @@ def tasks_for(learner: "Learner", profiles: Profiles) -> Tasks:
     return tasks_of(profiles, rows, steps, (*learner.traffic(), flops))
 
 
-def check_memory(learner: "Learner", profiles: Profiles) -> None:
-    """Refuses sites that cannot hold what they train: the params, their gradient and update, the optimizer's state,
-    what a client keeps, what is frozen, and its rows. Raises UsageError: there is one."""
+def site_memory(learner: "Learner") -> np.ndarray:
+    """Bytes [C] that sites need to train: the params, their gradient and update, the optimizer's state, what a client
+    keeps, what is frozen, and its rows. Activations are not in it."""
     local, params, problem = learner.local, learner.params, learner.problem
     optimizer = jax.eval_shape(lambda params: local.optimizer(problem.hyper).init(params), params)
     own = jax.eval_shape(lambda params, problem: init_client(learner.federation, params, problem), params, problem)
     rows = sum(leaf.nbytes // max(len(leaf), 1) for leaf in jax.tree.leaves(problem.data))
-    needed = 3 * tree_bytes(params) + tree_bytes((optimizer, own, problem.frozen)) + rows * learner.client_rows
+    return 3 * tree_bytes(params) + tree_bytes((optimizer, own, problem.frozen)) + rows * learner.client_rows
+
+
+def check_memory(learner: "Learner", profiles: Profiles) -> None:
+    """Refuses sites that cannot hold what they train. Raises UsageError: there is one."""
+    needed = site_memory(learner)
     short = np.flatnonzero((needed > profiles.memory) & (learner.client_rows > 0))
     if len(short):
         client = int(short[0])

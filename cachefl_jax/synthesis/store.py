@@ -22,6 +22,7 @@ import numpy as np
 from cachefl_jax.data.images import one_colour
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.interrupts import finishing, leave_if_asked
+from cachefl_jax.machine import cores
 from cachefl_jax.storage.archive import read_arrays
 from cachefl_jax.storage.files import json_if_whole, write_arrays, write_json
 from cachefl_jax.storage.home import MANIFEST, SYNTHETIC, home, making, writing
@@ -128,12 +129,23 @@ def draw(request: Request, manifest: dict, folder: pathlib.Path) -> None:
         "redrawn": len(redrawn),  # images that the pipeline refused at first
         "redrawn_seeds": redrawn,  # of these, by the number of the image
         "seconds": round(time.monotonic() - started, 2),
+        "timed": len(prompts) - start,  # images drawn in these seconds; others, by a process that was stopped
+        "device": device(),
     }
     with writing(folder.parent):
         write_arrays(folder / IMAGES, {"images": images, "labels": labels})
         write_json(folder / MANIFEST, manifest | told)
         for path in blocks_in(folder):
             path.unlink()
+
+
+def device() -> str:
+    """What images are drawn on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{cores()} CPU cores"
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,64 @@
+"""What the server's images cost: seconds, price and energy, told where they were measured and nowhere else."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cachefl_jax.config.synthesis import DRAWN
+from cachefl_jax.report import units
+
+
+class Facts(NamedTuple):
+    """What is known of the server's set."""
+
+    source: str  # synthesis.source
+    path: str  # synthesis.path, of images that were brought along
+    manifest: Mapping[str, Any]  # `inputs.bank.metadata["synthetic"]`; {} for a bank
+    images: int  # of the set
+    price_gpu_hour: float  # poc.price_gpu_hour; 0 = not told
+
+
+def generation(facts: Facts) -> dict[str, Any]:
+    """`generation` of decision.json: images, seconds and price (None where not known), and sentences."""
+    if facts.source not in DRAWN:
+        return {"images": facts.images, "seconds": None, "price": None, "sentences": [not_drawn(facts)]}
+    seconds, timed = facts.manifest.get("seconds"), facts.manifest.get("timed", facts.images)
+    if not seconds or not timed:
+        told = f"{facts.images:,} images were drawn; how long that took was not recorded."
+        return {"images": facts.images, "seconds": None, "price": None, "sentences": [told]}
+    whole = seconds * facts.images / timed
+    price = whole / 3600 * facts.price_gpu_hour if facts.price_gpu_hour else None
+    return {
+        "images": facts.images, "seconds": whole, "price": price,
+        "sentences": [drawn(facts, seconds, timed), priced(facts, whole), "Energy: not measured here."],
+    }  # fmt: skip
+
+
+def drawn(facts: Facts, seconds: float, timed: int) -> str:
+    """How long drawing took, and on what."""
+    where = facts.manifest.get("device")
+    told = f"{timed:,} images were drawn in {units.readable_seconds(seconds)}"
+    told += f" on {where}" if where else " (the machine was not recorded)"
+    told += f", {units.readable_seconds(seconds / timed)} an image."
+    if timed != facts.images:
+        told += f" The other {facts.images - timed:,} of {facts.images:,} were drawn by a process that was stopped; "
+        told += "they count at the same rate."
+    return told
+
+
+def priced(facts: Facts, seconds: float) -> str:
+    """What the seconds cost at the price that was told."""
+    if not facts.price_gpu_hour:
+        return "Price: not told. poc.price_gpu_hour takes what an hour of that machine costs you."
+    price = seconds / 3600 * facts.price_gpu_hour
+    return f"At {facts.price_gpu_hour:g} an hour (poc.price_gpu_hour) that is {price:.2g}."
+
+
+def not_drawn(facts: Facts) -> str:
+    """Why nothing is known, or nothing was spent."""
+    if facts.source == "image_folder":
+        folder = pathlib.PurePath(facts.path).name or facts.path
+        return f"Not known: the images came from {folder}. Drawing them happened, if at all, elsewhere."
+    if facts.source == "held_out":
+        return "Nothing was generated: the server's set is of real images. What collecting them cost is not known."
+    return "Not known: the bank brought the set's features."
