@@ -50,6 +50,9 @@ def check(config: ConfigDict) -> None:
     if data.validation_share + data.test_share >= 1:
         allowed = f"less than {1 - data.validation_share:g}, what data.validation_share leaves"
         raise UsageError("data.test_share", data.test_share, allowed, "lower one of them")
+    if data.held_out_of == "site" and not data.group_column:
+        mend = "--config.data.group_column=folder for images in folders of sites, or the hub's column"
+        raise UsageError("data.held_out_of", "site", "class where data.group_column tells no sites", mend)
     if data.split_file and not data.path:
         raise UsageError("data.path", "", "the folder that the split file's paths start from", "--config.data.path=DIR")
     if data.name == "feature_bank":
@@ -68,6 +71,7 @@ def from_hub(config: ConfigDict) -> bool:
 
 
 FILES = ("data.splits", "data.class_names", "data.broken", "data.group_column", "data.split_file")
+IMAGES = ("data.test_share", "data.held_out_of", "data.duplicates")
 HUB = ("data.hub", "data.hub_config", "data.image_column", "data.label_column")
 
 
@@ -94,13 +98,17 @@ DATA = Part((
           *within(0, 1), "0 makes no validation split"),
     Field("data.test_share", 0.2, "of every class, held out where the source has no such split",
           *between(0, 1), "0.2 holds out a fifth of every class"),
+    Field("data.held_out_of", "class", "what gives these shares: every class, or every class of every site",
+          *one_of("class", "site"), "site needs data.group_column"),
+    Field("data.duplicates", "ignore", "together: near-duplicate images never lie on two sides of a split",
+          *one_of("ignore", "together"), CHOOSE),
     Field("data.class_names", (), "the classes' names; none = the source's own", *TEXTS, NONE),
     Field("data.broken", "stop", "what a broken image does: it stops the run, or is left out and counted",
           *one_of("stop", "skip"), CHOOSE),
     Field("data.max_pixels", 178_956_970, "of one picture; a larger one counts as broken (Pillow's own limit)",
           *at_least(2, 2**62), "raise it"),
 ), check, (
-    Unused(("data.test_share",), lambda config: config.data.name != "feature_bank", "data.name"),
+    Unused(IMAGES, lambda config: config.data.name != "feature_bank", "data.name"),
     Unused(("data.path",), lambda config: config.data.name != "digits", "data.name"),
     Unused(FILES, from_files, "data.name"),
     Unused(HUB, from_hub, "data.name"),

@@ -24,7 +24,14 @@ from cachefl_jax.data.classes import LEFT_OUT, Classes, in_order, name_classes, 
 from cachefl_jax.data.images import TEMPLATES, Images, ImageSet, LabelledImages, read_image
 from cachefl_jax.data.layout import Part, Question, read_layout
 from cachefl_jax.data.passed_over import check_filled, number_of, passed_over
-from cachefl_jax.data.sites import check_column, site_notes, with_listed_sites, with_sites
+from cachefl_jax.data.sites import (
+    check_column,
+    check_listed_sites,
+    check_sites,
+    listed_sites,
+    number_sites,
+    site_notes,
+)
 from cachefl_jax.data.split_file import read_split_file
 from cachefl_jax.data.splits import ROLES
 from cachefl_jax.data.tree import FIELD, File, read_tree
@@ -54,20 +61,25 @@ def load(
     if data.split_file:
         rows, classes, notes = read_split_file(data.split_file, root, name)
         splits = {role: listed(root, rows[role]) if rows[role] else None for role in ROLES}
+        sites = {role: listed_sites(split) for role, split in splits.items() if grouped and split is not None}
         if grouped:
-            splits["train"] = with_listed_sites(splits["train"], classes.names)
-        return ImageSet(**splits, class_names=classes.names, templates=templates, notes=notes)
+            check_listed_sites(splits["train"], sites["train"], classes.names)
+        splits, site_names = number_sites(splits, sites)
+        return ImageSet(**splits, class_names=classes.names, templates=templates, notes=notes, site_names=site_names)
     tree = read_tree(root)
     names = frozenset(plain(each) for each in (*known, *data.class_names))
     reading = read_layout(tree, Question(root, data.layout, tuple(data.splits), grouped, names))
     classes = name(in_order({readable(part.class_name) for part in reading.parts["train"]}))
     check_filled(root, tree, reading.parts["train"], classes)
-    splits = {
-        role: parts if parts is None else of_parts(root, role, parts, classes, grouped and role == "train")
-        for role, parts in reading.parts.items()
-    }
+    splits, sites = dict.fromkeys(ROLES), {}
+    for role, parts in reading.parts.items():
+        if parts is not None:
+            splits[role], sites[role] = of_parts(root, role, parts, classes)
+    if grouped:
+        check_sites(splits["train"], sites["train"])
+    splits, site_names = number_sites(splits, sites if grouped else {})
     notes = (*passed_over(tree, reading, classes), *site_notes(reading, grouped))
-    return ImageSet(**splits, class_names=classes.names, templates=templates, notes=notes)
+    return ImageSet(**splits, class_names=classes.names, templates=templates, notes=notes, site_names=site_names)
 
 
 def find_root(path: str) -> pathlib.Path:
@@ -79,10 +91,12 @@ def find_root(path: str) -> pathlib.Path:
     return root
 
 
-def of_parts(root: pathlib.Path, role: str, parts: Sequence[Part], classes: Classes, grouped: bool) -> LabelledImages:
-    """The images of one split, class by class, in each sorted by path; with their sites where `grouped`.
+def of_parts(
+    root: pathlib.Path, role: str, parts: Sequence[Part], classes: Classes
+) -> tuple[LabelledImages, list[str | None]]:
+    """(the images of one split, class by class, in each sorted by path; the site [n] of each, where it has one).
 
-    Raises UsageError: it has a class that training lacks, or an image without a site."""
+    Raises UsageError: the split has a class that training lacks."""
     names = in_order({readable(part.class_name) for part in parts})
     unknown = [name for name in names if name not in classes.numbers]
     if unknown:
@@ -97,7 +111,7 @@ def of_parts(root: pathlib.Path, role: str, parts: Sequence[Part], classes: Clas
     ]
     rows.sort(key=lambda row: row[:2])
     split = labelled(root, [file for _, file, _ in rows], np.array([number for number, _, _ in rows], np.int32))
-    return with_sites(split, [site for _, _, site in rows]) if grouped else split
+    return split, [site for _, _, site in rows]
 
 
 def listed(root: pathlib.Path, rows: Sequence[tuple[str, int]]) -> LabelledImages:

@@ -24,6 +24,7 @@ from cachefl_jax.data.images import (
     read_image,
     select,
 )
+from cachefl_jax.data.sites import number_sites
 from cachefl_jax.data.splits import ROLES, find_splits
 from cachefl_jax.errors import UsageError, listing
 
@@ -53,9 +54,22 @@ def load(data, name: Callable | None = None, templates: tuple[str, ...] = TEMPLA
     parts = dict.fromkeys(ROLES)
     for role, table in tables.items():
         labels = numbers(splits[role], values[role], names, classes, data.label_column)
-        column = data.group_column if role == "train" else ""
-        parts[role] = kept(labelled(table, splits[role], labels, data, column))
-    return ImageSet(**parts, class_names=classes.names, templates=templates)
+        parts[role] = labelled(table, splits[role], labels, data)
+    parts, site_names = number_sites(parts, sites_of(tables, data.group_column))
+    parts = {role: split and kept(split) for role, split in parts.items()}
+    return ImageSet(**parts, class_names=classes.names, templates=templates, site_names=site_names)
+
+
+def sites_of(tables: dict, column: str) -> dict[str, list]:
+    """The site [n] of every row, by role; without splits other than training where not every row tells it."""
+    sites = {}
+    for role, table in tables.items() if column else ():
+        if role == "train":
+            sites[role] = list(column_values(table, "group_column", column))
+        elif column in table.features:
+            with contextlib.suppress(UsageError):
+                sites[role] = list(column_values(table, "group_column", column))
+    return sites
 
 
 def kept(split: LabelledImages) -> LabelledImages:
@@ -142,7 +156,7 @@ def numbers(split: str, values: np.ndarray, names: list[str], classes: Classes, 
     return np.array([classes.numbers[name] for name in names], np.int32)[values]
 
 
-def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> LabelledImages:
+def labelled(table, split: str, labels: np.ndarray, data) -> LabelledImages:
     """One split; the images are decoded here, not by the package, so that all sources treat them alike."""
     import datasets
 
@@ -167,10 +181,6 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
         check_place(value["path"], data.hub)
         return read_image(value["path"])
 
-    groups = None
-    if group_column:
-        groups = np.unique(column_values(table, "group_column", group_column), return_inverse=True)[1]
-        groups = groups.astype(np.int32)
     fingerprint = fingerprint_of(table._fingerprint, str(table.version), data.image_column, labels)
     files = files_of(encoded, data)
 
@@ -189,7 +199,7 @@ def labelled(table, split: str, labels: np.ndarray, data, group_column: str) -> 
         encoded=bytes_of,
         file=files.__getitem__ if any(files) else None,
     )
-    return LabelledImages(images, labels, fingerprint, groups)
+    return LabelledImages(images, labels, fingerprint)
 
 
 def check_place(path: str, hub: str) -> None:

@@ -35,6 +35,7 @@ class ImageSet(NamedTuple):
     class_names: tuple[str, ...]  # N of them
     templates: tuple[str, ...]  # prompts with one {} for the class name
     notes: tuple[str, ...] = ()  # what whoever reads the results should know of the source
+    site_names: tuple[str, ...] = ()  # in the order of the numbers in groups, where the source names its sites
 
 
 class Images(Sequence):

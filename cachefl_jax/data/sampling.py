@@ -1,4 +1,4 @@
-"""Which rows: a few of each class, or shares of each class held out for validation and test.
+"""Which rows: a few of each class, at random.
 
 Axis letters: n rows, N classes.
 """
@@ -9,7 +9,7 @@ from cachefl_jax.data.images import ImageSet, LabelledImages, select
 from cachefl_jax.errors import listing
 
 VALIDATION_SHOTS = 4  # of each class, CoOp's
-SPLIT_SEED = (0, 2)  # part of the data set, not of a run: all runs share one test set
+SPLIT_SEED = (0, 2)  # of what is held out: part of the data set, not of a run, so that all runs share one test set
 
 
 def class_ranks(labels: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
@@ -56,35 +56,6 @@ def take_image_shots(source: ImageSet, shots: int, seed: int, more: int = 0) -> 
         notes.append(
             f"Classes with fewer than {shots} training images ({len(poor)} of {len(counts)}): {listing(poor)}."
         )
-    return source._replace(**splits, notes=tuple(notes))
-
-
-def hold_out(source: ImageSet, validation_share: float, test_share: float) -> ImageSet:
-    """Fills in the splits that the source lacks with shares of every class's training rows, drawn at random.
-
-    Both are shares of all rows that training had before. Each class gives at least one row to each, as long as one is
-    left to train on. A validation share of 0 makes no validation split."""
-    lacking = {}
-    if source.test is None:
-        lacking["test"] = test_share
-    if source.validation is None and validation_share > 0:
-        lacking["validation"] = validation_share
-    labels, notes = source.train.labels, list(source.notes)
-    ranks, sizes = class_ranks(labels, SPLIT_SEED), np.bincount(labels, minlength=len(source.class_names))
-    splits, taken = {}, np.zeros_like(sizes)
-    for name, share in lacking.items():
-        counts = np.clip(np.round(sizes * share).astype(np.int64), 1, np.maximum(sizes - taken - 1, 0))
-        rows = np.flatnonzero((ranks >= taken[labels]) & (ranks < (taken + counts)[labels]))
-        splits[name], taken = select(source.train, rows), taken + counts
-        notes.append(
-            f"No {name} split in the source: {share:g} of every class, {len(rows)} images, was held out for it."
-        )
-    if splits:
-        splits["train"] = select(source.train, np.flatnonzero(ranks >= taken[labels]))
-        left = len(splits["train"].labels)
-        large = [f"{name} ({len(split.labels)} images)" for name, split in splits.items() if len(split.labels) > left]
-        if large:
-            notes.append(f"More was held out than is left to train on, {left} images: {listing(large)}.")
     return source._replace(**splits, notes=tuple(notes))
 
 

@@ -20,32 +20,56 @@ def check_column(column: str) -> None:
         raise UsageError(FIELD, column, "folder, for images in folders", "--config.data.group_column=folder")
 
 
-def with_sites(split: LabelledImages, sites: Sequence[str | None]) -> LabelledImages:
-    """The split with the site [n] of every image, numbered in the order of their names.
+def check_sites(split: LabelledImages, sites: Sequence[str | None]) -> None:
+    """Refuses a training split with an image that lies in no folder of a site.
 
-    Raises UsageError: an image lies in no folder of a site."""
+    Raises UsageError: names the first such image."""
     if None in sites:
         found = f"folder, but {split.images.name(sites.index(None))} lies in none of a site"
         allowed = "a folder of its site around every image"
         raise UsageError(FIELD, found, allowed, "sort them by site, or --config.data.group_column=")
-    return split._replace(groups=np.unique(sites, return_inverse=True)[1].astype(np.int32))
 
 
-def with_listed_sites(split: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
-    """The split with the site of every listed image: the folder that it lies in.
+def number_sites(
+    splits: dict[str, LabelledImages | None], sites: dict[str, Sequence[str | None]]
+) -> tuple[dict[str, LabelledImages | None], tuple[str, ...]]:
+    """(the splits with the number of every image's site, the sites' names in the order of the numbers).
 
-    Raises UsageError: these are the folders of the classes."""
-    names = [readable(pathlib.PurePath(split.images.name(row)).parts[-2]) for row in range(len(split.labels))]
+    Sites with training images come first, each part in the order of its names, so that the clients of
+    partition.name=natural have the numbers of their sites. A split that does not tell every image's site gets none.
+
+    Args:
+        sites: by role, the site [n] of every image of a split."""
+    known = {role: list(names) for role, names in sites.items() if splits[role] is not None and None not in names}
+    training = set(known.get("train", ()))
+    others = {name for names in known.values() for name in names} - training
+    order = (*sorted(training), *sorted(others))
+    numbers = {name: number for number, name in enumerate(order)}
+    numbered = {
+        role: splits[role]._replace(groups=np.array([numbers[name] for name in names], np.int32))
+        for role, names in known.items()
+    }
+    return splits | numbered, tuple(readable(str(name)) for name in order)
+
+
+def listed_sites(split: LabelledImages) -> list[str]:
+    """The site of every listed image: the folder that it lies in."""
+    return [readable(pathlib.PurePath(split.images.name(row)).parts[-2]) for row in range(len(split.labels))]
+
+
+def check_listed_sites(split: LabelledImages, names: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raises UsageError: the folders that listed images lie in are those of the classes."""
     if all(plain(name) == plain(class_names[label]) for name, label in zip(names, split.labels, strict=True)):
         found = f"folder, but the listed images lie in the folders of their classes ({listing(sorted(set(names)))})"
         raise UsageError(FIELD, found, "images in folders of sites", "--config.data.group_column=")
-    return with_sites(split, names)
 
 
 def site_notes(reading: Reading, grouped: bool) -> list[str]:
-    """That there are folders of sites, where nobody asked for them."""
-    if grouped or "site" not in reading.levels:
+    """Which folders were taken for sites, and what would make use of them where nobody asked for them."""
+    if "site" not in reading.levels:
         return []
     sites = sorted({readable(part.site) for part in reading.parts["train"] if part.site is not None})
-    told = f"Folders taken for sites, and those inside for classes ({len(sites)} sites): {listing(sites)}."
-    return [f"{told} data.group_column=folder makes them the sites of partition.name=natural."]
+    inside = reading.levels.index("site") < reading.levels.index("class")
+    told = f"{'inside' if inside else 'around them'} for classes ({len(sites)} sites): {listing(sites)}."
+    told = f"Folders taken for sites, and those {told}"
+    return [told if grouped else f"{told} data.group_column=folder makes them the sites of partition.name=natural."]

@@ -1,6 +1,9 @@
 """A config's data fields to images, whatever the source."""
 
+import contextlib
 import functools
+import os
+import pathlib
 
 from cachefl_jax.config.data import IMAGE_SOURCES, SUITE
 from cachefl_jax.data import folder, hub, suite
@@ -8,8 +11,9 @@ from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
 from cachefl_jax.data.file_bytes import heed_bytes
 from cachefl_jax.data.formats import limit_pixels
+from cachefl_jax.data.holding_out import hold_out
 from cachefl_jax.data.images import ImageSet, LabelledImages
-from cachefl_jax.data.sampling import hold_out, splits_of, take_image_shots
+from cachefl_jax.data.sampling import splits_of, take_image_shots
 from cachefl_jax.data.splits import ROLES
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.named import find
@@ -35,9 +39,9 @@ def choose_images(config, more: int = 0) -> ImageSet:
     `more`: training images of each class beyond data.shots."""
     data = config.data
     limit_pixels(data.max_pixels)
-    source = read_source(data)
+    source = read_source(data, hints=folder_names(config.synthesis) if data.group_column else ())
     check_source(source, field_of(data))
-    source = hold_out(source, data.validation_share, data.test_share)
+    source = hold_out(source, data)
     return take_image_shots(source, data.shots, config.seed, more)
 
 
@@ -68,9 +72,8 @@ def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
 
     Raises UsageError: as `load_images`; or the images are of other classes."""
     data = config.data.copy_and_resolve_references()
-    data.group_column = ""  # sites are asked of training images alone
     limit_pixels(data.max_pixels)
-    source = hold_out(read_source(data, class_names), data.validation_share, data.test_share)
+    source = hold_out(read_with_sites(data, class_names), data)
     source = take_image_shots(source, data.shots, config.seed)
     evaluated = {what: split for what, split in splits_of(source).items() if what != "train"}
     for what, split in list(evaluated.items()):
@@ -85,13 +88,34 @@ def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
     return source._replace(notes=(*source.notes, *notes, *class_notes(source, tuple(sound))))
 
 
+def read_with_sites(data, class_names: tuple[str, ...]) -> ImageSet:
+    """What the source gives of these classes, with its sites where it tells any: images to evaluate on need none.
+
+    `data`: a copy of the data group, of which fields about sites are reset where there are none."""
+    if data.group_column:
+        with contextlib.suppress(UsageError):  # what is wrong besides is told below
+            return read_source(data, class_names)
+    data.group_column, data.held_out_of = "", "class"
+    return read_source(data, class_names)
+
+
 def field_of(data) -> str:
     """The field that named the source."""
     return "data.path" if data.path else "data.hub" if data.name == "hub" else "data.name"
 
 
-def read_source(data, class_names: tuple[str, ...] = ()) -> ImageSet:
-    """What the source gives, before anything is held out or chosen; of `class_names`, where these are known."""
+def folder_names(synthesis) -> tuple[str, ...]:
+    """What the folders of brought synthetic images are called: of classes, and of no sites."""
+    if synthesis.source != "image_folder":
+        return ()
+    root = pathlib.Path(synthesis.path).expanduser()
+    return tuple(sorted({name for _, names, _ in os.walk(root) for name in names}))
+
+
+def read_source(data, class_names: tuple[str, ...] = (), hints: tuple[str, ...] = ()) -> ImageSet:
+    """What the source gives, before anything is held out or chosen; of `class_names`, where these are known.
+
+    `hints`: names that classes may have, and sites have not: they tell folders of classes from those of sites."""
     if data.name in SUITE:
         return suite.load(data.name, data, class_names=class_names)
     if class_names and data.name == "image_folder":
@@ -100,6 +124,8 @@ def read_source(data, class_names: tuple[str, ...] = ()) -> ImageSet:
     if class_names and data.name == "hub":
         name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=hub.FIELD)
         return hub.load(data, lambda found, texts: name(found))
+    if hints and data.name == "image_folder":
+        return folder.load(data, known=hints)
     return find("data.name", data.name, IMAGE_SOURCES)(data)
 
 

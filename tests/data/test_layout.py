@@ -242,7 +242,8 @@ def test_sites_become_groups_and_rows_stay_class_by_class(make_images):
     assert found.class_names == PETS
     assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert found.train.groups.tolist() == [0, 0, 1, 0, 0, 1, 1]
-    assert found.notes == ()
+    assert found.site_names == ("site1", "site2")
+    assert found.notes == ("Folders taken for sites, and those inside for classes (2 sites): site1, site2.",)
     data.group_column = ""
     found = folder.load(data)
     assert found.train.groups is None

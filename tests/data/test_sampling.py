@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
+from cachefl_jax.config import default
 from cachefl_jax.data.bank import Split, take_shots
+from cachefl_jax.data.holding_out import hold_out
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
-from cachefl_jax.data.sampling import class_ranks, hold_out, shot_rows, take_image_shots
+from cachefl_jax.data.sampling import class_ranks, shot_rows, take_image_shots
+
+
+def shares(validation_share: float, test_share: float, **fields) -> ConfigDict:
+    data = default().data
+    data.update({"validation_share": validation_share, "test_share": test_share} | fields)
+    return data
+
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4, dtype=np.int32), [30, 20, 11, 2]))
 
@@ -57,7 +67,7 @@ def test_another_choice_has_another_fingerprint():
 
 
 def test_a_share_of_every_class_is_held_out_and_nothing_is_lost():
-    source = hold_out(source_of(), validation_share=0.1, test_share=0.2)
+    source = hold_out(source_of(), shares(0.1, 0.2))
     counts = [np.bincount(split.labels, minlength=4).tolist() for split in source[:3]]
     assert counts == [[21, 14, 8, 1], [3, 2, 1, 0], [6, 4, 2, 1]]
     held = [numbers(split) for split in source[:3]]
@@ -72,15 +82,15 @@ def test_a_share_of_every_class_is_held_out_and_nothing_is_lost():
 def test_splits_that_there_are_stay_as_they_are():
     own = LabelledImages(np.zeros((3, 2, 2), np.uint8), np.arange(3, dtype=np.int32), "own")
     whole = source_of(validation=own, test=own)
-    assert hold_out(whole, 0.1, 0.2) == whole
-    half = hold_out(source_of(test=own), 0.1, 0.2)
+    assert hold_out(whole, shares(0.1, 0.2)) == whole
+    half = hold_out(source_of(test=own), shares(0.1, 0.2))
     assert half.test is own
     assert np.bincount(half.validation.labels).tolist() == [3, 2, 1, 1]
-    assert hold_out(source_of(test=own), 0.0, 0.2).validation is None
+    assert hold_out(source_of(test=own), shares(0.0, 0.2)).validation is None
 
 
 def test_a_class_of_one_image_is_for_training():
-    source = hold_out(source_of(np.array([0, 1, 1, 2, 2, 2, 3], np.int32)), 0.5, 0.5)
+    source = hold_out(source_of(np.array([0, 1, 1, 2, 2, 2, 3], np.int32)), shares(0.5, 0.5))
     counts = [np.bincount(split.labels, minlength=4).tolist() for split in source[:3]]
     assert counts == [[1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 2, 0]]
 
@@ -111,8 +121,8 @@ def test_validation_is_never_larger_than_training_under_few_shots(shots, most):
 
 
 def test_a_share_that_holds_out_more_than_it_leaves_is_told():
-    source = hold_out(source_of(), validation_share=0.6, test_share=0.2)
+    source = hold_out(source_of(), shares(0.6, 0.2))
     assert len(source.validation.labels) > len(source.train.labels)
     told = f"More was held out than is left to train on, {len(source.train.labels)} images: validation ("
     assert source.notes[-1].startswith(told)
-    assert not any("More was held out" in note for note in hold_out(source_of(), 0.1, 0.2).notes)
+    assert not any("More was held out" in note for note in hold_out(source_of(), shares(0.1, 0.2)).notes)
