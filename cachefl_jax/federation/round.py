@@ -4,6 +4,7 @@ server's step.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +128,29 @@ def train_round(
     pace: Pace = AS_EVER,
 ) -> tuple[ServerState, RoundMetrics]:
     """A round, not jitted; `ordered` is what `by_size` gives, `pace` how these clients work."""
+    opened = open_round(federation, state, ordered, problem, pace)
+    with run_precision(), federation.local.work.arithmetic():
+        folded = fold_cohort(federation, plan, opened.start, opened.members)
+    return close_round(federation, state, opened, folded)
+
+
+class Opened(NamedTuple):
+    """A round before its clients work."""
+
+    start: Start
+    members: Members
+    received: Received  # what the aggregation will know of them
+    downloads: tuple
+
+
+def open_round(
+    federation: Federation,
+    state: ServerState,
+    ordered: tuple[jax.Array, jax.Array],
+    problem: Problem,
+    pace: Pace = AS_EVER,
+) -> Opened:
+    """What the clients of a round start from, and what each of them counts; arguments as of `train_round`. Traced."""
     chosen, counts = ordered  # the same in all views of the data
     problem = problem._replace(clients=in_view(problem.clients, federation.local.views, state.round))
     aggregation, present = federation.aggregation, counts > 0
@@ -147,8 +171,17 @@ def train_round(
         chosen, counts, received.weights, proportional(counts, present), states_of(federation, state, chosen),
         pace.steps, pace.ages,
     )  # fmt: skip
+    return Opened(start, members, received, downloads)
+
+
+def close_round(
+    federation: Federation, state: ServerState, opened: Opened, folded: Folded
+) -> tuple[ServerState, RoundMetrics]:
+    """The server's part of a round, after its clients' work has been added up. Traced."""
+    start, members, received, downloads = opened
+    aggregation, problem, present = federation.aggregation, start.problem, received.present
+    parts = state.parts or PartStates()
     with run_precision(), federation.local.work.arithmetic():
-        folded = fold_cohort(federation, plan, start, members)
         if aggregation.root:
             received = received._replace(root=update_of_server(federation, start))
         aggregate = aggregated(federation, folded, received)
@@ -156,21 +189,21 @@ def train_round(
         kept = () if aggregation.keep is None else aggregation.keep(folded.total, aggregate, received)
         mechanism = ()
         if federation.mechanism is not None:
-            own, numbers = jax.random.fold_in(key, MECHANISM), problem.part_hyper.mechanism
+            own, numbers = jax.random.fold_in(start.key, MECHANISM), problem.part_hyper.mechanism
             release = Release(own, state.round, attending, folded.told, numbers)
             aggregate, mechanism = federation.mechanism.release(aggregate, parts.mechanism, release)
         change, shared = aggregate, state.shared
         if federation.local.work.apply is not None:
-            share = share_of_all(aggregation, jnp.diff(problem.clients.offsets), chosen, received)
+            share = share_of_all(aggregation, jnp.diff(problem.clients.offsets), members.clients, received)
             change, shared = federation.local.work.apply(aggregate, start, share)
         params, optimizer_state = server_step(federation, state, change, problem)
         drift = None
         if folded.spread is not None:
             mean = folded.total if changes_are_updates(federation) else folded.spread.change
             drift = drift_of(folded.spread, mean, received.weights)
-    clients = state.clients and written(state.clients, chosen, present, folded.states)
+    clients = state.clients and written(state.clients, members.clients, present, folded.states)
     sent = measured_bytes(federation, folded, present)
-    told = RoundMetrics(folded.loss, counts.sum(), all_finite(params), attending, drift, sent)
+    told = RoundMetrics(folded.loss, members.counts.sum(), all_finite(params), attending, drift, sent)
     parts = state.parts and PartStates(kept, mechanism, downloads, start.versions if federation.versions else ())
     return ServerState(state.round + 1, params, optimizer_state, shared, clients, parts), told
 

@@ -1,0 +1,44 @@
+"""Takes part in a pilot with the images of one site, which stay here: a Flower SuperNode with the simulator's client.
+
+    cachefl site --config=FILE.py --data=FOLDER --server=HOST:PORT --name=site1 --root_certificates=ca.pem
+
+--data is a folder of class folders, or an .npz with train_features and train_labels. The config is the server's.
+Stop it by Ctrl-C. docs/pilot.md tells what travels.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from cachefl_jax.commands import command
+from cachefl_jax.config import resolve
+
+command.define("config")
+if "data" not in flags.FLAGS:
+    command.define_path("data", "the site's own rows: a folder of class folders, or an .npz")
+    flags.DEFINE_string("server", None, "HOST:PORT of cachefl server")
+    flags.DEFINE_string("name", None, "what the server calls this site in --sites")
+    command.define_path("root_certificates", "a PEM file: who vouches for the server's certificate")
+
+
+if "insecure" not in flags.FLAGS:
+    flags.DEFINE_boolean("insecure", False, "send everything in the clear, without TLS")
+
+
+def main() -> None:
+    config, data = resolve(command.required("config")), command.required("data")
+    server, name = command.required("server"), command.required("name")
+    # Imported late: what is wrong with the config is said at once, not after JAX has loaded.
+    from cachefl_jax.pilot.flower import site_command, site_file, tls_of_site
+    from cachefl_jax.pilot.limits import check_pilot
+
+    tls = tls_of_site(flags.FLAGS.insecure, flags.FLAGS.root_certificates)
+    check_pilot(config)
+    words, environment = site_command(server, site_file(config, data, name), tls)
+    print(" ".join(words), file=sys.stderr, flush=True)
+    os.execve(words[0], words, environment)  # this process is the SuperNode from now on
+
+
+def start() -> None:
+    command.run(main)

@@ -1,0 +1,62 @@
+"""What travels between the server and a site, as records of Flower's messages.
+
+query "setup"   server -> site: the method's fields, the class names, the frozen features of the server
+                site -> server: its name and how many rows it has
+train           server -> site: the params, the round's number, the site's number, rows of the largest site
+                site -> server: the update and its mean loss; or, of either, why the site refuses
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from cachefl_jax.errors import UsageError
+from cachefl_jax.methods import Server
+
+SETUP = "setup"  # where a site keeps it from message to message
+
+
+def setup_record(server: Server, agreed: dict, weights: str) -> RecordDict:
+    """What a site has to know before it trains.
+
+    Args:
+        server: what the server brings.
+        agreed: `limits.agreed_fields`.
+        weights: the digest of the encoder's weights; "" where features came from a bank.
+    """
+    arrays = ArrayRecord([server.synthetic, server.text, np.float64(server.logit_scale)[None]])
+    told = {"agreed": json.dumps(agreed), "classes": json.dumps(list(server.class_names)), "weights": weights}
+    return RecordDict({"server": arrays, "told": ConfigRecord(told)})
+
+
+def server_of(content: RecordDict) -> Server:
+    """What the server brings, as a site got it."""
+    synthetic, text, scale = arrays_of(content["server"])
+    return Server(synthetic, text, float(scale[0]), tuple(json.loads(content["told"]["classes"])))
+
+
+def ask_record(leaves: Sequence[np.ndarray], **numbers: int) -> RecordDict:
+    """What a site gets to train on."""
+    return RecordDict({"params": ArrayRecord(list(leaves)), "round": ConfigRecord(numbers)})
+
+
+def answer_record(leaves: Sequence[np.ndarray], loss: float) -> RecordDict:
+    """What a site sends after it has trained."""
+    return RecordDict({"update": ArrayRecord(list(leaves)), "told": MetricRecord({"loss": loss})})
+
+
+def refusal_record(error: UsageError) -> RecordDict:
+    """Why a site does not do what it was asked for."""
+    return RecordDict({"refused": ConfigRecord({"line": str(error)})})
+
+
+def arrays_of(record: ArrayRecord) -> list[np.ndarray]:
+    """A record's arrays, in the order in which they were put there."""
+    return record.to_numpy_ndarrays()
+
+
+def payload(record: ArrayRecord) -> int:
+    """Bytes of a record's arrays as they travel, each with the header that tells its shape."""
+    return sum(len(array.data) for array in record.values())

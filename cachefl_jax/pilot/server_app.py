@@ -1,0 +1,23 @@
+"""The Flower ServerApp of a pilot: it asks the sites, adds their updates up, and writes the folder of a run.
+
+The run config names the folder, `workdir="/path"`, in which `cachefl server` has put config.json and pilot.json.
+"""
+
+import json
+import pathlib
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from cachefl_jax.config import from_json, resolve
+from cachefl_jax.pilot.serve import serve
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """The whole pilot. Raises UsageError: as `serve`; Flower tells of it as the run's details."""
+    workdir = pathlib.Path(str(context.run_config["workdir"]))
+    config = resolve(from_json(json.loads((workdir / "config.json").read_text())))
+    serve(grid, config, workdir, json.loads((workdir / "pilot.json").read_text()))
