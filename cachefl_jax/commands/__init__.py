@@ -10,7 +10,7 @@ import sys
 
 from cachefl_jax.errors import UsageError
 
-NAMES = ("run", "sweep", "study", "evaluate", "synthesize", "features", "audit", "report", "fields")
+NAMES = ("run", "sweep", "study", "evaluate", "synthesize", "features", "audit", "server", "site", "report", "fields")
 INSTALLED, CHECKOUT = "cachefl ", "python -m experiments."
 
 

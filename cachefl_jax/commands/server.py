@@ -20,8 +20,9 @@ if "sites" not in flags.FLAGS:
     flags.DEFINE_string("address", "127.0.0.1:9092", "HOST:PORT at which sites reach the server")
     flags.DEFINE_float("wait", 600.0, "seconds in which all sites have to come", lower_bound=1)
     flags.DEFINE_float("round_seconds", 600.0, "seconds after which a round goes on without a site", lower_bound=1)
-    for flag, meaning in (("certfile", "certificate"), ("keyfile", "private key"), ("ca_certfile", "authority")):
-        command.define_path(f"ssl_{flag}", f"a PEM file: the server's {meaning}")
+    command.define_path("ssl_certfile", "a PEM file: the server's certificate")
+    command.define_path("ssl_keyfile", "a PEM file: the server's private key")
+    command.define_path("ssl_ca_certfile", "a PEM file: who vouches for the certificate")
 
 
 if "insecure" not in flags.FLAGS:
