@@ -10,15 +10,22 @@ from cachefl_jax.templates import check_templates
 DRAWN = ("pocket", "diffusers")  # by a generator
 IMAGES = (*DRAWN, "image_folder", "held_out")
 SOURCES = (*IMAGES, "bank")
+BESIDE = (*DRAWN, "image_folder")  # real images may be keys beside these
 
 
 def check(config: ConfigDict) -> None:
     """Where the server's images may come from, and how many keys they make."""
     check_templates("synthesis.prompts", config.synthesis.prompts)
     check_source(config)
-    if config.synthesis.source != "bank" and config.cache.keys_per_class > config.synthesis.images_per_class:
-        allowed = f"1 to synthesis.images_per_class, {config.synthesis.images_per_class}"
-        raise UsageError("cache.keys_per_class", config.cache.keys_per_class, allowed, "lower it, or draw more images")
+    synthesis, keys = config.synthesis, config.cache.keys_per_class
+    real = synthesis.real_images if synthesis.source in BESIDE else 0
+    if real > keys:
+        mend = "lower it, or raise cache.keys_per_class"
+        raise UsageError("synthesis.real_images", real, f"0 to cache.keys_per_class, {keys}", mend)
+    if synthesis.source != "bank" and keys > synthesis.images_per_class + real:
+        allowed = f"1 to synthesis.images_per_class, {synthesis.images_per_class}"
+        allowed += f", and synthesis.real_images, {real}, together" if real else ""
+        raise UsageError("cache.keys_per_class", keys, allowed, "lower it, or draw more images")
 
 
 def check_source(config: ConfigDict) -> None:
@@ -47,6 +54,8 @@ SYNTHESIS = Part((
           *one_of(*SOURCES), CHOOSE),
     Field("synthesis.path", "", "synthesis.source=image_folder: class folders of images drawn elsewhere", *TEXT, NONE),
     Field("synthesis.images_per_class", 16, "images of a class that the server draws", *at_least(1), RAISE),
+    Field("synthesis.real_images", 0, "of each class's keys: real images, set apart from training, beside drawn ones",
+          *at_least(0), "0 makes no key of a real image"),
     Field("synthesis.pipeline", "", "synthesis.source=diffusers: a pipeline's directory or hub name", *TEXT, NONE),
     Field("synthesis.prompts", (), "texts with one {}, taken in turn; none = the data set's own templates",
           *TEXTS, NONE),
@@ -57,5 +66,6 @@ SYNTHESIS = Part((
     only(("synthesis.path",), "synthesis.source", "image_folder"),
     only(("synthesis.pipeline",), "synthesis.source", "diffusers"),
     only(("synthesis.prompts", "synthesis.steps", "synthesis.guidance"), "synthesis.source", *DRAWN),
+    only(("synthesis.real_images",), "synthesis.source", *BESIDE),
     only(("synthesis.images_per_class",), "synthesis.source", *IMAGES),
 ))

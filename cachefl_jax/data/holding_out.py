@@ -77,8 +77,8 @@ def duplicate_images(source: ImageSet) -> tuple[np.ndarray, list[str]]:
     for role, part in parts.items():
         shared = np.isin(part, parts["train"]).sum()
         if role != "train" and shared:
-            told = f"{shared} of {len(part)} {role} images have a near-duplicate among the training images"
-            notes.append(f"{told}: the source gives these splits, and so they stay.")
+            told = f"Near-duplicates of training images in the {role} split: {shared} of {len(part)} images."
+            notes.append(f"{told} The source gives these splits, and so they stay.")
     return parts["train"], notes
 
 

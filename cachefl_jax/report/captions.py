@@ -45,8 +45,20 @@ UNKNOWN = ServerImages("What the server has", "the server's images", "The featur
 
 
 def server_images(run: Run) -> ServerImages:
-    """By synthesis.source of the run's config."""
-    return SERVER_IMAGES.get(words.source(run), UNKNOWN)
+    """By synthesis.source of the run's config, and by the real images beside it."""
+    found = SERVER_IMAGES.get(words.source(run), UNKNOWN)
+    real = (run.config.get("synthesis") or {}).get("real_images", 0)
+    if not real or words.source(run) in ("held_out", "bank"):
+        return found
+    told = f"Of each class's images at the server {real} are real: they were set apart from the data, somebody has to "
+    told = f"{told}give them to the server, and their features go to every client."
+    if found is DRAWN:
+        return ServerImages(
+            "What the server drew and held back", f"{real} real images a class set apart, the others {found.images}",
+            f"{told} The others were drawn from words.",
+        )  # fmt: skip
+    return ServerImages(found.heading, f"{real} real images a class set apart, and {found.images}",
+                        f"{told} Of the others: {found.privacy}")  # fmt: skip
 
 
 def holdings(run: Run, pooled: bool) -> str:

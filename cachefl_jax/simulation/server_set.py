@@ -11,9 +11,9 @@ from cachefl_jax.data import folder, suite
 from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.classes import match_among
 from cachefl_jax.data.file_bytes import shared_rows
-from cachefl_jax.data.images import ImageSet, LabelledImages, select
+from cachefl_jax.data.images import Images, ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.sampling import shot_rows, splits_of
-from cachefl_jax.data.sources import choose_images, load_images, read_source, without_broken
+from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 
@@ -25,25 +25,51 @@ def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     synthesis = config.synthesis
     if synthesis.source == "held_out":
         return set_apart(config)
+    real = synthesis.real_images  # the clients' shots are left when the server has taken its own
+    beside = {}
+    source = choose_images(config, real)
     if synthesis.source == "image_folder":
-        return with_brought(config)
-    source = load_images(config)
-    drawn = obtain(synthesis_request(config, source.class_names, source.templates))
-    images = LabelledImages(drawn.images, drawn.labels, drawn.manifest["images_sha256"])
-    return source, images, drawn.manifest
+        beside["synthetic"] = bring(synthesis.path, source.class_names, synthesis.images_per_class, config.seed)
+    source, sound = without_broken(source, config, **beside)
+    source, own = take_apart(source, real, config.seed, "synthesis.real_images")
+    if sound:
+        images, about = sound["synthetic"], {"source": "image_folder", "path": synthesis.path}
+        about["fingerprint"] = images.fingerprint
+        source = source._replace(notes=(*source.notes, *images.notes))
+    else:
+        drawn = obtain(synthesis_request(config, source.class_names, source.templates))
+        images, about = LabelledImages(drawn.images, drawn.labels, drawn.manifest["images_sha256"]), drawn.manifest
+    if real:
+        images, about = joined(own, images), {**about, "real_per_class": real}
+        note = f"The server's set holds {real} real training images of every class, which no client holds."
+        source = source._replace(notes=(*source.notes, note))
+    if sound:
+        check_enough(images.labels, source.class_names, config)
+        source = source._replace(notes=(*source.notes, *leak_notes(source, images, config.cache.keys_per_class)))
+    return source, images, about
 
 
-def with_brought(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
-    """As `load_all`: the server's images lie in the folder synthesis.path."""
-    synthesis = config.synthesis
-    source = choose_images(config)
-    images = bring(synthesis.path, source.class_names, synthesis.images_per_class, config.seed)
-    source, sound = without_broken(source, config, synthetic=images)
-    images = sound["synthetic"]
-    check_enough(images.labels, source.class_names, config)
-    notes = (*source.notes, *images.notes, *leak_notes(source, images, config.cache.keys_per_class))
-    about = {"source": "image_folder", "path": synthesis.path, "fingerprint": images.fingerprint}
-    return source._replace(notes=notes), images, about
+def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """The images of one after those of the other, and so of each class the first one's become keys first."""
+    parts, start = (first, second), len(first.labels)
+    names = [getattr(part.images, "name", "image {}".format) for part in parts]
+
+    def place(row: int) -> tuple[int, int]:
+        return (0, row) if row < start else (1, row - start)
+
+    def decode(row: int):
+        which, inner = place(row)
+        return parts[which].images[inner]
+
+    def name(row: int) -> str:
+        which, inner = place(row)
+        return names[which](inner)
+
+    labels = np.concatenate([first.labels, second.labels])
+    files = all(getattr(part.images, "files", False) for part in parts)
+    return LabelledImages(
+        Images(len(labels), decode, name, files), labels, fingerprint_of(first.fingerprint, second.fingerprint)
+    )
 
 
 def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> LabelledImages:
@@ -93,6 +119,18 @@ def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     count = config.synthesis.images_per_class
     # The clients' shots are left when the server has taken its own.
     source, _ = without_broken(choose_images(config, count), config)
+    source, images = take_apart(source, count, config.seed, "synthesis.images_per_class")
+    note = f"The server's images are not generated: {count} real training images of every class, which no client holds."
+    source = source._replace(notes=(*source.notes, note))
+    return source, images, {"source": "held_out", "images_per_class": count, "fingerprint": images.fingerprint}
+
+
+def take_apart(source: ImageSet, count: int, seed: int, field: str) -> tuple[ImageSet, LabelledImages | None]:
+    """(the source without `count` training images of every class, these images; None for 0).
+
+    Raises UsageError: `field` asks for as many as a class has."""
+    if not count:
+        return source, None
     labels = source.train.labels
     counts = np.bincount(labels, minlength=len(source.class_names))
     if counts.min() <= count:
@@ -100,13 +138,10 @@ def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
         class_name = source.class_names[poorest]
         allowed = f"fewer than {counts.min()}, what {class_name} has, so that it keeps an image to train on"
         mend = "lower it, or bring more training images" if counts.min() > 1 else "bring more training images"
-        raise UsageError("synthesis.images_per_class", count, allowed, mend)
-    rows = shot_rows(labels, count, config.seed)
+        raise UsageError(field, count, allowed, mend)
+    rows = shot_rows(labels, count, seed)
     others = np.setdiff1d(np.arange(len(labels)), rows)
-    images = select(source.train, rows)
-    note = f"The server's images are not generated: {count} real training images of every class, which no client holds."
-    source = source._replace(train=select(source.train, others), notes=(*source.notes, note))
-    return source, images, {"source": "held_out", "images_per_class": count, "fingerprint": images.fingerprint}
+    return source._replace(train=select(source.train, others)), select(source.train, rows)
 
 
 def texts_of(data: ConfigDict) -> tuple[tuple[str, ...], tuple[str, ...]]:

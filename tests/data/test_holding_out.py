@@ -181,7 +181,7 @@ def test_splits_that_the_source_gives_stay_and_their_duplicates_are_told(make_im
         picture(number).save(path / f"train/cat/{number}.png")
     source = load_images(config_of("image_folder", path=path, duplicates="together", validation_share=0.0))
     assert len(source.test.labels) == 6
-    told = "2 of 6 test images have a near-duplicate among the training images: the source gives these splits"
+    told = "Near-duplicates of training images in the test split: 2 of 6 images. The source gives these splits"
     assert any(note.startswith(told) for note in source.notes)
 
 

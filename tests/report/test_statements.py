@@ -154,6 +154,14 @@ def test_of_a_method_that_tells_nothing_of_privacy_nothing_is_claimed(make_run, 
     assert "The probe at round 0 (no round was run) classifies" in start
 
 
+@pytest.mark.parametrize(("source", "rest"), [("pocket", "drawn from words"), ("image_folder", "cannot tell whether")])
+def test_real_images_beside_others_are_told_with_their_number(make_run, text_of, source, rest):
+    text = text_of(make_run(synthesis={"source": source, "real_images": 3}))
+    assert "Of each class's images at the server 3 are real" in text
+    assert rest in text
+    assert "no client gave an image" not in text
+
+
 def test_pictures_are_called_by_who_has_them(make_run, text_of):
     from cachefl_jax.report import page
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cachefl_jax.config import default
+from cachefl_jax.config import default, validate
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.file_bytes import shared_rows
@@ -208,3 +208,53 @@ def test_the_texts_of_other_sources_are_what_a_run_gets(pictures, config_for_ima
     config = config_for_images(pictures)
     source, _, _ = load_all(config)
     assert texts_of(config.data) == (source.class_names, source.templates)
+
+
+def test_real_images_set_apart_are_keys_before_those_brought(bring, tmp_path):
+    changes = {"synthesis.real_images": 2, "synthesis.images_per_class": 4, "cache.keys_per_class": 5}
+    source, images, manifest = bring(dict.fromkeys(COUNTS, 4), **changes)
+    assert per_class(images) == [6, 6, 6]
+    assert manifest["real_per_class"] == 2
+    assert manifest["source"] == "image_folder"
+    for label, class_name in enumerate(NAMES):
+        names = [images.images.name(row) for row in np.flatnonzero(images.labels == label)]
+        assert [str(tmp_path) in name for name in names] == [False] * 2 + [True] * 4
+        assert all(pathlib.Path(name).parent.name == class_name for name in names)
+        pictured = [np.asarray(images.images[row]) for row in np.flatnonzero(images.labels == label)]
+        assert all(np.array_equal(one, Image.open(name)) for one, name in zip(pictured, names, strict=True))
+    assert per_class(source.train) == [12 - 2 - 1 - 2, 16 - 3 - 2 - 2, 20 - 4 - 2 - 2]
+    others = {file for split in source[:3] for file in files_of(split)}
+    assert not others & set(files_of(images))
+    assert any("The server's set holds 2 real training images of every class" in note for note in source.notes)
+
+
+def test_real_images_beside_leave_the_clients_their_shots(bring):
+    changes = {"synthesis.real_images": 2, "cache.keys_per_class": 3, "data.shots": 3}
+    source, images, _ = bring(dict.fromkeys(COUNTS, 4), **changes)
+    assert (per_class(source.train), per_class(images)) == ([3, 3, 3], [5, 5, 5])
+
+
+def test_no_more_real_images_than_keys_nor_than_a_class_has(bring, pictures, config_for_images):
+    changes = {"synthesis.source": "image_folder", "synthesis.path": str(pictures), "cache.keys_per_class": 2}
+    with pytest.raises(UsageError, match=r"synthesis\.real_images: got 3; allowed: 0 to cache\.keys_per_class, 2"):
+        validate(config_for_images(pictures, **(changes | {"synthesis.real_images": 3})))
+    with pytest.raises(UsageError, match=r"synthesis\.real_images: got 9; allowed: fewer than 9, what blue bar has"):
+        bring(dict.fromkeys(COUNTS, 4), **{"synthesis.real_images": 9, "cache.keys_per_class": 9})
+
+
+def test_real_images_stand_before_drawn_ones(monkeypatch):
+    made = SyntheticSet(np.full((20, 8, 8, 3), 7, np.uint8), np.repeat(np.arange(10), 2), {"images_sha256": "pixels"})
+    monkeypatch.setattr(server_set, "obtain", lambda request: made)
+    config = default()
+    whole = load_all(config)[0].train
+    config.synthesis.update({"real_images": 1, "images_per_class": 2})
+    config.cache.keys_per_class = 3
+    validate(config)
+    source, images, manifest = load_all(config)
+    assert np.bincount(images.labels).tolist() == [3] * 10
+    assert manifest == {"images_sha256": "pixels", "real_per_class": 1}
+    for label in range(10):
+        first, *others = [images.images[row] for row in np.flatnonzero(images.labels == label)]
+        assert any(np.array_equal(first, image) for image in whole.images)
+        assert all((image == 7).all() for image in others)
+    assert len(whole.labels) - len(source.train.labels) == 10
