@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cachefl_jax.simulation.train import Results
 
 __all__ = ["simulate"]
+__version__ = "0.1.0"
 
 
 def simulate(config: "ConfigDict", workdir: "str | os.PathLike | None" = None) -> "Results":

@@ -10,7 +10,10 @@ import sys
 
 from cachefl_jax.errors import UsageError
 
-NAMES = ("run", "sweep", "study", "evaluate", "synthesize", "features", "audit", "server", "site", "report", "fields")
+NAMES = (
+    "run", "sweep", "study", "evaluate", "predict", "synthesize", "features", "audit", "server", "site", "report",
+    "fields",
+)  # fmt: skip
 INSTALLED, CHECKOUT = "cachefl ", "python -m experiments."
 
 

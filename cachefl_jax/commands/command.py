@@ -1,5 +1,6 @@
 """What every command shares: flags, and bad input told in one line with exit status 2."""
 
+import functools
 import os
 import re
 import signal
@@ -67,17 +68,18 @@ def required(name: str):
     return flag.value
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`. Wrong input, and a file system that refuses a file, are one line on stderr and
-    exit status 2; a signal is one line and its own status."""
+def run(main: Callable[..., None], *, words: bool = False) -> None:
+    """Parses the flags and calls `main`, with the words that are no flags where it takes `words`. Wrong input, and a
+    file system that refuses a file, are one line on stderr and exit status 2; a signal is one line and its own
+    status."""
 
-    def guarded(_) -> None:
+    def guarded(left: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that it does not find
         warnings.filterwarnings("ignore", module="PIL")  # it tells of every odd byte of EXIF in images it reads well
         try:
             home()  # a wrong CACHEFL_HOME is told before anything is computed
-            main()
+            main(*([left[1:]] if words else []))
             interrupts.unlisten()
             sys.stdout.flush()  # here, where a refusal can still be told
         except UsageError as error:
@@ -107,7 +109,7 @@ def run(main: Callable[[], None]) -> None:
                 leave(error)
             sys.stdout.flush()
             return
-        app.run(guarded, flags_parser=parse)
+        app.run(guarded, flags_parser=functools.partial(parse, words=words))
     except interrupts.Interrupted as interrupted:
         interrupts.leave(interrupted)
     except BrokenPipeError:  # whoever read the output, such as head, has read enough
@@ -174,11 +176,11 @@ def places() -> dict[str, list[str]]:
     return {**folders, "CACHEFL_HOME": [str(home())]}
 
 
-def parse(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; whatever is wrong with them becomes a `UsageError`'s line."""
+def parse(argv: Sequence[str], *, words: bool = False) -> list[str]:
+    """Parses the flags, among which words may stand; whatever is wrong with them becomes a `UsageError`'s line."""
     try:
         left = flags.FLAGS(expanded(argv))
-        if left[1:]:
+        if left[1:] and not words:
             raise UsageError("command line", left[1], "flags only, --name=value", "put -- and = in")
         if "config" in flags.FLAGS and (flags.FLAGS["config"].present or flags.FLAGS.config is not None):
             config = flags.FLAGS.config

@@ -72,6 +72,7 @@ cache_values = cachefl._replace(
     logits=value_logits,
     linear=None,
     artefact=lambda params, frozen: (params._asdict(), numbers(frozen)),
+    restore=None,
     file="model.safetensors",
     explanation="a cache whose values are tuned with its keys",
     untrained="",

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import FIELDS
-from cachefl_jax.methods.method import Choice, Method, Rows, Server, text_logits, text_of
+from cachefl_jax.methods.method import Choice, Method, Restored, Rows, Server, text_logits, text_of
 from cachefl_jax.methods.on_features import rates
 
 
@@ -74,6 +74,12 @@ def artefact(cache: Cache, frozen: Frozen) -> tuple[dict[str, Any], dict[str, An
     return {"keys": cache.keys}, {name: shortest(value) for name, value in numbers.items()}
 
 
+def restore(arrays: dict[str, Any], told: dict[str, Any]) -> Restored:
+    """The cache that `artefact` wrote."""
+    numbers = (np.float32(told[name]) for name in ("logit_scale", "alpha", "beta"))
+    return Restored(logits, Cache(arrays["keys"]), Frozen(arrays["text"], *numbers))
+
+
 def shortest(value: jax.Array) -> float:
     """A float32 in the fewest digits that read back as the same float32."""
     return float(str(np.float32(value)))
@@ -93,6 +99,7 @@ cachefl = Method(
     ),
     fields=tuple(field for field in FIELDS if field.name.startswith("cache.")),
     artefact=artefact,
+    restore=restore,
     file="cache.safetensors",
     explanation="tuned at the clients, averaged by the server",
     untrained="cache at round 0",

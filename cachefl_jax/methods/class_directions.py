@@ -43,7 +43,7 @@ from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import FINITE, finite
 from cachefl_jax.methods import class_sums
 from cachefl_jax.methods.class_sums import SERVER_ROWS, Head, Moments, Sums
-from cachefl_jax.methods.method import Choice, ClosedForm, Method, Rows, Server, text_logits, text_of
+from cachefl_jax.methods.method import Choice, ClosedForm, Method, Restored, Rows, Server, text_logits, text_of
 from cachefl_jax.precision import full_precision, in_single
 
 SCALES = 2.0 ** np.arange(-5, 3.5, 0.5)  # of CLIP's logits, that clients try
@@ -185,6 +185,7 @@ class_directions = Method(
     logits=logits,
     freeze=freeze,
     closed_form=form,
+    restore=lambda arrays, told: Restored(logits, class_sums.head_of(arrays), ()),
     search=(Choice(SHRINKAGE.name, (0.1, 0.4, 1.6)), Choice(TEXT_ROWS.name, (5.0, 15.0, 50.0, 150.0))),
     fields=(SERVER_ROWS, SHRINKAGE, TEXT_ROWS),
     explanation="solved in one round from sums that the clients send",

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import Field, lookup
 from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, SWITCH, finite, one_of
-from cachefl_jax.methods.method import ClosedForm, Rows, Server, leaves_by_name, text_logits, text_of
+from cachefl_jax.methods.method import ClosedForm, Restored, Rows, Server, leaves_by_name, text_logits, text_of
 from cachefl_jax.precision import double_precision, full_precision
 
 SERVER_ROWS = Field("closed_form.server_rows", True, "closed forms: whether the server's own images count as the rows "
@@ -203,3 +203,15 @@ def artefact(head: Head, frozen: Frozen) -> tuple[dict[str, Any], dict[str, Any]
     """The head by name, and the numbers that the formula takes besides the texts."""
     numbers = {"mix": frozen.mix, "logit_scale": frozen.logit_scale}
     return leaves_by_name(head, frozen)[0], {name: float(str(np.float32(value))) for name, value in numbers.items()}
+
+
+def restore(arrays: dict[str, Any], told: dict[str, Any]) -> Restored:
+    """The head that `artefact` wrote; the server's images, of which it was solved, are not in the file."""
+    scale, mix = (np.float32(told[name]) for name in ("logit_scale", "mix"))
+    none = np.zeros((len(arrays["text"]), 0, arrays["text"].shape[1]), np.float32)
+    return Restored(logits, head_of(arrays), Frozen(arrays["text"], scale, none, np.float32(0), mix, ()))
+
+
+def head_of(arrays: dict[str, Any]) -> Head:
+    """The head among the arrays of a file."""
+    return Head(arrays["weight"], arrays.get("bias", ()))

@@ -58,6 +58,7 @@ fed_cof = Method(
     search=(Choice(MIX.name, class_sums.DECADES), Choice(GAMMA.name, (1e-5, 1e-4, 1e-3, 1e-2))),
     fields=(*class_sums.SHARED, MIX, GAMMA),
     artefact=class_sums.artefact,
+    restore=class_sums.restore,
     explanation="solved in one round from the class means that the clients send",
     untrained="FedCOF of the server's images",
     privacy=f"{class_sums.SENT} The server needs each client's, so no secure sum can hide them.",

@@ -101,6 +101,7 @@ fed_pft = Method(
     search=(Choice(MIX.name, (3.0, 10.0, 30.0, 100.0)),),
     fields=(*class_sums.SHARED, MIX),
     artefact=class_sums.artefact,
+    restore=class_sums.restore,
     explanation="a head trained by the server on features drawn from Gaussians that the clients send",
     untrained="FedPFT of the server's images",
     privacy=f"{class_sums.SENT} The server needs each client's, so no secure sum can hide them; and it draws features "

@@ -92,6 +92,7 @@ fed_tpg = Method(
     ),
     check=prompt_fl.check,
     artefact=artefact,
+    restore=prompt_fl.restore,
     explanation="a network that makes a prompt of the class names, tuned at the clients, averaged by the server",
     privacy="A client sends a tuned network and no image. Each gradient of it is made of the gradient of a few context "
     "vectors, and tells no more of a batch's features and labels than these; how much that is was not measured.",

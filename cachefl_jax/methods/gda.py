@@ -50,6 +50,7 @@ gda = Method(
     search=(Choice(MIX.name, (0.0001, 0.001, *class_sums.DECADES)),),
     fields=(*class_sums.SHARED, MIX),
     artefact=class_sums.artefact,
+    restore=class_sums.restore,
     explanation="Gaussian discriminant analysis, solved in one round from sums that the clients send",
     untrained="GDA of the server's images",
     privacy=class_sums.PRIVACY,

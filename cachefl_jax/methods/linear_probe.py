@@ -8,6 +8,8 @@ Started from the texts, round 0 is zero-shot CLIP (arXiv 2103.00020, section 3.1
 Axis letters: B batch, N classes, D features.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,7 +17,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import CHOOSE, FINITE, finite, one_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.methods.method import Choice, Method, Rows, Server
+from cachefl_jax.methods.method import Choice, Method, Restored, Rows, Server
 from cachefl_jax.methods.on_features import class_means, rates
 
 
@@ -48,6 +50,11 @@ def logits(weights: jax.Array, scale: jax.Array, rows: Rows) -> jax.Array:
     return logits_of_scores(rows.features @ weights.T, scale, rows)
 
 
+def restore(arrays: dict[str, Any], told: dict[str, Any]) -> Restored:
+    """The weights of a file, and their scale."""
+    return Restored(logits, arrays["params"], np.float32(told["linear_probe.scale"] or told["logit_scale"]))
+
+
 # fmt: off
 FIELDS = (
     Field("linear_probe.start", "synthetic", "weights at round 0: zeros, the class texts, or the means of the server's "
@@ -61,6 +68,7 @@ linear_probe = Method(
     logits=logits,
     freeze=freeze,
     linear=logits_of_scores,
+    restore=restore,
     search=(*rates(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), Choice("linear_probe.start", ("synthetic", "text"))),
     fields=FIELDS,
     explanation="one weight vector a class, averaged by the server",

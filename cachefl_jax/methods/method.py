@@ -120,6 +120,14 @@ def leaves_by_name(params: Params, frozen: Frozen) -> tuple[dict[str, Any], dict
     return {name(path) or "params": leaf for path, leaf in leaves}, {}
 
 
+class Restored(NamedTuple):
+    """A model that was read from its file: `logits(params, frozen, rows)` are those of the run that left it."""
+
+    logits: Callable[[Params, Frozen, Rows], jax.Array]
+    params: Params
+    frozen: Frozen
+
+
 class Method(NamedTuple):
     """A way to classify images by CLIP. All functions are pure and, where they see rows, traced.
 
@@ -141,6 +149,8 @@ class Method(NamedTuple):
         fields: its own config fields, dotted names in a group of its own, such as "probe.scale".
         check: (config) -> None; raises a UsageError where fields contradict each other.
         artefact: (params, frozen) -> (arrays by name, JSON values by name), what a user deploys.
+        restore: (arrays, JSON values) of the artefact's file, where "text" [N, D] and "logit_scale" are always, ->
+            `Restored`; None: nothing predicts from the file without the method's own code.
         file: the name of the artefact's file, a safetensors.
         explanation: half a sentence for tables: how it is trained.
         untrained: what tables call it at round 0; "" = "LABEL at round 0".
@@ -160,6 +170,7 @@ class Method(NamedTuple):
     fields: tuple[Field, ...] = ()
     check: Callable[[ConfigDict], None] | None = None
     artefact: Callable[[Params, Frozen], tuple[dict[str, Any], dict[str, Any]]] = leaves_by_name
+    restore: Callable[[dict[str, Any], dict[str, Any]], Restored] | None = None
     file: str = MODEL
     explanation: str = "trained at the clients, aggregated by the server"
     untrained: str = ""

@@ -32,6 +32,7 @@ ncm = Method(
     search=(Choice(MIX.name, class_sums.DECADES),),
     fields=(*class_sums.SHARED, MIX),
     artefact=class_sums.artefact,
+    restore=class_sums.restore,
     explanation="class means, in one round from sums that the clients send",
     untrained="class means of the server's images",
     privacy=class_sums.PRIVACY,

@@ -24,6 +24,7 @@ from cachefl_jax.config.ranges import NONE, SWITCH, TEXT, at_least
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods.cachefl import shortest
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
+from cachefl_jax.methods.zero_shot import restore
 from cachefl_jax.precision import full_precision
 from cachefl_jax.templates import check_templates, fill
 
@@ -207,6 +208,7 @@ prompt_fl = Method(
     ),
     check=check,
     artefact=artefact,
+    restore=restore,
     explanation="a prompt's context, tuned at the clients through the text tower, averaged by the server",
     privacy="A client sends a few tuned vectors and no image. They move along gradients of its batches, which depend "
     "on features and labels; how much of these a few vectors tell was not measured. With a context for each class, "

@@ -44,6 +44,7 @@ ridge = Method(
     search=(Choice(MIX.name, class_sums.DECADES), Choice(PENALTY.name, (0.01, 0.1, 1.0))),
     fields=(*class_sums.SHARED, MIX, PENALTY),
     artefact=class_sums.artefact,
+    restore=class_sums.restore,
     explanation="solved in one round from sums that the clients send",
     untrained="ridge regression on the server's images",
     privacy=class_sums.PRIVACY,

@@ -9,7 +9,7 @@ their a is the same method. The rate that suits SGD goes with 1 / a^2.
 Axis letters: B batch, N classes, D features.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import FINITE, finite
-from cachefl_jax.methods.method import Method, Rows, Server, text_of
+from cachefl_jax.methods.method import Method, Restored, Rows, Server, text_of
 from cachefl_jax.methods.on_features import need_text, normalised, rates
 
 
@@ -50,11 +50,18 @@ def logits(residual: jax.Array, frozen: Frozen, rows: Rows) -> jax.Array:
     return frozen.logit_scale * rows.features @ weights(residual, frozen).T
 
 
+def restore(arrays: dict[str, Any], told: dict[str, Any]) -> Restored:
+    """The residual of a file, and the texts that it is added to."""
+    numbers = (np.float32(told[name]) for name in ("logit_scale", "task_res.alpha"))
+    return Restored(logits, arrays["params"], Frozen(arrays["text"], *numbers))
+
+
 task_res = Method(
     label="TaskRes",
     init=init,
     logits=logits,
     freeze=freeze,
+    restore=restore,
     search=rates(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
     fields=(Field("task_res.alpha", 0.5, "weight of the residual beside the text", *finite(), FINITE, traced=True),),
     explanation="a residual on the class texts, averaged by the server",

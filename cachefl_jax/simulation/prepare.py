@@ -220,6 +220,7 @@ def encode(
         metadata={
             "encoder": clip.checkpoint,
             "weights_sha256": checkpoint.weights,
+            "preparation": checkpoint.preparation._asdict(),
             "features": fingerprint_of(checkpoint.weights, source.train.fingerprint, synthetic.fingerprint),
         },
         train_views=None if turning is None else train,

@@ -18,8 +18,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax import __version__
 from cachefl_jax.config import Row, lookup, rows_of
 from cachefl_jax.federation import tree_bytes
+from cachefl_jax.methods.cachefl import shortest
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.privacy.secure.sums import told_of_sums
@@ -136,7 +138,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     config, workdir = run.config, run.workdir.of(run.config, row)
     state, records = run_rounds(config, learner, workdir, progress)
     trained = Trained(records, *model_of(run, learner, state.params))
-    workdir.write_artefact(workdir.path / learner.method.file, trained.artefact, trained.metadata)
+    workdir.write_artefact(workdir.path / learner.method.file, *deployed(run, learner.name, trained[2:]))
     up, down = learner.traffic()
     if learner.federation.measures is not None:  # the mean over clients and rounds
         up = sum(line["bytes_up"] for line in records) / max(sum(line["cohort"] for line in records), 1)
@@ -164,3 +166,27 @@ def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
         named = {"method": learner.name} | {field.name: lookup(run.config, field.name) for field in method.fields}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     return params, arrays, named | told | {"class_names": list(run.inputs.bank.class_names)}
+
+
+def deployed(run: Run, name: str, artefact: tuple[dict, dict]) -> tuple[dict, dict]:
+    """(arrays, JSON values) of the file that a user deploys: a method's artefact, and what makes features and class
+    weights of images and texts, so that nothing else is needed beside the checkpoint itself.
+
+    `text` [N, D] are the class weights, zeros where a bank has none; of a bank's own encoder nothing is known, so that
+    checkpoint, preparation and templates are null."""
+    arrays, told = artefact
+    config, server, bank = run.config, run.inputs.server, run.inputs.bank
+    images = run.inputs.whole_model is not None
+    encoder = bank.metadata if images else {}
+    return {"text": server.text, **arrays}, {
+        "method": name,
+        "logit_scale": shortest(server.logit_scale),
+        **told,
+        "templates": list(server.templates) or None,
+        "checkpoint": encoder.get("encoder"),
+        "weights_sha256": encoder.get("weights_sha256"),
+        "preparation": encoder.get("preparation"),
+        "precision": config.clip.dtype if images else None,
+        "data": {"name": config.data.name, "rows": len(bank.train.labels)},
+        "version": __version__,
+    }

@@ -22,7 +22,7 @@ from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.notes import tell
 from cachefl_jax.simulation.plans import plans_of
 from cachefl_jax.simulation.prepare import Inputs, card, counted, partition_arrays, prepare
-from cachefl_jax.simulation.regimes import Run, compare
+from cachefl_jax.simulation.regimes import Run, compare, deployed
 from cachefl_jax.simulation.rounds import begin
 from cachefl_jax.simulation.scores import notes_on_clients
 from cachefl_jax.simulation.shared import Shared
@@ -116,7 +116,7 @@ def train(config: ConfigDict, workdir: Workdir) -> Results:
     workdir.write_inputs(asked, partition_arrays(inputs), card(config, inputs), made_of)
     workdir.write_images(inputs.images)
     inputs = inputs._replace(images=None)  # what was drawn may be large
-    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
+    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs, workdir))
 
     results, trained = compare(Run(config, inputs, workdir), contenders, begun)
     validation = inputs.bank.validation
@@ -169,10 +169,11 @@ def rehearse(config: ConfigDict) -> None:
         print(*([f"{learner.method.label}:"] if len(contenders) > 1 else []), needs_table(own, learner), sep="\n")
 
 
-def untuned_cache(config: ConfigDict, inputs: Inputs) -> tuple[dict, dict]:
+def untuned_cache(config: ConfigDict, inputs: Inputs, workdir: Workdir) -> tuple[dict, dict]:
     """The artefact of the cache at round 0: what the server has drawn, whatever the method makes of it."""
     arrays, told = cachefl.artefact(cachefl.init(inputs.server, config), cachefl.freeze(inputs.server, config))
-    return arrays, told | {"class_names": list(inputs.bank.class_names)}
+    told |= {"class_names": list(inputs.bank.class_names)}
+    return deployed(Run(config, inputs, workdir), "cachefl", (arrays, told))
 
 
 def describe(config: ConfigDict, inputs: Inputs) -> dict:

@@ -12,8 +12,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from cachefl_jax import __version__
 from cachefl_jax.commands.evaluate import evaluate
 from cachefl_jax.config import METHOD_NAMES, default, from_json
+from cachefl_jax.data import load_bank
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import rounds
 from cachefl_jax.simulation.train import train_and_evaluate
@@ -85,8 +87,13 @@ def test_the_artefact_is_keys_and_what_the_formula_needs(make_bank, tmp_path):
             metadata = {key: json.loads(value) for key, value in file.metadata().items()}
             assert file.get_tensor("keys").shape == (4, 2, 8)
             assert file.get_tensor("keys").dtype == np.float32
+            np.testing.assert_array_equal(file.get_tensor("text"), load_bank(bank).text_features)
         names = ["ant", "bee", "cat", "dog"]
-        assert metadata == {"alpha": 1.17, "beta": 5.0, "logit_scale": 20.0, "class_names": names}
+        assert metadata == {
+            "alpha": 1.17, "beta": 5.0, "logit_scale": 20.0, "class_names": names, "method": "cachefl",
+            "data": {"name": "feature_bank", "rows": 60}, "version": __version__, "checkpoint": None,
+            "weights_sha256": None, "preparation": None, "precision": None, "templates": None,
+        }  # fmt: skip
 
 
 def test_stopped_and_resumed_gives_the_same_bytes(make_bank, tmp_path, stop_after):

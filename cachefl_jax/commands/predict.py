@@ -1,0 +1,94 @@
+"""Predicts the classes of new images, or of features, by the model that a run left: a CSV or JSON table.
+
+    python -m experiments.predict --model=runs/digits/cache.safetensors PHOTOS [--output=predictions.csv]
+
+PHOTOS are folders, image files, or one .npy or .npz of features. Each line has the file, the predicted class, its
+probability, that of every class, and of a cache the nearest keys. The table goes to stdout unless --output names a .csv
+or a .json.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from cachefl_jax.commands import command
+from cachefl_jax.errors import UsageError
+
+ARRAYS = (".npy", ".npz")
+
+command.define_path("model", "the cache.safetensors or model.safetensors of a run")
+command.define_path("output", "where the table goes: a .csv or .json; stdout by default")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("checkpoint", None, "where the run's CLIP checkpoint lies now; by default where it lay then")
+    flags.DEFINE_integer("nearest", 3, "how many of a cache's nearest keys are told", lower_bound=0)
+    flags.DEFINE_enum("broken", "stop", ["stop", "skip"], "what to do about images that cannot be decoded")
+    flags.DEFINE_bool("evaluate", False, "tell the accuracy on images in folders that are named after their class")
+
+
+def main(paths: Sequence[str]) -> None:
+    path, output = pathlib.Path(command.required("model")), flags.FLAGS.output
+    if not paths:
+        raise UsageError("paths", "nothing", "folders, image files, or a .npy or .npz", "name what to predict")
+    if output and pathlib.Path(output).suffix not in (".csv", ".json"):
+        raise UsageError("--output", output, "a .csv or a .json", "rename it")
+    # After the flags, so that a wrong one is answered at once.
+    from cachefl_jax.deploy import table
+    from cachefl_jax.deploy.model import read_model
+    from cachefl_jax.deploy.predict import predict
+    from cachefl_jax.simulation.environment import settle
+    from cachefl_jax.storage.files import write_whole
+
+    model = read_model(path)
+    settle()
+    names, features, labels = given(model, paths)
+    found = predict(model, features, flags.FLAGS.nearest)
+    lines = table.lines(model, names, found, labels)
+    if output:
+        text = (table.as_json if output.endswith(".json") else table.as_csv)(lines)
+        write_whole(pathlib.Path(output), lambda file: file.write(text))
+    else:
+        sys.stdout.buffer.write(table.as_csv(lines))
+    if labels is not None:
+        known, right = labels >= 0, int((found.predicted == labels).sum())
+        print(f"accuracy {right / known.sum():.4f}: {right} of {known.sum()} images", file=sys.stderr)
+
+
+def given(model, paths: Sequence[str]) -> tuple:
+    """(what each row is called, features [n, D], labels [n] or None) of what the words name.
+
+    Raises UsageError: images or features cannot be had."""
+    from cachefl_jax.deploy.predict import read_features
+
+    arrays = [path for path in paths if path.endswith(ARRAYS)]
+    if not arrays:
+        return from_images(model, paths)
+    if len(paths) > 1 or flags.FLAGS.evaluate:
+        value = f"{arrays[0]} with {'--evaluate' if len(paths) == 1 else 'other paths'}"
+        raise UsageError("paths", value, "one file of features alone, whose rows have no folders", "leave the rest out")
+    features = read_features(pathlib.Path(arrays[0]))
+    return [f"{arrays[0]}[{row}]" for row in range(len(features))], features, None
+
+
+def from_images(model, paths: Sequence[str]) -> tuple:
+    """`given` of image files; those that cannot be decoded are told one a line."""
+    from cachefl_jax.deploy.pictures import broken_images, features_of, find_images, labels_of
+
+    files = find_images(paths)
+    faults, skips = broken_images(files), flags.FLAGS.broken == "skip"
+    for why in faults.values():
+        print(UsageError("image", why, "an image that can be decoded", "replace it, or --broken=skip")
+              if not skips else f"left out: {why}", file=sys.stderr)  # fmt: skip
+    if faults and (not skips or len(faults) == len(files)):
+        sys.exit(2)
+    files = [file for row, file in enumerate(files) if row not in faults]
+    labels = labels_of(model.class_names, files) if flags.FLAGS.evaluate else None
+    return files, features_of(model, files, flags.FLAGS.checkpoint), labels
+
+
+def start() -> None:
+    define_flags()
+    command.run(main, words=True)

@@ -1,0 +1,99 @@
+"""Image files to the features that a model takes, by the very encoder that it was tuned with.
+
+Axis letters: n images, D features.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cachefl_jax.clip import encode_images, find_checkpoint, image_part, load_encoder, weights_digest
+from cachefl_jax.data.broken import decode_all
+from cachefl_jax.data.class_names import as_read
+from cachefl_jax.data.formats import is_image
+from cachefl_jax.data.images import Images, LabelledImages, read_image
+from cachefl_jax.data.tree import kinds_of, read_tree
+from cachefl_jax.deploy.model import Model
+from cachefl_jax.errors import UsageError
+
+FIELD = "paths"
+
+
+def find_images(paths: Sequence[str]) -> list[str]:
+    """The image files among `paths` and in the folders among them, whatever lies in one another.
+
+    Raises UsageError: a path is not there, a file is no image, or a folder holds none."""
+    found = []
+    for path in paths:
+        if os.path.isdir(path):
+            found += images_below(path)
+        elif not os.path.isfile(path) or not is_image(path):
+            what = "no image, by its suffix" if os.path.isfile(path) else "no such file"
+            raise UsageError(FIELD, f"{path} ({what})", "image files, and folders of them", "correct it")
+        else:
+            found.append(path)
+    return found
+
+
+def images_below(root: str) -> list[str]:
+    """The image files in a folder and below."""
+    folders = list(read_tree(pathlib.Path(root)).below())
+    found = [os.path.join(root, file.path) for folder in folders for file in folder.files]
+    if not found:
+        others = [name for folder in folders for name in folder.others]
+        inside = kinds_of(others) if others else "empty"
+        raise UsageError(FIELD, f"{root} (no images: {inside})", "a folder with images", "name another")
+    return found
+
+
+def images_of(files: Sequence[str]) -> Images:
+    """The files as images that are decoded when asked for."""
+    return Images(len(files), lambda row: read_image(files[row]), lambda row: files[row], files=True)
+
+
+def broken_images(files: Sequence[str]) -> dict[int, str]:
+    """What is wrong with which file; each is decoded, whole."""
+    labels = np.zeros(len(files), np.int32)
+    return decode_all(LabelledImages(images_of(files), labels, ""), range(len(files)), "images")
+
+
+def encoder_of(model: Model, checkpoint: str | None):
+    """The image encoder that the model was tuned with, found by its name or at `checkpoint`.
+
+    Raises UsageError: the model is of features alone, or the checkpoint is not there or has other weights."""
+    name, digest = checkpoint or model.told["checkpoint"], model.told["weights_sha256"]
+    if not digest:
+        value = f"images for {model.path} (tuned on a feature bank, whose encoder is not known)"
+        raise UsageError(FIELD, value, "features [n, D] in a .npy or .npz", "encode them as the bank was")
+    try:
+        directory = find_checkpoint(name)
+        found = weights_digest(directory)
+    except UsageError as error:
+        raise UsageError("--checkpoint", error.value, error.allowed, f"name where {name} lies now") from error
+    if found != digest:
+        value = f"{name} (weights and settings {found[:12]})"
+        raise UsageError("--checkpoint", value, f"{digest[:12]}, which the model was tuned with", "name that one")
+    return image_part(load_encoder(name, model.told["precision"] or "float32"))
+
+
+def features_of(model: Model, files: Sequence[str], checkpoint: str | None = None) -> np.ndarray:
+    """Features [n, D] float32 of image files. Raises UsageError: as `encoder_of`, or an image has no feature."""
+    encoder = encoder_of(model, checkpoint)
+    return encode_images(encoder._replace(preparation=model.preparation), images_of(files))
+
+
+def labels_of(class_names: Sequence[str], files: Sequence[str]) -> np.ndarray:
+    """[n] the class that the nearest folder above each file is named after, in any spelling; -1 where none is.
+
+    Raises UsageError: no folder has a class's name."""
+    known = {as_read(name): number for number, name in enumerate(class_names)}
+    labels = [
+        next((known[as_read(part)] for part in reversed(pathlib.Path(file).parts[:-1]) if as_read(part) in known), -1)
+        for file in files
+    ]
+    if max(labels) < 0:
+        allowed = "images in folders that are named after the model's classes"
+        raise UsageError("--evaluate", "no folder with a class's name", allowed, "leave it out")
+    return np.array(labels, np.int32)

@@ -1,0 +1,23 @@
+"""A run on small pictures by the pocket CLIP, whose files the tests of deployed models read."""
+
+import pytest
+
+from cachefl_jax.config import METHOD_NAMES
+from cachefl_jax.simulation.train import train_and_evaluate
+
+NAMES = ("blue bar", "green disc", "red square")
+METHODS = (
+    "cachefl", "cache_low_rank", "cache_vector", "cache_channels", "cache_scale", "ridge", "ncm", "gda", "fed_cof",
+    "fed_pft", "class_directions", "linear_probe", "task_res",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pictured(make_pictures, config_for_images, tmp_path_factory):
+    """(the run's folder, that of its images): every method that can be predicted from, tuned for two rounds."""
+    root = make_pictures(tmp_path_factory.mktemp("pictures"), dict.fromkeys(NAMES, 16))
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    # A cache so blunt that tuning is seen in its answers, and rows that are not all told apart.
+    fields = {"methods": METHOD_NAMES, "compare": METHODS, "local.learning_rate": 0.01, "cache.alpha": 3.0}
+    train_and_evaluate(config_for_images(root, **fields), workdir)
+    return workdir, root
