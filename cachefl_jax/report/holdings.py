@@ -35,7 +35,7 @@ def holdings_chart(run: Run, name: str) -> Markup:
     cells = run.cells
     facts = "; ".join(f"{fact}: {figure}" for fact, figure in partition_facts(cells))
     description = f"Samples of {cells.classes} classes at {cells.clients} clients. {facts}."
-    return palette.chart(name, description, lambda width: draw(width, cells, run.class_names))
+    return palette.chart(name, description, lambda width: draw(width, cells, run.class_names, run.client_names))
 
 
 def partition_facts(cells: Cells, card: dict[str, Any] | None = None) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ def block_of(places: np.ndarray, along: int, blocks: int) -> np.ndarray:
     return np.searchsorted(starts, places, side="right") - 1
 
 
-def draw(width: float, cells: Cells, names: list[str]) -> Figure:
+def draw(width: float, cells: Cells, names: list[str], client_names: list[str]) -> Figure:
     clients, classes = cells.clients, cells.classes
     along = [palette.shortened(name, LONGEST_NAME) for name in names] if classes <= MOST_NAMED else []
     upright = max(map(len, along), default=0) * 6 > 72 * 0.6 * width / classes
@@ -116,11 +116,15 @@ def draw(width: float, cells: Cells, names: list[str]) -> Figure:
     above = 34
     height = (rows + below + above) / 72
     figure = Figure(figsize=(width, height))
-    left, split, end = 0.5 / width, 0.77 - 0.05 * (width < 6), 0.995 - 0.42 / width
+    beside = [palette.shortened(name, LONGEST_NAME) for name in client_names] if clients <= MOST_NAMED else []
+    room = 5.2 / 72 * max(map(len, beside), default=0)
+    left, split, end = (0.5 + room) / width, 0.77 - 0.05 * (width < 6), 0.995 - 0.42 / width
     base, extent = below / 72 / height, rows / 72 / height
     table = figure.add_axes((left, base, split - left, extent))
     bars = figure.add_axes((split + 0.012, base, end - split - 0.012, extent), sharey=table)
     draw_cells(table, cells)
+    if beside:
+        table.set_yticks(range(clients), beside)
     if clients <= MOST_NAMED and 72 * width * (split - left) / classes > 14:
         write_counts(table, cells, size=8 if width > 6 else 7)
     else:

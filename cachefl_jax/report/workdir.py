@@ -32,6 +32,11 @@ class Run(NamedTuple):
         return self.summary["dataset"]["class_names"]
 
     @property
+    def client_names(self) -> list[str]:
+        """The names of the clients, where they have any."""
+        return (self.card or {}).get("client_names", [])
+
+    @property
     def method(self) -> str:
         """The method that the rounds trained: the one that the report is about."""
         return trained(self.config, self.summary)
@@ -127,6 +132,8 @@ def card_of(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]
     if "indices" in arrays:
         found = partition_hash(Partition(arrays["offsets"], arrays["indices"]))
         require(card["hash"] == found, path, f"hash {card['hash']}", f"{found}, that of partition.npz beside it")
+    clients, names = len(arrays["offsets"]) - 1, card.get("client_names")
+    require(names is None or len(names) == clients, path, "client_names of others", f"{clients} names, one a client")
     return card
 
 

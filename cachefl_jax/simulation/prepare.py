@@ -257,4 +257,12 @@ def card(config: ConfigDict, inputs: Inputs) -> dict:
     """partition.json: the card, and the digest of what the training features were made of (null for a bank)."""
     bank = inputs.bank
     told = partition_card(inputs.partition, bank.train.labels, bank.class_names, config.partition, config.seed)
-    return told | {"features": bank.metadata.get("features")}
+    return told | {"features": bank.metadata.get("features")} | client_names(config, inputs)
+
+
+def client_names(config: ConfigDict, inputs: Inputs) -> dict[str, list[str]]:
+    """client_names: the sites' names, where clients are sites and the source names them; else nothing."""
+    source = inputs.source
+    if config.partition.name != "natural" or source is None or source.train.groups is None or not source.site_names:
+        return {}
+    return {"client_names": [source.site_names[site] for site in np.unique(source.train.groups)]}

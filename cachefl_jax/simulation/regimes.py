@@ -32,7 +32,7 @@ from cachefl_jax.simulation.contenders import Contender, config_of
 from cachefl_jax.simulation.entries import chosen, result, told_of, told_of_rounds
 from cachefl_jax.simulation.filling import Engine
 from cachefl_jax.simulation.hostile import backdoor_success
-from cachefl_jax.simulation.prepare import Inputs
+from cachefl_jax.simulation.prepare import Inputs, client_names
 from cachefl_jax.simulation.privacy import told as told_of_privacy
 from cachefl_jax.simulation.rounds import Progress, begin, run_rounds
 from cachefl_jax.simulation.scores import rounds_to
@@ -149,7 +149,7 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
     told |= told_of_sums(state) | told_of_privacy(config) | backdoor_success(learner, state.params)
     told |= told_of_sites(learner)
     if learner.timetable is not None:
-        workdir.write_json(workdir.sites, each_site(learner))
+        workdir.write_json(workdir.sites, each_site(learner) | client_names(config, run.inputs))
     return result(
         learner.scored(state) | told,
         (up, down, sum(line[way] for line in records for way in ("bytes_up", "bytes_down"))), rounds=config.rounds,

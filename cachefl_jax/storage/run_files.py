@@ -102,7 +102,7 @@ CARD = Fields(
         "scheme": TEXT, "settings": OBJECT, "seed": maybe(COUNT), "least": COUNT, "repairs": COUNT, "change": TEXT,
         "change_strength": maybe(SHARE), "hash": TEXT,
     },
-    {"features": maybe(TEXT)},
+    {"features": maybe(TEXT), "client_names": list_of(TEXT)},
 )  # fmt: skip
 INPUTS = Fields({"parts": OBJECT, "files": OBJECT}, {})
 POINT = Fields(

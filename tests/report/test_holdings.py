@@ -55,6 +55,20 @@ def test_the_card_is_on_the_page(make_workdir):
     assert "samples moved" not in before
 
 
+def test_clients_are_called_by_their_names(make_workdir):
+    workdir = make_workdir()
+    clients = len(np.load(workdir / "partition.npz")["offsets"]) - 1
+    names = ["Berlin", "a hospital with a very long name", *(f"Paris {number}" for number in range(clients - 2))]
+    assert "Berlin" not in write_report([workdir]).read_text()
+    with_card(workdir, client_names=names)
+    text = write_report([workdir]).read_text()
+    assert ">Berlin</text>" in text
+    assert f">{names[1][:19]}\u2026</text>" in text
+    with_card(workdir, client_names=names[1:])
+    with pytest.raises(UsageError, match=f"client_names of others; allowed: {clients} names"):
+        write_report([workdir])
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

@@ -133,6 +133,7 @@ def test_sites_are_as_many_clients_as_there_are_and_take_part_as_such(run):
     card = read(workdir / "partition.json")
     assert summary["dataset"]["clients"] == card["clients"] == 3
     assert (card["scheme"], card["seed"]) == ("natural", None)
+    assert card["client_names"] == ["east", "north", "west"]
     payload = 3 * 2 * summary["dataset"]["features"] * 4
     assert [(line["cohort"], line["bytes_up"]) for line in metrics_of(workdir)] == [(0, 0)] + [(2, 2 * payload)] * 2
     assert summary["methods"]["cachefl"]["total_bytes"] == 2 * 2 * 2 * payload
