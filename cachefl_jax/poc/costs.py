@@ -145,7 +145,7 @@ def sentences(facts: Facts, ways: Sequence[Way]) -> list[str]:
 def against(main: Way, other: Way) -> str:
     """Bytes of all sites, compared."""
     ours, theirs = units.readable_bytes(main.all), units.readable_bytes(other.all)
-    first = f"{units.sentence(main.label)} moves {ours} in all, {other.label} {theirs}"
+    first = f"{units.sentence(main.label)} moves {ours} in all; {other.label} would take {theirs}"
     if units.three_digits(main.all / other.all) == units.three_digits(1):
         return f"{first}: as much."
     more = main.all > other.all

@@ -1,6 +1,5 @@
 """What the server's images cost: seconds, price and energy, told where they were measured and nowhere else."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -57,8 +56,7 @@ def priced(facts: Facts, seconds: float) -> str:
 def not_drawn(facts: Facts) -> str:
     """Why nothing is known, or nothing was spent."""
     if facts.source == "image_folder":
-        folder = pathlib.PurePath(facts.path).name or facts.path
-        return f"Not known: the images came from {folder}. Drawing them happened, if at all, elsewhere."
+        return f"Not known: the images came from the folder {facts.path}. Drawing them happened, if at all, elsewhere."
     if facts.source == "held_out":
         return "Nothing was generated: the server's set is of real images. What collecting them cost is not known."
     return "Not known: the bank brought the set's features."

@@ -7,13 +7,14 @@ from cachefl_jax.poc import charts
 from cachefl_jax.report import units
 from cachefl_jax.report.comparison import flat
 from cachefl_jax.report.page import fill
+from cachefl_jax.study.statistics import BETTER, WORSE
 
 Decision = Mapping[str, Any]
 ALONE = "local_only"
 SHOWN = ("zero_shot", ALONE)  # beside the recommended row, of sites and classes
 MOST_CLASSES = 25  # of a confusion matrix that is shown whole
 MOST_PAIRS = 20
-REGIMES = {"alone": "each site by itself", "centralized": "all data in one place"}
+REGIMES = {"centralized": "all data in one place"}
 
 
 def render(decision: Decision) -> str:
@@ -27,6 +28,7 @@ def render(decision: Decision) -> str:
         work=work(decision), lists=lists(decision), facts=facts(decision),
         notes=decision["data"].get("notes") or (), rounds=enough(decision), repeat=decision.get("repeat"),
         versions=decision.get("versions"),
+        current=(decision.get("current") or {}).get("label"),
         provenance=(decision.get("provenance") or {}).get("rows", ()), config=flat(decision["config"]).items(),
     )  # fmt: skip
 
@@ -66,7 +68,7 @@ def gain(decision: Decision) -> tuple[str, str, str]:
     ours, theirs = (units.percent(each.get("test_accuracy")) for each in (row, alone))
     return "Better than each site alone?", f"{signed(found)} points", (
         f"{ours} of {decision['data']['test']:,} test images right, against {theirs}: "
-        f"{row['label']} is {found['verdict']}."
+        f"{found['verdict']}, by {row['label']}."
     )  # fmt: skip
 
 
@@ -119,6 +121,7 @@ def ways_of(decision: Decision) -> dict[str, Mapping[str, Any]]:
 
 def table(decision: Decision) -> list[dict[str, Any]]:
     """A line of the table of rows each, the best first."""
+    rivals = (decision.get("current") or {}).get("against") or {}
     ranked = sorted(decision["rows"].items(), key=lambda item: -(item[1].get("test_accuracy") or 0))
     return [
         {
@@ -126,6 +129,7 @@ def table(decision: Decision) -> list[dict[str, Any]]:
             "accuracy": accuracy(row.get("test_accuracy"), row.get("error")),
             "validation": units.percent(row.get("validation_accuracy")),
             "alone": signed(row.get("against_alone")), "verdict": (row.get("against_alone") or {}).get("verdict", ""),
+            "current": signed(rivals.get(name)),
             "up": units.readable_bytes(row.get("uplink_bytes_per_client_round")),
             "all": units.readable_bytes(row.get("total_bytes")), "rounds": units.integer(row.get("rounds")),
             "tried": units.integer(row.get("tried")),
@@ -154,7 +158,7 @@ def parts(decision: Decision, section: str, what: str) -> dict[str, Any] | None:
         return None
     names = [name for name in dict.fromkeys((*SHOWN, decision["own"], decision["recommended"]))
              if any(each["rows"].get(name) is not None for each in found)]  # fmt: skip
-    most = max([abs(each["gain"]["points"]) for each in found if each["gain"].get("points") is not None], default=0)
+    most = max([abs(each["gain"]["points"]) for each in found if is_told(each["gain"])], default=0)
     lines = [
         {"name": each["name"], "counts": [units.integer(each.get("train")), units.integer(each.get("test"))],
          "cells": [units.percent(each["rows"].get(name)) for name in names], "gain": signed(each["gain"]),
@@ -164,12 +168,16 @@ def parts(decision: Decision, section: str, what: str) -> dict[str, Any] | None:
     return {"what": what, "heads": [label(decision, name) for name in names], "lines": lines}
 
 
+def is_told(gain: Mapping[str, Any]) -> bool:
+    """Whether a difference is more than chance."""
+    return gain.get("verdict") in (BETTER, WORSE)
+
+
 def heat(gain: Mapping[str, Any], most: float) -> str:
-    """The colour of a difference, the deeper the larger: blue a gain, orange a loss."""
-    points = gain.get("points")
-    if not points or not most:
+    """The colour of a difference beyond error, the deeper the larger: blue a gain, orange a loss."""
+    if not is_told(gain) or not most:
         return "transparent"
-    return tinted("blue" if points > 0 else "orange", abs(points) / most)
+    return tinted("blue" if gain["points"] > 0 else "orange", abs(gain["points"]) / most)
 
 
 def tinted(colour: str, share: float) -> str:
@@ -223,13 +231,13 @@ def shots(decision: Decision) -> dict[str, Any] | None:
     found = decision.get("shots")
     if not found:
         return None
-    lines = []
+    lines, whole = [], found.get("all") or {}
     for name, means in found["rows"].items():
         spread = (found.get("std") or {}).get(name) or [None] * len(means)
         told = [units.percent(mean) + ("" if None in (mean, std) else f" ± {100 * std:.1f}")
                 for mean, std in zip(means, spread, strict=True)]  # fmt: skip
-        lines.append([label(decision, name), *told])
-    return {"head": ["row", *(f"{count}" for count in found["shots"])], "lines": lines}
+        lines.append([label(decision, name), *told, *([units.percent(whole.get(name))] if whole else [])])
+    return {"head": ["row", *(f"{count}" for count in found["shots"]), *(["all"] if whole else [])], "lines": lines}
 
 
 def moved(decision: Decision) -> dict[str, Any] | None:
@@ -276,14 +284,16 @@ def lists(decision: Decision) -> list[tuple[str, list[str]]]:
 
 def facts(decision: Decision) -> list[tuple[str, str]]:
     """What the data are."""
-    data = decision["data"]
-    counted = [(what, units.integer(data.get(what))) for what in ("sites", "classes", "train", "validation", "test")]
+    data, seeds, seconds = decision["data"], decision.get("seeds"), decision.get("seconds")
     names = {"train": "training images", "validation": "validation images", "test": "test images"}
-    told = [(names.get(what, what), figure) for what, figure in counted]
-    minutes, seeds = decision.get("minutes"), decision.get("seeds")
-    return [
-        *told,
-        ("layout", str(data.get("layout") or units.EMPTY)),
-        ("seeds", units.integer(len(seeds) if seeds else None)),
-        ("time it took", duration(None if minutes is None else 60 * minutes)),
-    ]
+    told = [(names.get(what, what), counted(data.get(what)))
+            for what in ("sites", "classes", "train", "validation", "test")]  # fmt: skip
+    if data.get("layout"):
+        told.append(("layout", str(data["layout"])))
+    took = sum(seconds.values()) if seconds else None
+    return [*told, ("seeds", units.integer(len(seeds) if seeds else None)), ("time it took", duration(took))]
+
+
+def counted(value: int | list | None) -> str:
+    """A number, or how many names a list has."""
+    return units.integer(len(value) if isinstance(value, (list, tuple)) else value)

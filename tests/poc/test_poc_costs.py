@@ -122,7 +122,8 @@ def test_a_drawing_that_was_resumed_counts_all_its_images():
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("image_folder", "Not known: the images came from brought."), ("held_out", "Nothing was generated"),
+    [("image_folder", "Not known: the images came from the folder /somewhere/brought."),
+     ("held_out", "Nothing was generated"),
      ("bank", "Not known: the bank")],
 )  # fmt: skip
 def test_a_set_that_was_not_drawn_here_has_no_seconds(source, words):
