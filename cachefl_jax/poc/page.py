@@ -14,6 +14,7 @@ ALONE = "local_only"
 SHOWN = ("zero_shot", ALONE)  # beside the recommended row, of sites and classes
 MOST_CLASSES = 25  # of a confusion matrix that is shown whole
 MOST_PAIRS = 20
+NO_BREAK = "\u00a0"  # between a number and its unit, in a table
 REGIMES = {"centralized": "all data in one place"}
 
 
@@ -251,6 +252,7 @@ def moved(decision: Decision) -> dict[str, Any] | None:
          *(duration(seconds[name][line["name"]]) for line in lines), way["how"]]
         for name, way in ways.items()
     ]  # fmt: skip
+    rows = [[first, *(cell.replace(" ", NO_BREAK) for cell in cells), last] for first, *cells, last in rows]
     return {"head": ["way", "up, largest site", "down", "all sites", *(line["label"] for line in lines), "counted"],
             "rows": rows, "lines": lines, "sentences": decision["bytes"]["sentences"]}  # fmt: skip
 
