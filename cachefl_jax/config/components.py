@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.client import ALGORITHMS
 from cachefl_jax.config.compression import DOWNLOADS
-from cachefl_jax.config.data import SOURCES
+from cachefl_jax.config.data import SOURCES, is_described
 from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.config.method import METHODS, RIVALS, TRAINED
@@ -64,7 +64,7 @@ def users(config: ConfigDict) -> list[tuple[str, Any]]:
     found = {}
     for field, name in named(config):
         table, kind = COMPONENTS[field]
-        if name in table:
+        if name in table or (field == "data.name" and is_described(name)):
             continue
         check_form(field, name, table)
         found[name] = find(field, name, table, kind)

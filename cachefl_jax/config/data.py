@@ -28,6 +28,7 @@ IMAGE_SOURCES = {
 }
 SUITE = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "data" / "suite").glob("*.json")))
 SOURCES = {**IMAGE_SOURCES, "feature_bank": "", **dict.fromkeys(SUITE, "")}  # the latter are read in their own ways
+ONE_OF_OURS, WORDS = one_named(SOURCES)[0], one_named({**SOURCES, "FILE.json": ""})[1]
 LAYOUTS = (
     "class", "class/site", "site/class", "split/class", "split/class/site", "split/site/class", "class/split",
     "site/split/class",
@@ -62,12 +63,17 @@ def check(config: ConfigDict) -> None:
                 raise UsageError(field, lookup(config, field), f"{plain} for a feature bank, which has no images", mend)
 
 
+def is_described(name: str) -> bool:
+    """Whether class names and prompts of the source are known beforehand: a named data set, or a user's own JSON."""
+    return name in SUITE or name.endswith(".json")
+
+
 def from_files(config: ConfigDict) -> bool:
     return config.data.name not in ("feature_bank", "digits")
 
 
 def from_hub(config: ConfigDict) -> bool:
-    return config.data.name == "hub" or (config.data.name in SUITE and not config.data.path)
+    return config.data.name == "hub" or (is_described(config.data.name) and not config.data.path)
 
 
 FILES = ("data.splits", "data.class_names", "data.broken", "data.group_column", "data.split_file")
@@ -77,7 +83,8 @@ HUB = ("data.hub", "data.hub_config", "data.image_column", "data.label_column")
 
 # fmt: off
 DATA = Part((
-    Field("data.name", "digits", "where the rows come from", *one_named(SOURCES), CHOOSE),
+    Field("data.name", "digits", "where the rows come from",
+          lambda name: is_described(name) or ONE_OF_OURS(name), WORDS, CHOOSE),
     Field("data.path", "", "a bank's file; the folder of image_folder and idx; a named data set's own local folder",
           *TEXT, NONE),
     Field("data.shots", 0, "training rows a class; 0 = all. Else validation has at most 4 a class, as in CoOp",

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 
-from cachefl_jax.config.data import IMAGE_SOURCES, SUITE
+from cachefl_jax.config.data import IMAGE_SOURCES, is_described
 from cachefl_jax.data import folder, hub, suite
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
@@ -116,7 +116,7 @@ def read_source(data, class_names: tuple[str, ...] = (), hints: tuple[str, ...] 
     """What the source gives, before anything is held out or chosen; of `class_names`, where these are known.
 
     `hints`: names that classes may have, and sites have not: they tell folders of classes from those of sites."""
-    if data.name in SUITE:
+    if is_described(data.name):
         return suite.load(data.name, data, class_names=class_names)
     if class_names and data.name == "image_folder":
         name = functools.partial(match_some, names=class_names, given=tuple(data.class_names), field=folder.FIELD)

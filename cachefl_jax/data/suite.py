@@ -6,17 +6,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachefl_jax.data import folder, hub, idx
+from cachefl_jax.data.class_names import check_names
 from cachefl_jax.data.classes import LEFT_OUT, Classes, check_order, match_classes, match_some, name_classes, plain
-from cachefl_jax.data.images import ImageSet
+from cachefl_jax.data.images import TEMPLATES, ImageSet
 from cachefl_jax.data.splits import ROLES, read_split_name, role_of
 from cachefl_jax.data.tree import ARCHIVES, entries
 from cachefl_jax.errors import UsageError
+from cachefl_jax.storage.checked_json import TEXT, Fields, check, list_of, maybe, object_of, read
 from cachefl_jax.storage.files import read_json
+from cachefl_jax.templates import check_templates
 
 SUITE = pathlib.Path(__file__).parent / "suite"
 # Fields of the data group that what is known fills in, with what they say where nobody has set them.
 UNSET = {"hub": "", "hub_config": "", "splits": ROLES, "class_names": ()}
 UNSET |= {"image_column": "image", "label_column": "label"}
+
+
+OWN = Fields(
+    {"class_names": list_of(TEXT, 2)},
+    {
+        **dict.fromkeys(("title", "hub", "hub_config", "image_column", "label_column"), TEXT),
+        **{"folder_names": list_of(TEXT), "templates": list_of(TEXT, 1), "left_out": list_of(TEXT)},
+        "splits": object_of(maybe(TEXT)),
+    },
+)
 
 
 class NamedSet(NamedTuple):
@@ -36,12 +49,27 @@ class NamedSet(NamedTuple):
 
 @functools.cache
 def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
-    """What is known of the data set of this name."""
-    fields = read_json(directory / f"{name}.json")
+    """What is known of the data set of this name, or what a user's own FILE.json says of theirs."""
+    fields = own(pathlib.Path(name).expanduser()) if name.endswith(".json") else read_json(directory / f"{name}.json")
     fields["splits"] = [fields["splits"][role] or "" for role in ROLES]
     fields["folder_names"] = fields["folder_names"] or fields["class_names"]
     known = {field: fields[field] for field in NamedSet._fields if field in fields}
     return NamedSet(**{field: tuple(value) if isinstance(value, list) else value for field, value in known.items()})
+
+
+def own(path: pathlib.Path) -> dict:
+    """The fields of a user's own JSON, with what it may leave out. Raises UsageError: it says something impossible."""
+    mend = "correct the file: docs/data-and-partitions.md shows one"
+    found = check(read(path, mend), OWN, str(path), mend=mend)
+    names, spelled = found["class_names"], found.get("folder_names") or []
+    check_names(names)
+    check_templates(f"{path}: templates", found.get("templates", TEMPLATES))
+    if len(spelled) not in (0, len(names)):
+        allowed = f"{len(names)}, one for each of class_names, or none"
+        raise UsageError(f"{path}: folder_names", f"{len(spelled)} names", allowed, mend)
+    splits = dict.fromkeys(ROLES) | found.get("splits", dict(zip(ROLES, ROLES, strict=True)))
+    rest = {"hub": "", "hub_config": "", "image_column": "image", "label_column": "label", "folder_names": []}
+    return rest | {"title": path.stem, "templates": TEMPLATES} | found | {"splits": splits}
 
 
 def load(name: str, data, directory: pathlib.Path = SUITE, class_names: tuple[str, ...] = ()) -> ImageSet:

@@ -116,7 +116,8 @@ def draw(width: float, cells: Cells, names: list[str], client_names: list[str]) 
     above = 34
     height = (rows + below + above) / 72
     figure = Figure(figsize=(width, height))
-    beside = [palette.shortened(name, LONGEST_NAME) for name in client_names] if clients <= MOST_NAMED else []
+    longest = LONGEST_NAME if width > 6 else LONGEST_NAME // 2
+    beside = [palette.shortened(name, longest) for name in client_names] if clients <= MOST_NAMED else []
     room = 5.2 / 72 * max(map(len, beside), default=0)
     left, split, end = (0.5 + room) / width, 0.77 - 0.05 * (width < 6), 0.995 - 0.42 / width
     base, extent = below / 72 / height, rows / 72 / height

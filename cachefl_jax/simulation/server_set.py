@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
-from cachefl_jax.config.data import SUITE
+from cachefl_jax.config.data import is_described
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.classes import match_among
@@ -146,7 +146,7 @@ def take_apart(source: ImageSet, count: int, seed: int, field: str) -> tuple[Ima
 
 def texts_of(data: ConfigDict) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(class names, templates) of a source, without its images where the names are known without them."""
-    if data.name in SUITE and not data.split_file:
+    if is_described(data.name) and not data.split_file:
         known = suite.named(data.name)
         return tuple(data.class_names) or known.class_names, known.templates
     source = read_source(data)

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from cachefl_jax.config import default
+from cachefl_jax.config import default, validate
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import hub, suite
 from cachefl_jax.data.classes import match_classes
 from cachefl_jax.data.images import ImageSet, LabelledImages
+from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
 
 PETS = {
@@ -221,3 +222,37 @@ def test_a_test_folder_of_the_download_is_the_test_split(load, make_images):
     root = make_images({f"{split}/{name}": 1 for split in ("train", "validation", "test") for name in names})
     found = load(path=root)
     assert all(found[role] is not None and "/test/" in found.test.images.name(0) for role in range(3))
+
+
+def test_a_data_set_of_ones_own_is_a_json_file(make_images, config_of, tmp_path):
+    path = make_images({"photos/OK": 10, "photos/crack": 10, "photos/other": 1})
+    file = tmp_path / "seams.json"
+    said = {"class_names": ["sound seam", "cracked seam"], "folder_names": ["OK", "crack"], "left_out": ["other"]}
+    file.write_text(json.dumps(said | {"templates": ["an X-ray image of a {}."]}))
+    config = config_of(str(file), path=path / "photos")
+    config.synthesis.source = "held_out"
+    validate(config)
+    source = load_images(config)
+    assert source.class_names == ("sound seam", "cracked seam")
+    assert source.templates == ("an X-ray image of a {}.",)
+    assert np.bincount(source.test.labels).tolist() == [2, 2]
+    names = [source.train.images.name(row) for row in np.flatnonzero(source.train.labels == 0)]
+    assert all("/OK/" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({}, "class_names"),
+        ({"class_names": ["a"]}, "class_names"),
+        ({"class_names": ["a", "A"]}, "alike"),
+        ({"class_names": ["a", "b"], "folder_names": ["x"]}, "folder_names"),
+        ({"class_names": ["a", "b"], "templates": ["no place"]}, "templates"),
+    ],
+)
+def test_a_json_that_says_something_impossible_is_refused(said, told, config_of, tmp_path):
+    (tmp_path / "bad.json").write_text(json.dumps(said))
+    with pytest.raises(UsageError, match=told):
+        load_images(config_of(str(tmp_path / "bad.json"), path=tmp_path))
+    with pytest.raises(UsageError, match="nowhere.json"):
+        load_images(config_of(str(tmp_path / "nowhere.json"), path=tmp_path))
