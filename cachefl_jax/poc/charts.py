@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import MaxNLocator
 
 from cachefl_jax.report import palette, units
 
@@ -85,6 +85,7 @@ def rounds(decision: Decision, width: float) -> Figure:
             axes.plot(*zip(*points, strict=True), style, color=colour, lw=2, label=name)
     if found.get("enough") is not None:
         axes.axvline(found["enough"], color=palette.MUTED, lw=1, ls=":", label=f"enough: {found['enough']}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy (%)")
     axes.grid(axis="y", lw=0.5, color=palette.LINE)
@@ -125,7 +126,6 @@ def moved(decision: Decision, width: float) -> Figure:
     name_bars(axes, [way["label"] for way in ways], width)
     axes.set_xscale("log", base=10)
     axes.set_xlim(min(way["all"] for way in ways) / 4, max(way["all"] for way in ways) * 30)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.readable_bytes(round(value, -1))))
     axes.set_xticks([], minor=True)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)

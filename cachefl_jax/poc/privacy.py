@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 def privacy(facts: Facts) -> dict[str, Any]:
     """`privacy` of decision.json: headline, and all sentences."""
-    sentences = [server_set(facts.config), *sent(facts), noise(facts), sums(facts), leak(facts.inversion)]
+    sentences = [server_set(facts.config), *sent(facts), noise(facts), sums(facts), leak(facts)]
     return {"headline": headline(facts), "sentences": sentences}
 
 
@@ -106,9 +106,9 @@ def sums(facts: Facts) -> str:
     return "No secure sums: the server sees what each site sends."
 
 
-def leak(inversion: Mapping[str, Any] | None) -> str:
-    """What an audit read from updates, or that none did."""
-    cases = (inversion or {}).get("cases", ())
+def leak(facts: Facts) -> str:
+    """What an audit read from updates of the run's own method, or that none did."""
+    cases = (facts.inversion or {}).get("cases", ())
     found = [case for label in (OWN, PLAIN) for case in cases if case["update"] == label]
     if not found:
         return (
@@ -117,9 +117,9 @@ def leak(inversion: Mapping[str, Any] | None) -> str:
         )
     case = min((each for each in found if each["update"] == found[0]["update"]), key=lambda each: each["rows"])
     rows = "1 row" if case["rows"] == 1 else f"{case['rows']} rows"
-    cosine = case["cosine"]
+    cosine, label = case["cosine"], (facts.entries.get(facts.own) or {}).get("label", facts.own)
     return (
-        f"Measured leak, from an update of {rows} ({case['update']}): |cos| of the features found to the true ones "
+        f"Measured leak of {label}, from an update of {rows} ({case['update']}): |cos| of the features found to the true ones "
         f"{cosine['mean']:.2f} ({cosine['low']:.2f} to {cosine['high']:.2f}), {case['cosine_by_chance']:.2f} by "
         f"chance; {case['named_rows']['mean']:.0%} of the rows named, {case['exact_classes']['mean']:.0%} of the "
         "sites' classes named exactly. Another attack may find more."
