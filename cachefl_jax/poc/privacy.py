@@ -119,10 +119,10 @@ def leak(facts: Facts) -> str:
     rows = "1 row" if case["rows"] == 1 else f"{case['rows']} rows"
     cosine, label = case["cosine"], (facts.entries.get(facts.own) or {}).get("label", facts.own)
     return (
-        f"Measured leak of {label}, from an update of {rows} ({case['update']}): |cos| of the features found to the true ones "
-        f"{cosine['mean']:.2f} ({cosine['low']:.2f} to {cosine['high']:.2f}), {case['cosine_by_chance']:.2f} by "
-        f"chance; {case['named_rows']['mean']:.0%} of the rows named, {case['exact_classes']['mean']:.0%} of the "
-        "sites' classes named exactly. Another attack may find more."
+        f"Measured leak of {label}, from an update of {rows} ({case['update']}): |cos| of the features found to the "
+        f"true ones {cosine['mean']:.2f} ({cosine['low']:.2f} to {cosine['high']:.2f}), "
+        f"{case['cosine_by_chance']:.2f} by chance; {case['named_rows']['mean']:.0%} of the rows named, "
+        f"{case['exact_classes']['mean']:.0%} of the sites' classes named exactly. Another attack may find more."
     )
 
 
