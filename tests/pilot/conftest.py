@@ -1,5 +1,7 @@
 """A small federation, as the simulator runs it and as sites with a server of their own do."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,11 @@ from cachefl_jax.data import Split
 from cachefl_jax.pilot.rounds import Answer, ServerWork
 from cachefl_jax.pilot.work import SiteWork
 from cachefl_jax.simulation.prepare import prepare
+
+with warnings.catch_warnings(action="ignore"):  # Flower's command line calls what its own libraries are to drop
+    import flwr.app
+    import flwr.clientapp
+    import flwr.serverapp  # noqa: F401
 
 
 @pytest.fixture
