@@ -22,6 +22,8 @@ from cachefl_jax.storage.run_files import file_name
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 STARTING = 60.0  # seconds that a SuperLink may take to listen
+ENDED = "flower/ended"  # in a pilot's folder, once its ServerApp has come to an end
+LOOKS = 30  # seconds between two questions after a run that has said nothing of its end: it may have crashed
 CONNECTION = "pilot"  # in Flower's config.toml
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
@@ -220,9 +222,11 @@ def follow(workdir: pathlib.Path, flwr: Flwr, run: str) -> None:
     Raises UsageError: the run failed; its reason is told."""
     log, printed, status = workdir / "pilot.log", 0, {"status": ""}
     while not status["status"].startswith("finished"):
-        for _ in range(5):
+        for _ in range(LOOKS):
             time.sleep(1)
             printed = print_new(log, printed)
+            if (workdir / ENDED).exists():
+                break
         status = flwr("ls", CONNECTION, "--run-id", run)["runs"][0]
     print_new(log, printed)
     if status["status"] != "finished:completed":

@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from cachefl_jax.config import from_json, resolve
+from cachefl_jax.pilot.flower import ENDED
 from cachefl_jax.pilot.serve import serve
 
 app = ServerApp()
@@ -20,4 +21,7 @@ def main(grid: Grid, context: Context) -> None:
     """The whole pilot. Raises UsageError: as `serve`; Flower tells of it as the run's details."""
     workdir = pathlib.Path(str(context.run_config["workdir"]))
     config = resolve(from_json(json.loads((workdir / "config.json").read_text())))
-    serve(grid, config, workdir, json.loads((workdir / "pilot.json").read_text()))
+    try:
+        serve(grid, config, workdir, json.loads((workdir / "pilot.json").read_text()))
+    finally:
+        (workdir / ENDED).touch()

@@ -1,0 +1,92 @@
+"""What a person at a site or at the server may get wrong: a line each."""
+
+import numpy as np
+import pytest
+
+from cachefl_jax.errors import UsageError
+from cachefl_jax.pilot.flower import free_port, lead, place_of, site_command, tls_of_server, tls_of_site
+from cachefl_jax.pilot.site_data import read_site
+
+CLASSES = ("blue bar", "green disc", "red square")
+POCKET = "pocket"
+
+
+@pytest.fixture
+def images_config(config_for_images, tmp_path):
+    return config_for_images(tmp_path)
+
+
+@pytest.fixture
+def weights():
+    from cachefl_jax.simulation.encoded import Checkpoint
+
+    return Checkpoint(POCKET).weights
+
+
+def test_a_site_may_lack_classes(images_config, tmp_path, make_pictures, weights):
+    """Its folders are numbered as the server's classes, in whatever spelling, and its features are those of a run."""
+    make_pictures(tmp_path / "site", {"red_square": 4, "green disc": 3})
+    split = read_site(images_config, str(tmp_path / "site"), CLASSES, weights)
+    assert split.labels.tolist() == [1] * 3 + [2] * 4
+    np.testing.assert_allclose(np.linalg.norm(split.features, axis=1), 1, rtol=1e-5)
+
+
+def test_folders_of_other_classes_are_refused(images_config, tmp_path, make_pictures, weights):
+    make_pictures(tmp_path / "site", {"red square": 2, "green disc": 2})
+    with pytest.raises(UsageError, match=r"--data: got classes unknown \(2\): green disc, red square"):
+        read_site(images_config, str(tmp_path / "site"), ("cat", "dog"), weights)
+
+
+def test_another_encoder_is_refused(images_config, tmp_path, make_pictures):
+    make_pictures(tmp_path / "site", {"red square": 2, "green disc": 2})
+    with pytest.raises(UsageError, match=r"clip.checkpoint: got pocket .*; allowed: the server's encoder"):
+        read_site(images_config, str(tmp_path / "site"), CLASSES, "0" * 64)
+    with pytest.raises(UsageError, match=r"clip.checkpoint: got pocket .*; allowed: an .npz"):
+        read_site(images_config, str(tmp_path / "site"), CLASSES, "")
+
+
+def test_labels_past_the_last_class_are_refused(images_config, tmp_path):
+    np.savez(tmp_path / "rows.npz", train_features=np.eye(4, dtype=np.float32), train_labels=np.arange(4))
+    with pytest.raises(UsageError, match=r"train_labels: got 0 to 3; allowed: 0 to 2, the server's classes"):
+        read_site(images_config, str(tmp_path / "rows.npz"), CLASSES, "")
+
+
+def test_a_server_that_is_not_there_is_told_at_once(tmp_path):
+    port = free_port()
+    with pytest.raises(UsageError, match=rf"--server: got 127.0.0.1:{port} \(nobody listens there\)"):
+        site_command(f"127.0.0.1:{port}", tmp_path / "site.json", tls_of_site(True, None))
+
+
+@pytest.mark.parametrize("address", ["somewhere", "host:", "host:0", ":80", "host:port"])
+def test_an_address_needs_a_port(address):
+    with pytest.raises(UsageError, match="--server: got .*; allowed: HOST:PORT"):
+        place_of("--server", address)
+
+
+def test_nothing_is_sent_in_the_clear_unless_asked_for(tmp_path):
+    """Without certificates a connection is refused, and so is --insecure beside them; certificates go to Flower."""
+    files = [str(tmp_path / name) for name in ("server.pem", "server.key", "ca.pem")]
+    with pytest.raises(UsageError, match="--root_certificates: got nothing; allowed: .*--insecure"):
+        tls_of_site(False, None)
+    with pytest.raises(UsageError, match="--ssl_keyfile: got nothing"):
+        (tmp_path / "server.pem").touch()
+        tls_of_server(False, files[0], None, None)
+    with pytest.raises(UsageError, match="--root_certificates: got .*; allowed: nothing with --insecure"):
+        tls_of_site(True, files[2])
+    with pytest.raises(UsageError, match="--root_certificates: got .*; allowed: an existing PEM file"):
+        tls_of_site(False, files[2])
+    for file in files:
+        open(file, "w").close()
+    assert tls_of_server(False, *files).words == (
+        "--ssl-certfile", files[0], "--ssl-keyfile", files[1], "--ssl-ca-certfile", files[2],
+    )  # fmt: skip
+    assert tls_of_site(False, files[2]).words == ("--root-certificates", files[2])
+    assert tls_of_server(True, None, None, None).words == ("--insecure",)
+
+
+def test_a_folder_that_holds_something_is_left_alone(config_of, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").touch()
+    with pytest.raises(UsageError, match="--workdir: got .*; allowed: a new or empty folder: a pilot begins anew"):
+        lead(config_of(), tmp_path / "old", {}, f"127.0.0.1:{free_port()}", tls_of_site(True, None))
+    assert [entry.name for entry in (tmp_path / "old").iterdir()] == ["file"]
