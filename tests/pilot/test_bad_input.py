@@ -68,8 +68,8 @@ def test_nothing_is_sent_in_the_clear_unless_asked_for(tmp_path):
     files = [str(tmp_path / name) for name in ("server.pem", "server.key", "ca.pem")]
     with pytest.raises(UsageError, match="--root_certificates: got nothing; allowed: .*--insecure"):
         tls_of_site(False, None)
+    (tmp_path / "server.pem").touch()
     with pytest.raises(UsageError, match="--ssl_keyfile: got nothing"):
-        (tmp_path / "server.pem").touch()
         tls_of_server(False, files[0], None, None)
     with pytest.raises(UsageError, match="--root_certificates: got .*; allowed: nothing with --insecure"):
         tls_of_site(True, files[2])
