@@ -59,12 +59,12 @@ def broken_images(files: Sequence[str]) -> dict[int, str]:
     return decode_all(LabelledImages(images_of(files), labels, ""), range(len(files)), "images")
 
 
-def encoder_of(model: Model, checkpoint: str | None):
-    """The image encoder that the model was tuned with, found by its name or at `checkpoint`.
+def checked_directory(model: Model, checkpoint: str | None) -> pathlib.Path:
+    """The folder of the checkpoint that the model was tuned with, found by its name or at `checkpoint`.
 
     Raises UsageError: the model is of features alone, or the checkpoint is not there or has other weights."""
     name, digest = checkpoint or model.told["checkpoint"], model.told["weights_sha256"]
-    if not digest:
+    if not digest or not name:
         value = f"images for {model.path} (tuned on a feature bank, whose encoder is not known)"
         raise UsageError(FIELD, value, "features [n, D] in a .npy or .npz", "encode them as the bank was")
     try:
@@ -75,12 +75,15 @@ def encoder_of(model: Model, checkpoint: str | None):
     if found != digest:
         value = f"{name} (weights and settings {found[:12]})"
         raise UsageError("--checkpoint", value, f"{digest[:12]}, which the model was tuned with", "name that one")
-    return image_part(load_encoder(name, model.told["precision"] or "float32"))
+    return directory
 
 
 def features_of(model: Model, files: Sequence[str], checkpoint: str | None = None) -> np.ndarray:
-    """Features [n, D] float32 of image files. Raises UsageError: as `encoder_of`, or an image has no feature."""
-    encoder = encoder_of(model, checkpoint)
+    """Features [n, D] float32 of image files, by the encoder that the model was tuned with.
+
+    Raises UsageError: as `checked_directory`, or an image has no feature."""
+    directory = checked_directory(model, checkpoint)
+    encoder = image_part(load_encoder(str(directory), model.told["precision"] or "float32"))
     return encode_images(encoder._replace(preparation=model.preparation), images_of(files))
 
 

@@ -38,13 +38,17 @@ def predict(model: Model, features: np.ndarray, nearest: int = 0) -> Predictions
     """Predictions on features [n, D], brought to length 1, with the `nearest` keys of each row.
 
     Raises UsageError: their width is another than the model's, a row has no direction, or logits are not finite."""
-    unit = unit_features(model, features)
+    return compute(model, unit_features(model, features), nearest)
+
+
+def compute(model: Model, features: np.ndarray, nearest: int = 0) -> Predictions:
+    """`predict` on features [n, D] float32 as they are."""
     keys = model.keys
     count = 0 if keys is None else min(nearest, keys.shape[0] * keys.shape[1])
-    compute = predictor(model.restored.logits, count)
+    program = predictor(model.restored.logits, count)
     parts = []
-    for rows, size in batches(unit):
-        found = jax.device_get(compute(model.restored.params, model.restored.frozen, keys, rows))
+    for rows, size in batches(features):
+        found = jax.device_get(program(model.restored.params, model.restored.frozen, keys, rows))
         parts.append([array[:size] for array in found])
     joined = Predictions(*map(np.concatenate, zip(*parts, strict=True)))
     if not np.isfinite(joined.logits).all():

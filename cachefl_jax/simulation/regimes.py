@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from cachefl_jax import __version__
 from cachefl_jax.config import Row, lookup, rows_of
 from cachefl_jax.federation import tree_bytes
+from cachefl_jax.methods import find_method
 from cachefl_jax.methods.cachefl import shortest
 from cachefl_jax.methods.method import MODEL
 from cachefl_jax.methods.zero_shot import zero_shot
@@ -172,13 +173,15 @@ def deployed(run: Run, name: str, artefact: tuple[dict, dict]) -> tuple[dict, di
     """(arrays, JSON values) of the file that a user deploys: a method's artefact, and what makes features and class
     weights of images and texts, so that nothing else is needed beside the checkpoint itself.
 
-    `text` [N, D] are the class weights, zeros where a bank has none; of a bank's own encoder nothing is known, so that
-    checkpoint, preparation and templates are null."""
+    `text` [N, D] are the class weights, zeros where a bank has none; a method that cannot be restored goes without, for
+    its tensors may take a checkpoint's place. Of a bank's own encoder nothing is known: checkpoint, preparation and
+    templates are null."""
     arrays, told = artefact
     config, server, bank = run.config, run.inputs.server, run.inputs.bank
     images = run.inputs.whole_model is not None
     encoder = bank.metadata if images else {}
-    return {"text": server.text, **arrays}, {
+    text = {"text": server.text} if find_method(name).restore else {}
+    return text | arrays, {
         "method": name,
         "logit_scale": shortest(server.logit_scale),
         **told,

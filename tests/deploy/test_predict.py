@@ -11,13 +11,15 @@ from command_line import Prefork, assert_refused
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from cachefl_jax.config import from_json, resolve, rows_of
+from cachefl_jax.config import changed, from_json, resolve, rows_of
+from cachefl_jax.config.method import METHODS
 from cachefl_jax.deploy.model import read_model
 from cachefl_jax.deploy.predict import predict
 from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.contenders import config_of
 from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.regimes import Run, deployed, model_of
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.checkpoint import restore, rounds_saved
 from cachefl_jax.storage.files import read_json
@@ -55,7 +57,7 @@ def changed_model(pictured, tmp_path):
     return change
 
 
-def test_every_method_that_can_be_restored_answers_as_in_its_run(pictured, again):
+def test_a_model_answers_as_in_its_run(pictured, again):
     """Each row has the class that the run's evaluation gave it, and the accuracy is that of summary.json."""
     config, inputs = again
     told = read_json(pictured[0] / "summary.json")["methods"]
@@ -167,10 +169,25 @@ def test_a_model_that_cannot_be_used_is_told_in_a_line(pictured, command, change
     assert_refused(command(f"--model={pictured[0] / 'cache.safetensors'}"), "paths")
 
 
-def test_every_restoring_method_is_in_the_run(pictured):
-    """Prompt tuning aside, which is tested where it is tuned."""
-    from cachefl_jax.config.method import METHODS
+RESTORING = tuple(sorted(name for name in METHODS if find_method(name).restore))
 
-    restoring = {name for name in METHODS if find_method(name).restore}
-    tried = {row.method for row in rows_of(from_json(read_json(pictured[0] / "config.json")))}
-    assert restoring - tried == {"prompt_fl", "fed_tpg"}
+
+@pytest.mark.parametrize("name", [name for name in RESTORING if name not in ("prompt_fl", "fed_tpg")])
+def test_what_a_method_leaves_gives_its_logits(name, again):
+    """Of params away from where they start; prompts, which need the text tower, are tested where they are tuned."""
+    config, inputs = resolve(changed(again[0], {"compare": RESTORING})), again[1]
+    learner, rng = build(config, inputs, name=name, clocked=False), np.random.default_rng(0)
+
+    def move(leaf: np.ndarray) -> np.ndarray:
+        return (leaf + 0.02 * max(np.abs(leaf).max(), 1) * rng.normal(size=leaf.shape)).astype(np.float32)
+
+    params = jax.tree.map(move, learner.params)
+    run = Run(config, inputs, None)
+    arrays, told = deployed(run, name, model_of(run, learner, params)[1:])
+    restored = learner.method.restore(arrays, json.loads(json.dumps(told)))
+    rows = learner.score.test
+    expected = learner.method.logits(params, learner.score.frozen, rows)
+    found = restored.logits(restored.params, restored.frozen, rows._replace(text_logits=None))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    start = learner.method.logits(learner.params, learner.score.frozen, rows)
+    assert np.abs(start - expected).max() > 1e-3 * np.abs(expected).max()  # what was moved is seen
