@@ -66,7 +66,7 @@ def ways_of(facts: Facts) -> list[Way]:
     """The run's own row, the recommended one, and the alternatives that can be counted here."""
     chosen = dict.fromkeys((facts.own, facts.recommended))
     ways = [way for name in chosen if (way := row_way(facts, name)) is not None]
-    others = [*model_ways(facts), *once_ways(facts)]
+    others = [*model_ways(facts), *(way for way in once_ways(facts) if way.name not in chosen)]
     if PROBE not in chosen:
         others.append(row_way(facts, PROBE) or probe_way(facts))
     return ways + others
@@ -78,16 +78,19 @@ def row_way(facts: Facts, name: str) -> Way | None:
     if row is None or not row.get("total_bytes"):
         return None
     up, down = (row.get(f"{way}link_bytes_per_client_round") or 0 for way in ("up", "down"))
-    rounds, everything = row.get("rounds") or 1, row["total_bytes"]
-    share = everything / ((up + down) * rounds * len(facts.sites))  # of the rounds that a site takes part in
-    how = f"{rounds} rounds" if rounds > 1 else "sent once"
-    how += f", as counted in this run; a site takes part in {share:.0%} of them" if share < 0.995 else ", as counted"
-    return Way(name, row["label"], up * rounds * share, down * rounds * share, everything, rounds, how)
+    everything, rounds = row["total_bytes"], round(row.get("rounds") or 1)
+    # How often a site sends, on average. A row that sends once may train for many rounds after it.
+    times = everything / ((up + down) * len(facts.sites))
+    exchanges = max(round(times), 1)
+    how = "sent once, as counted" if exchanges == 1 else f"{exchanges} rounds, as counted"
+    if 1 < exchanges < rounds:
+        how = f"{exchanges} of {rounds} rounds, in which a site takes part on average"
+    return Way(name, row["label"], up * times, down * times, everything, exchanges, how)
 
 
 def rounds_of(facts: Facts) -> int:
     """Those of the run's own row, of which the alternatives get as many."""
-    return (facts.rows.get(facts.own) or {}).get("rounds") or 1
+    return round((facts.rows.get(facts.own) or {}).get("rounds") or 1)
 
 
 def probe_way(facts: Facts) -> Way:

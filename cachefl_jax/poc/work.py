@@ -180,6 +180,6 @@ def site_of(row: Mapping[str, Any], model: Mapping[str, Any] | None, sizes, coho
     `cohort`: clients that took part in a round."""
     forward = None if model is None else model.get("image_forward_flops")
     return Site(
-        int(max(sizes)), forward, row.get("rounds") or 1, row.get("client_flops_per_round"),
+        int(max(sizes)), forward, round(row.get("rounds") or 1), row.get("client_flops_per_round"),
         row.get("seconds_per_round"), cohort,
     )  # fmt: skip

@@ -48,7 +48,15 @@ def test_a_cohort_of_half_the_sites_moves_half_a_site():
     half = ROW | {"total_bytes": ROW["total_bytes"] / 2}
     way = ways(facts(rows={"cachefl": half}))["cachefl"]
     assert way.up == 10 * ROUND
-    assert "50%" in way.how
+    assert (way.exchanges, way.how) == (10, "10 of 20 rounds, in which a site takes part on average")
+
+
+def test_features_that_a_row_sent_once_count_once_whatever_its_rounds_of_training():
+    row = ROW | {"label": "features sent once", "rounds": 30.0, "uplink_bytes_per_client_round": 900,
+                 "downlink_bytes_per_client_round": 100, "total_bytes": 2_000.0}  # fmt: skip
+    found = costs.ways_of(facts(rows={"cachefl": ROW, "features_once": row}, recommended="features_once"))
+    (way,) = [way for way in found if way.name == "features_once"]
+    assert (way.up, way.down, way.exchanges, way.how) == (900, 100, 1, "sent once, as counted")
 
 
 def test_seconds_are_bytes_over_the_lines_rates_and_its_latency():
