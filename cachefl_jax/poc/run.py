@@ -1,0 +1,193 @@
+"""A proof of concept from its config to the report, stage by stage; each goes on where it was stopped."""
+
+import csv
+import io
+import json
+import pathlib
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cachefl_jax.config import changed, resolve
+from cachefl_jax.errors import UsageError
+from cachefl_jax.poc import plan
+from cachefl_jax.poc.current import read_current, test_files
+from cachefl_jax.poc.decision import Found, decide
+from cachefl_jax.poc.page import render
+from cachefl_jax.poc.samples import TestRows, predictions_of
+from cachefl_jax.poc.verdict import ALONE, recommended
+from cachefl_jax.report.page import write_page
+from cachefl_jax.simulation.devices import use_engine
+from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.prepare import Inputs, prepare
+from cachefl_jax.simulation.train import run_in
+from cachefl_jax.simulation.workdir import Workdir, refuse_other_files, resolved
+from cachefl_jax.storage.checked_json import read
+from cachefl_jax.storage.files import write_json, write_whole
+from cachefl_jax.storage.locks import folder_lock
+from cachefl_jax.study.folder import Lines, claim
+from cachefl_jax.study.plan import Study
+from cachefl_jax.study.results import Table, choose, table_of
+from cachefl_jax.study.run import run_study
+from cachefl_jax.study.tables import overrides_words
+
+MARK, PLAN, DECISION, PAGE = "poc.json", "plan.json", "decision.json", "report.html"
+RUN = "run"
+
+
+class Stage(NamedTuple):
+    """A study that is done."""
+
+    study: Study
+    lines: Lines
+
+
+class Poc:
+    """A proof of concept in a folder that is this process's own."""
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+        self.config, self.workdir, self.began = config, workdir, time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        """All stages; returns what decision.json holds.
+
+        Raises UsageError: folders, the server's images or today's predictions are not to be had."""
+        inputs, current = self.prepare()
+        first = self.stage(plan.FIRST, plan.first_study(self.config))
+        points = self.points(first)
+        tuned = self.stage(plan.TUNED, plan.tuned_study(self.config, points))
+        table = table_of(tuned.study, tuned.study.settings[0], tuned.lines)
+        names = self.names(table)
+        overrides = overrides_words(tuned.study, table)
+        rows, sites = tuple(dict.fromkeys((self.config.method, names, ALONE))), inputs.partition.clients
+        shots = self.varied(plan.SHOTS, rows, overrides, plan.shots_settings(self.config))
+        without = (self.config.method, *(name for name in (names,) if name != self.config.method))
+        left_out = self.varied(plan.LEFT_OUT, without, overrides, plan.left_out_settings(sites))
+        self.train(names, overrides)
+        tests = test_rows(self.config, inputs)
+        chosen = {row.name: choose(tuned.lines, "", row, tuned.study) for row in tuned.study.rows}
+        chosen = {name: number for name, number in chosen.items() if number is not None}
+        predicted = predictions_of(tuned.lines, "", chosen, tuned.study.seeds)
+        self.write_predictions(tests, predicted, current)
+        found = Found(self.config, inputs, tests, table, predicted, current, shots, left_out,
+                      self.workdir / RUN, self.seconds, points)  # fmt: skip
+        decision = decide(found)
+        write_json(self.workdir / DECISION, decision)
+        write_page(self.workdir / PAGE, render(decision))
+        return decision
+
+    def prepare(self) -> tuple[Inputs, np.ndarray | None]:
+        """The images and features, and what today's model takes each test image for."""
+        began = time.monotonic()
+        inputs = prepare(self.config)
+        if inputs.source is None or inputs.test_clients is None:
+            allowed = "folders of sites: data.group_column=folder and partition.name=natural"
+            raise UsageError("data.name", self.config.data.name, allowed, "start from --config=poc")
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        write_json(self.workdir / MARK, {"config": resolved(self.config)})
+        tests = test_rows(self.config, inputs)
+        write_table(self.workdir / "test_files.csv", ("file", "label", "site"), described(tests))
+        tell(inputs.told)
+        current = None
+        if self.config.poc.current:
+            current = read_current(self.config.poc.current, self.config.data.path, inputs.source)
+        self.seconds["reading and encoding"] = time.monotonic() - began
+        return inputs, current
+
+    def stage(self, name: str, study: Study) -> Stage:
+        """A study, run or gone on with."""
+        began = time.monotonic()
+        budget = study.config.study.budget
+        told = f"{len(study.settings)} settings, {len(study.rows)} rows, {budget} points each, {len(study.seeds)} seeds"
+        print(f"{name}: {told}", file=sys.stderr)
+        run_study(study, self.workdir / name)
+        self.seconds[name] = time.monotonic() - began
+        return Stage(study, claim(self.workdir / name, study))
+
+    def varied(self, name: str, rows: tuple[str, ...], overrides: list[str], settings: list[dict]) -> Stage | None:
+        """Chosen rows in other settings, by one seed."""
+        if not settings:
+            return None
+        config = changed(self.config, {"study.seeds": 1, "study.tuning_seeds": 1})
+        return self.stage(name, plan.varied(config, rows, overrides, settings))
+
+    def points(self, first: Stage) -> int:
+        """Points a row, as an earlier start has decided, or by the clock."""
+        file = self.workdir / PLAN
+        if file.is_file():
+            return int(read(file)["points"])
+        points = plan.points_for(self.config, first.lines, self.seconds[plan.FIRST], time.monotonic() - self.began)
+        write_json(file, {"points": points, "minutes": self.config.poc.minutes})
+        return points
+
+    def names(self, table: Table) -> str:
+        """The recommended row, by validation accuracy."""
+        rows = {row.name: {"regime": row.regime, "validation_accuracy": row.average("validation_accuracy")}
+                for row in table.rows if row.sample is not None}  # fmt: skip
+        return recommended(rows, self.config.method)
+
+    def train(self, name: str, overrides: list[str]) -> None:
+        """The run that leaves what is deployed: CacheFL's own, and the recommended row beside it."""
+        began = time.monotonic()
+        rows = tuple(dict.fromkeys(("zero_shot", "cache_init", self.config.method, name)))
+        config = changed(self.config, {"compare": rows, "overrides": tuple(overrides)})
+        run_in(resolve(config), Workdir(self.workdir / RUN))
+        self.seconds[RUN] = time.monotonic() - began
+
+    def write_predictions(self, tests: TestRows, predicted: dict[str, np.ndarray], current: np.ndarray | None) -> None:
+        """predictions.csv: what each row took each test image for, by the first seed."""
+        columns = {name: each[0] for name, each in predicted.items()}
+        if current is not None:
+            columns["current"] = current
+        names = np.array([*tests.class_names, ""])  # -1: no model of its site
+        answers = zip(*(names[column] for column in columns.values()), strict=True)
+        lines = [(*line, *row) for line, row in zip(described(tests), answers, strict=True)]
+        write_table(self.workdir / "predictions.csv", ("file", "label", "site", *columns), lines)
+
+
+def run_poc(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    """Runs the proof of concept of a config, or goes on with it; returns what decision.json holds.
+
+    Raises UsageError: as `Poc.run`, or the folder holds another."""
+    config = resolve(config)
+    claim_folder(workdir, config)
+    use_engine(config.engine)
+    Workdir(workdir).refuse_read_only()
+    with folder_lock(workdir):
+        claim_folder(workdir, config)
+        return Poc(config, workdir).run()
+
+
+def claim_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Raises UsageError: the folder holds something else, or a proof of concept of another config."""
+    mark = workdir / MARK
+    refuse_other_files(workdir, mark, "a proof of concept's")
+    if mark.is_file() and read(mark) != json.loads(json.dumps({"config": resolved(config)})):
+        value = f"{workdir} with a proof of concept of another config"
+        raise UsageError("--workdir", value, "a new folder, or the same command", "name another")
+
+
+def test_rows(config: ConfigDict, inputs: Inputs) -> TestRows:
+    """The test images of these inputs."""
+    source = inputs.source
+    files = test_files(source, config.data.path)
+    names = [source.site_names[site] for site in np.unique(source.train.groups)]
+    return TestRows(files, source.test.labels, inputs.test_clients, tuple(source.class_names), tuple(names))
+
+
+def described(tests: TestRows) -> list[tuple[str, str, str]]:
+    """(file, class, site) of each test image."""
+    sites = (*tests.site_names, "")  # -1: a site without training images
+    return [(file, tests.class_names[label], sites[site])
+            for file, label, site in zip(tests.files, tests.labels, tests.sites, strict=True)]  # fmt: skip
+
+
+def write_table(path: pathlib.Path, columns: tuple[str, ...], lines: list[tuple]) -> None:
+    """A CSV file, whole."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *lines])
+    write_whole(path, lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))

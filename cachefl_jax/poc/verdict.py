@@ -1,0 +1,78 @@
+"""The decision in sentences: is training together better than what the sites have, and by which row.
+
+A row is recommended by its validation accuracy, so that the test images which judge it have not chosen it. Its
+comparisons with each site alone, with zero-shot CLIP and with today's model are a family of their own (Holm).
+"""
+
+from typing import Any
+
+from cachefl_jax.report import units
+from cachefl_jax.study.statistics import BETTER, EQUAL, WORSE
+
+ALONE = "local_only"
+KINDS = {BETTER: "better", EQUAL: "equal", WORSE: "worse"}
+AGAINST = {
+    BETTER: "better than",
+    EQUAL: "no different within error from",
+    WORSE: "worse than",
+}
+
+
+def recommended(rows: dict[str, dict[str, Any]], own: str) -> str:
+    """The row with rounds of clients and server of the best mean validation accuracy; `own` where none has any."""
+    federated = [name for name, row in rows.items() if row["regime"] == "federated"]
+    scored = [name for name in federated if rows[name]["validation_accuracy"] is not None]
+    return max(scored, key=lambda name: (rows[name]["validation_accuracy"], name == own), default=own)
+
+
+def verdict(facts: dict[str, Any]) -> dict[str, Any]:
+    """`verdict` of decision.json, from its other sections."""
+    row, family = facts["recommended"], facts["family"]
+    found = family.get(ALONE)
+    if found is None or found["verdict"] not in KINDS:
+        return {"sentence": "There is nothing to compare training together with.", "kind": None, "more": more(facts)}
+    return {"sentence": first(facts, row, found), "kind": KINDS[found["verdict"]], "more": more(facts)}
+
+
+def first(facts: dict[str, Any], row: str, found: dict[str, Any]) -> str:
+    """Training together against each site alone, with the error."""
+    rows = facts["rows"]
+    ours, theirs = (units.percent(rows[name]["test_accuracy"]) for name in (row, ALONE))
+    error = f"{abs(found['points']):.1f} ± {found['half']:.1f} points"
+    images = f"{facts['data']['test']:,} test images, {len(facts['seeds'])} seeds, 95% interval"
+    if found["verdict"] == EQUAL:
+        told = f"no better than each site alone within error: {ours} against {theirs}, a difference of "
+        told += f"{found['points']:+.1f} ± {found['half']:.1f} points"
+    else:
+        word = "better" if found["verdict"] == BETTER else "worse"
+        told = f"{word} than each site alone by {error}: {ours} against {theirs}"
+    return f"Training together ({rows[row]['label']}) is {told} ({images})."
+
+
+def more(facts: dict[str, Any]) -> list[str]:
+    """What else a decision needs to know of accuracy."""
+    rows, row, own = facts["rows"], facts["recommended"], facts["own"]
+    label, lines = rows[row]["label"], []
+    for name, found in facts["family"].items():
+        if name != ALONE and found["verdict"] in AGAINST:
+            other = facts["current"]["label"] if name == "current" else rows[name]["label"]
+            lines.append(f"{units.sentence(label)} is {against(found, other)}.")
+    if row != own and own in rows:
+        found = rows[row]["against_own"]
+        if found and found["verdict"] in AGAINST:
+            lines.append(f"{units.sentence(label)} was recommended by validation accuracy; it is "
+                         f"{against(found, rows[own]['label'])}.")  # fmt: skip
+    losing = [site["name"] for site in facts["sites"] if site["gain"]["verdict"] == WORSE]
+    gaining = [site["name"] for site in facts["sites"] if site["gain"]["verdict"] == BETTER]
+    told = f"beyond error: {named(gaining)}; that lose: {named(losing)}"
+    lines.append(f"Sites that gain on their own test images {told}.")
+    return lines
+
+
+def against(found: dict[str, Any], other: str) -> str:
+    """better than OTHER by so much, with the error."""
+    return f"{AGAINST[found['verdict']]} {other} ({found['points']:+.1f} ± {found['half']:.1f} points)"
+
+
+def named(names: list[str]) -> str:
+    return ", ".join(names) if names else "none"
