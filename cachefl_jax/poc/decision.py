@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.poc.samples import Predictions, TestRows, compared, predictions_of, standard_error
+from cachefl_jax.poc.sections import image_bytes, sections
 from cachefl_jax.poc.verdict import ALONE, recommended, verdict
 from cachefl_jax.simulation.metrics import read_lines
 from cachefl_jax.simulation.prepare import Inputs
@@ -53,7 +54,7 @@ def decide(found: Found) -> dict[str, Any]:
         "data": data_of(found), "seeds": seeds_of(found), "points": found.points,
         "seconds": found.seconds, "minutes": config.poc.minutes, "config": resolved(config),
     }  # fmt: skip
-    return {"verdict": verdict(facts)} | facts
+    return {"verdict": verdict(facts)} | facts | sections(found, facts)
 
 
 def seeds_of(found: Found) -> list[int]:
@@ -83,9 +84,10 @@ def add_comparisons(rows: dict[str, dict], predicted: Predictions, labels: np.nd
 
 
 def family_of(found: Found, best: str) -> dict[str, dict]:
-    """The recommended row against each site alone, zero-shot CLIP and today's model: a family of their own."""
+    """The recommended row against each site alone, zero-shot CLIP, CacheFL and today's model: a family of their own."""
     predicted, labels = found.predicted, found.tests.labels
-    rivals = {name: predicted[name] for name in (ALONE, "zero_shot") if name in predicted and name != best}
+    names = dict.fromkeys((ALONE, "zero_shot", found.config.method))
+    rivals = {name: predicted[name] for name in names if name in predicted and name != best}
     if found.current is not None:
         rivals["current"] = np.tile(found.current, (len(predicted[best]), 1))
     told = compared([(predicted[best], rival, labels) for rival in rivals.values()])
@@ -126,6 +128,7 @@ def sites_of(found: Found, best: str) -> list[dict[str, Any]]:
     return [
         {"name": name, "train": int(partition.sizes[site]),
          "validation": 0 if validation is None else int((validation.groups == numbers[site]).sum()),
+         "image_bytes": image_bytes(train, np.flatnonzero(train.groups == numbers[site])),
          "classes": len(np.unique(train.labels[train.groups == numbers[site]])), **parts[site]}
         for site, name in enumerate(tests.site_names)
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The decision in sentences: is training together better than what the sites have, and by which row.
 
 A row is recommended by its validation accuracy, so that the test images which judge it have not chosen it. Its
-comparisons with each site alone, with zero-shot CLIP and with today's model are a family of their own (Holm).
+comparisons with each site alone, zero-shot CLIP, CacheFL and today's model are a family of their own (Holm).
 """
 
 from typing import Any
@@ -51,17 +51,12 @@ def first(facts: dict[str, Any], row: str, found: dict[str, Any]) -> str:
 
 def more(facts: dict[str, Any]) -> list[str]:
     """What else a decision needs to know of accuracy."""
-    rows, row, own = facts["rows"], facts["recommended"], facts["own"]
+    rows, row = facts["rows"], facts["recommended"]
     label, lines = rows[row]["label"], []
     for name, found in facts["family"].items():
         if name != ALONE and found["verdict"] in AGAINST:
             other = facts["current"]["label"] if name == "current" else rows[name]["label"]
             lines.append(f"{units.sentence(label)} is {against(found, other)}.")
-    if row != own and own in rows:
-        found = rows[row]["against_own"]
-        if found and found["verdict"] in AGAINST:
-            lines.append(f"{units.sentence(label)} was recommended by validation accuracy; it is "
-                         f"{against(found, rows[own]['label'])}.")  # fmt: skip
     losing = [site["name"] for site in facts["sites"] if site["gain"]["verdict"] == WORSE]
     gaining = [site["name"] for site in facts["sites"] if site["gain"]["verdict"] == BETTER]
     told = f"beyond error: {named(gaining)}; that lose: {named(losing)}"
@@ -71,7 +66,10 @@ def more(facts: dict[str, Any]) -> list[str]:
 
 def against(found: dict[str, Any], other: str) -> str:
     """better than OTHER by so much, with the error."""
-    return f"{AGAINST[found['verdict']]} {other} ({found['points']:+.1f} ± {found['half']:.1f} points)"
+    told = f"{found['points']:+.1f} ± {found['half']:.1f} points"
+    if found["verdict"] == EQUAL and abs(found["points"]) > found["half"]:
+        told += ", which several comparisons at once make by chance"
+    return f"{AGAINST[found['verdict']]} {other} ({told})"
 
 
 def named(names: list[str]) -> str:

@@ -1,0 +1,65 @@
+"""Sections of decision.json beside accuracy: bytes, work, the cost of the server's images, privacy."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from cachefl_jax.poc import costs, generation, privacy, work
+from cachefl_jax.privacy.audit.part import Settings
+from cachefl_jax.simulation.audit import audit
+from cachefl_jax.simulation.finished import rebuild, stored
+from cachefl_jax.simulation.workdir import Workdir
+from cachefl_jax.storage.files import read_json
+from cachefl_jax.storage.run_files import read_summary
+
+if TYPE_CHECKING:
+    from cachefl_jax.data.images import LabelledImages
+    from cachefl_jax.poc.decision import Found
+
+LEAKS = Settings(trials=10, shadows=4, audit_seed=0)  # of which the attack on updates reads the seed
+
+
+def image_bytes(split: "LabelledImages", rows) -> int | None:
+    """Of the files of these images; None where they are not all files."""
+    if not getattr(split.images, "files", False):
+        return None
+    return sum(os.path.getsize(split.images.name(int(row))) for row in rows)
+
+
+def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
+    """What of decision.json is reckoned from the run that is left, and from `facts`, its other sections."""
+    workdir = Workdir(found.run)
+    summary, finished = read_summary(workdir.summary), rebuild(workdir, stored(workdir))
+    inputs, config, rows = found.inputs, found.config, facts["rows"]
+    best, own, model = facts["recommended"], facts["own"], summary["whole_model"]
+    bank = inputs.bank
+    told = costs.costs(costs.Facts(rows, best, own, facts["sites"], bank.classes, bank.width, model))
+    site = work.site_of(rows[best], model, inputs.partition.sizes, inputs.partition.clients)
+    images = len(bank.synthetic.labels)
+    manifest = bank.metadata.get("synthetic") or {}
+    synthesis, price = config.synthesis, config.poc.price_gpu_hour
+    cost = generation.Facts(synthesis.source, synthesis.path, manifest, images, price)
+    seen = privacy.Facts(config.to_dict(), summary["methods"], best, own, leak_of(workdir))
+    chosen = privacy.Choice(facts["data"]["validation"], found.points, facts["data"]["test"])
+    return told | {
+        "work": work.work(site, work.measured(finished)), "generation": generation.generation(cost),
+        "privacy": privacy.privacy(seen), "choice": privacy.choice(chosen),
+        "provenance": provenance(found, manifest), "whole_model": model,
+    }  # fmt: skip
+
+
+def leak_of(workdir: Workdir) -> dict[str, Any]:
+    """What an attack on updates reads from them, of this run; measured once."""
+    if not workdir.audit.is_file():
+        audit(workdir.path, ("inversion",), LEAKS)
+    return read_json(workdir.audit)["parts"]["inversion"]
+
+
+def provenance(found: "Found", manifest: dict[str, Any]) -> dict[str, Any]:
+    """Where the server's images and the encoder come from, as far as the run knows. Licences are not read."""
+    synthesis = found.config.synthesis
+    return {
+        "source": synthesis.source, "path": synthesis.path, "origin": found.config.poc.synthetic_origin,
+        "manifest": {name: value for name, value in manifest.items() if isinstance(value, (str, int, float))},
+        "encoder": found.config.clip.checkpoint, "weights_sha256": found.inputs.bank.metadata.get("weights_sha256"),
+        "licence": None,
+    }  # fmt: skip
