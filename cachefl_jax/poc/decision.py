@@ -52,7 +52,8 @@ def decide(found: Found) -> dict[str, Any]:
         "confusion": {"row": best, "counts": confusion(predicted[best][0], tests.labels, len(tests.class_names))},
         "rounds": rounds_of(found), "left_out": left_out_of(found, best), "shots": shots_of(found),
         "data": data_of(found), "seeds": seeds_of(found), "points": found.points,
-        "seconds": found.seconds, "minutes": config.poc.minutes, "config": resolved(config),
+        "seconds": found.seconds, "minutes": sum(found.seconds.values()) / 60,
+        "asked_minutes": config.poc.minutes, "config": resolved(config),
     }  # fmt: skip
     return {"verdict": verdict(facts)} | facts | sections(found, facts)
 
@@ -209,7 +210,9 @@ def data_of(found: Found) -> dict[str, Any]:
     """What the folders held."""
     bank, source = found.inputs.bank, found.inputs.source
     return {
-        "path": found.config.data.path, "classes": list(bank.class_names), "sites": list(found.tests.site_names),
+        "path": found.config.data.path, "layout": found.config.data.layout, "classes": bank.classes,
+        "sites": len(found.tests.site_names),
+        "class_names": list(bank.class_names),
         "train": len(bank.train.labels), "validation": 0 if bank.validation is None else len(bank.validation.labels),
         "test": len(bank.test.labels), "notes": list(source.notes),
     }  # fmt: skip

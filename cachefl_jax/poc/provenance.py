@@ -94,5 +94,5 @@ def untested(facts: Facts) -> list[str]:
 
 
 def repeat(workdir: pathlib.Path) -> str:
-    """How to run it again; config.json there can be changed before."""
-    return f"cachefl poc --config={workdir / 'config.json'} --workdir=ANOTHER"
+    """How to run it again; config.py there is made to be changed."""
+    return f"cachefl poc --config={workdir / 'config.py'} --workdir=ANOTHER"

@@ -21,7 +21,7 @@ from cachefl_jax.poc.samples import TestRows, predictions_of
 from cachefl_jax.poc.verdict import ALONE, recommended
 from cachefl_jax.report.page import write_page
 from cachefl_jax.simulation.devices import use_engine
-from cachefl_jax.simulation.notes import tell
+from cachefl_jax.simulation.notes import each_once, tell
 from cachefl_jax.simulation.prepare import Inputs, prepare
 from cachefl_jax.simulation.train import run_in
 from cachefl_jax.simulation.workdir import Workdir, refuse_other_files, resolved
@@ -59,7 +59,7 @@ class Poc:
         inputs, current = self.prepare()
         first = self.stage(plan.FIRST, plan.first_study(self.config))
         points = self.points(first)
-        tuned = self.stage(plan.TUNED, plan.tuned_study(self.config, points))
+        tuned = first if points == 1 else self.stage(plan.TUNED, plan.tuned_study(self.config, points))
         table = table_of(tuned.study, tuned.study.settings[0], tuned.lines)
         names = self.names(table)
         overrides = overrides_words(tuned.study, table)
@@ -157,7 +157,7 @@ def run_poc(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     claim_folder(workdir, config)
     use_engine(config.engine)
     Workdir(workdir).refuse_read_only()
-    with folder_lock(workdir):
+    with folder_lock(workdir), each_once():
         claim_folder(workdir, config)
         return Poc(config, workdir).run()
 

@@ -1,9 +1,14 @@
 """Sections of decision.json beside accuracy: bytes, work, the cost of the server's images, privacy."""
 
+import importlib.metadata
 import os
+import platform
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from cachefl_jax.poc import costs, generation, privacy, work
+from cachefl_jax.poc import provenance as origins
 from cachefl_jax.privacy.audit.part import Settings
 from cachefl_jax.simulation.audit import audit
 from cachefl_jax.simulation.finished import rebuild, stored
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
     from cachefl_jax.data.images import LabelledImages
     from cachefl_jax.poc.decision import Found
 
-LEAKS = Settings(trials=10, shadows=4, audit_seed=0)  # of which the attack on updates reads the seed
+LEAKS = Settings(10, 4, 0)  # of which the attack on updates reads the seed
 
 
 def image_bytes(split: "LabelledImages", rows) -> int | None:
@@ -40,10 +45,12 @@ def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
     cost = generation.Facts(synthesis.source, synthesis.path, manifest, images, price)
     seen = privacy.Facts(config.to_dict(), summary["methods"], best, own, leak_of(workdir))
     chosen = privacy.Choice(facts["data"]["validation"], found.points, facts["data"]["test"])
+    made = origins.Facts(config.to_dict(), manifest, bank.metadata, len(facts["seeds"]), jax.default_backend())
     return told | {
         "work": work.work(site, work.measured(finished)), "generation": generation.generation(cost),
         "privacy": privacy.privacy(seen), "choice": privacy.choice(chosen),
-        "provenance": provenance(found, manifest), "whole_model": model,
+        "provenance": origins.provenance(made), "untested": origins.untested(made), "whole_model": model,
+        "repeat": origins.repeat(found.run.parent), "name": found.run.parent.resolve().name, "versions": versions(),
     }  # fmt: skip
 
 
@@ -54,12 +61,7 @@ def leak_of(workdir: Workdir) -> dict[str, Any]:
     return read_json(workdir.audit)["parts"]["inversion"]
 
 
-def provenance(found: "Found", manifest: dict[str, Any]) -> dict[str, Any]:
-    """Where the server's images and the encoder come from, as far as the run knows. Licences are not read."""
-    synthesis = found.config.synthesis
-    return {
-        "source": synthesis.source, "path": synthesis.path, "origin": found.config.poc.synthetic_origin,
-        "manifest": {name: value for name, value in manifest.items() if isinstance(value, (str, int, float))},
-        "encoder": found.config.clip.checkpoint, "weights_sha256": found.inputs.bank.metadata.get("weights_sha256"),
-        "licence": None,
-    }  # fmt: skip
+def versions() -> dict[str, str]:
+    """Of the interpreter and of what the figures depend on."""
+    names = ("cachefl_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

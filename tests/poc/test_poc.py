@@ -1,0 +1,245 @@
+"""A proof of concept from folders of sites to the decision: every number again from the files that it leaves."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from cachefl_jax.configs import poc as shipped
+from cachefl_jax.errors import UsageError
+from cachefl_jax.poc.file import write_config
+from cachefl_jax.poc.run import run_poc
+from cachefl_jax.poc.samples import compared
+from cachefl_jax.study.folder import unpacked_classes
+from cachefl_jax.study.statistics import Sample, difference
+
+pytestmark = pytest.mark.quick
+
+HELD = {
+    "aachen": {"blue bar": 16, "green disc": 12},
+    "bonn": {"green disc": 12, "red square": 16},
+    "celle": {"blue bar": 10, "green disc": 10, "red square": 10},
+}
+NAMES = sorted(HELD["celle"])
+ROWS = ("zero_shot", "local_only", "cachefl", "ridge")
+
+
+@pytest.fixture(scope="module")
+def sites(make_pictures, tmp_path_factory):
+    """Three sites, of which two lack a class."""
+    counts = {f"{site}/{name}": count for site, held in HELD.items() for name, count in held.items()}
+    return make_pictures(tmp_path_factory.mktemp("sites"), counts)
+
+
+@pytest.fixture(scope="module")
+def asked(sites):
+    """(**changes) -> the shipped config for these sites, small."""
+
+    def make(**changes):
+        config = shipped.get_config()
+        config.data.path, config.data.layout, config.clip.templates = str(sites), "site/class", ("{}",)
+        config.synthesis.images_per_class, config.cache.keys_per_class, config.rounds = 2, 2, 3
+        config.compare, config.local.batch_size, config.engine.devices = ROWS, 8, 1
+        config.study.seeds, config.poc.most_points, config.poc.shots = 2, 1, ("2",)
+        config.data.duplicates = "ignore"  # noise on one shape is a near-duplicate, and meant here
+        config.update_from_flattened_dict(changes)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def done(asked, tmp_path_factory):
+    """(the decision, its folder)."""
+    folder = tmp_path_factory.mktemp("poc") / "w"
+    return run_poc(asked(), folder), folder
+
+
+@pytest.fixture(scope="module")
+def answers(done):
+    """predictions.csv, a dict for each test image."""
+    with open(done[1] / "predictions.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def right(done, answers):
+    """By row [seeds, n]: which test images are right, from the study's own lines."""
+    decision, folder = done
+    labels = np.array([NAMES.index(line["label"]) for line in answers])
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for text in (folder / "first" / "runs.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        if line["values"] == decision["rows"][line["row"]]["values"]:
+            found.setdefault(line["row"], {})[line["seed"]] = unpacked_classes(line["predicted"]) == labels
+    return {row: np.stack([seeds[seed] for seed in decision["seeds"]]) for row, seeds in found.items()}
+
+
+def test_every_site_keeps_test_images_of_its_own(done, answers, sites):
+    decision, _ = done
+    assert [site["name"] for site in decision["sites"]] == list(HELD)
+    for site in decision["sites"]:
+        own = [line for line in answers if line["site"] == site["name"]]
+        assert len(own) == site["test"] > 0
+        assert {line["label"] for line in own} == set(HELD[site["name"]])
+        assert all(line["file"] == f"{line['site']}/{line['label']}/{pathlib.Path(line['file']).name}" for line in own)
+        assert all((sites / line["file"]).is_file() for line in own)
+    rows = sum(site["train"] + site["validation"] + site["test"] for site in decision["sites"])
+    assert rows + 2 * len(NAMES) == sum(sum(held.values()) for held in HELD.values())  # the server's, two a class
+
+
+def test_accuracies_are_those_of_the_study(done, right, answers):
+    decision, folder = done
+    assert set(decision["rows"]) == set(ROWS) == set(right)
+    lines = [json.loads(line) for line in (folder / "first" / "runs.jsonl").read_text().splitlines()]
+    for name, row in decision["rows"].items():
+        assert row["test_accuracy"] == pytest.approx(right[name].mean())
+        first = np.mean([line[name] == line["label"] for line in answers])
+        assert first == pytest.approx(right[name][0].mean())
+        if name != "local_only":  # there the study's mean is over sites' models on all test images
+            chosen = [line for line in lines if line["row"] == name and line["values"] == row["values"]]
+            told = np.mean([line["entry"]["test_accuracy"] for line in chosen])
+            assert row["test_accuracy"] == pytest.approx(told, abs=1e-6)
+
+
+def test_alone_each_image_is_judged_by_its_own_sites_model(answers):
+    assert all(line["local_only"] in NAMES for line in answers)
+    # A site's own model has seen images of its classes alone; CacheFL's has seen them all.
+    missed = [line for line in answers if line["local_only"] not in HELD[line["site"]]]
+    assert len(missed) <= len(answers) // 3
+
+
+def test_parts_are_means_over_their_images_and_seeds(done, right, answers):
+    decision, _ = done
+    best = decision["recommended"]
+    for what, parts in (("site", decision["sites"]), ("label", decision["classes"])):
+        for part in parts:
+            mask = np.array([line[what] == part["name"] for line in answers])
+            assert part["test"] == mask.sum()
+            for row, accuracy in part["rows"].items():
+                assert accuracy == pytest.approx(right[row][:, mask].mean())
+            gain = right[best][:, mask].mean() - right["local_only"][:, mask].mean()
+            assert part["gain"]["points"] == pytest.approx(100 * gain)
+
+
+def test_the_confusion_is_that_of_the_first_seed(done, answers):
+    decision, _ = done
+    counts = np.zeros((len(NAMES), len(NAMES)), int)
+    for line in answers:
+        counts[NAMES.index(line["label"]), NAMES.index(line[decision["recommended"]])] += 1
+    assert decision["confusion"] == {"row": decision["recommended"], "counts": counts.tolist()}
+
+
+def test_the_recommended_row_is_best_on_validation_and_sends_no_features(done):
+    decision, _ = done
+    federated = {name: row for name, row in decision["rows"].items() if row["regime"] == "federated"}
+    assert set(federated) == {"cachefl", "ridge"}
+    best = max(row["validation_accuracy"] for row in federated.values())
+    assert decision["rows"][decision["recommended"]]["validation_accuracy"] == best
+
+
+def test_the_verdict_is_the_difference_to_each_site_alone(done):
+    decision, _ = done
+    rows, found = decision["rows"], decision["family"]["local_only"]
+    gain = rows[decision["recommended"]]["test_accuracy"] - rows["local_only"]["test_accuracy"]
+    assert found["points"] == pytest.approx(100 * gain)
+    assert decision["verdict"]["kind"] == {"better": "better", "worse": "worse"}.get(found["verdict"], "equal")
+    assert f"{abs(found['points']):.1f} ± {found['half']:.1f} points" in decision["verdict"]["sentence"]
+
+
+def test_rounds_that_are_enough_are_those_of_the_run(done):
+    decision, folder = done
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = decision["rounds"]
+    assert told["test"] == [line["test_accuracy"] for line in lines]
+    assert told["validation"] == [line["validation_accuracy"] for line in lines]
+    enough, least = told["evaluated"].index(told["enough"]), told["validation"][-1] - told["error"]
+    assert all(each >= least for each in told["validation"][enough:])
+    assert enough == 0 or told["validation"][enough - 1] < least
+
+
+def test_what_is_deployed_is_there(done):
+    decision, folder = done
+    assert (folder / "run" / "cache.safetensors").is_file()
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert json.loads((folder / "decision.json").read_text()) == json.loads(json.dumps(decision))
+
+
+def test_bytes_of_images_are_those_of_the_files(done, sites, answers):
+    decision, _ = done
+    tested = {line["file"] for line in answers}
+    for site in decision["sites"]:
+        files = [file for file in (sites / site["name"]).rglob("*.png") if str(file.relative_to(sites)) not in tested]
+        assert 0 < site["image_bytes"] < sum(file.stat().st_size for file in files)  # validation is not sent
+
+
+def test_without_a_site_and_with_few_images(done):
+    decision, _ = done
+    assert [each["site"] for each in decision["left_out"]] == list(HELD)
+    for each, site in zip(decision["left_out"], decision["sites"], strict=True):
+        assert each["site"] == site["name"]
+        assert all(0 <= each[which][whose] <= 1 for which in ("with", "without") for whose in ("own", "others"))
+    assert decision["shots"]["shots"] == [2]
+    assert set(decision["shots"]["rows"]) == {"cachefl", "local_only", decision["recommended"]}
+
+
+def test_the_same_again_says_the_same_and_another_is_refused(done, asked):
+    decision, folder = done
+    again = run_poc(asked(), folder)
+    timed = ("seconds", "minutes", "work")
+    assert {name: again[name] for name in again if name not in timed} == {
+        name: decision[name] for name in decision if name not in timed
+    }
+    with pytest.raises(UsageError, match="another config"):
+        run_poc(asked(rounds=4), folder)
+
+
+def test_the_config_file_is_the_config(asked, tmp_path):
+    write_config(asked(), tmp_path)
+    space: dict = {}
+    exec((tmp_path / "config.py").read_text(), space)
+    from cachefl_jax.config import resolve
+
+    assert resolve(space["get_config"]()) == resolve(asked())
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("file,answer\na,b\n", "columns"),
+        ("file,prediction\naachen/blue bar/000.png,blue bar\n", "leaves out"),
+    ],
+)
+def test_predictions_of_today_that_do_not_fit_are_told(asked, tmp_path, lines, words):
+    (tmp_path / "now.csv").write_text(lines)
+    with pytest.raises(UsageError, match=words):
+        run_poc(asked(**{"poc.current": str(tmp_path / "now.csv")}), tmp_path / "w")
+
+
+def test_todays_model_is_compared_on_the_same_images(done, asked, answers, tmp_path):
+    lines = ["file,prediction", *(f"{line['file']},{line['cachefl'].upper()}" for line in answers)]
+    (tmp_path / "now.csv").write_text("\n".join(lines))
+    from cachefl_jax.config import resolve
+    from cachefl_jax.poc.current import read_current
+    from cachefl_jax.simulation.prepare import prepare
+
+    config = resolve(asked(**{"poc.current": str(tmp_path / "now.csv")}))
+    read = read_current(config.poc.current, config.data.path, prepare(config).source)
+    assert [NAMES[each] for each in read] == [line["cachefl"] for line in answers]
+
+
+def test_what_is_told_of_a_difference_is_the_studys():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    pair = [np.where(rng.random((3, 40)) < share, labels, (labels + 1) % 3) for share in (0.9, 0.5)]
+    (found,) = compared([(*pair, labels)])
+    ours = [
+        Sample((each == labels).mean(axis=1), list((each == labels).astype(float)), ["t"] * len(each)) for each in pair
+    ]
+    expected = difference(*ours)
+    assert found["points"] == pytest.approx(100 * expected.mean)
+    assert found["half"] == pytest.approx(100 * expected.half)
+    assert found["p"] == expected.p
+    assert found["verdict"] == "better"
