@@ -6,7 +6,6 @@ import pathlib
 import time
 
 import jax
-import numpy as np
 from flwr.serverapp import Grid
 from ml_collections import ConfigDict
 
@@ -21,6 +20,7 @@ from cachefl_jax.precision import arithmetic
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.examples import tested_rows
 from cachefl_jax.simulation.prepare import Inputs, prepare
+from cachefl_jax.simulation.regimes import Run, artefact_of, deployed
 from cachefl_jax.simulation.train import untuned_cache
 from cachefl_jax.simulation.workdir import Workdir
 
@@ -41,7 +41,7 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
         with (path / "pilot.log").open("a") as file:
             file.write(line + "\n")
 
-    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs))
+    workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs, workdir))
     weights = inputs.parts.get("encoder", "")
     roll = Roll(grid, pilot["sites"], setup_record(inputs.server, agreed_fields(config), weights), say)
     roll.wait_for_all(pilot["wait"])
@@ -123,12 +123,9 @@ def line_of(record: dict, rounds: int) -> str:
 def finish(config: ConfigDict, inputs: Inputs, work: ServerWork, roll: Roll, done: tuple[Workdir, list[dict]]) -> None:
     """The artefact and the summary."""
     workdir, records = done
-    method = find_method(config.method)
-    arrays, told = method.artefact(jax.device_get(work.state.params), work.problem.frozen)
-    names = {"class_names": list(inputs.bank.class_names)}
-    workdir.write_artefact(
-        workdir.path / method.file, {name: np.asarray(one) for name, one in arrays.items()}, told | names
-    )
+    run, names = Run(config, inputs, workdir), {"class_names": list(inputs.bank.class_names)}
+    artefact = artefact_of(run, config.method, work.state.params, work.problem.frozen)[1:]
+    workdir.write_artefact(workdir.path / find_method(config.method).file, *deployed(run, config.method, artefact))
     sums = {name: sum(line[name] for line in records) for name in ("bytes_up", "bytes_down", "wire_up", "wire_down")}
     final = {name: records[-1][name] for name in records[-1] if name.startswith(("test_", "validation_"))}
     sites = [{"name": name, "rows": roll.rows[number], "rounds": sum(name in line["sites"] for line in records)}

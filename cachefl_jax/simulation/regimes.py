@@ -159,12 +159,17 @@ def train_federation(run: Run, learner: Learner, row: Row, progress: Progress) -
 
 
 def model_of(run: Run, learner: Learner, params) -> tuple[Any, dict, dict]:
-    """(params, artefact, metadata) of `Trained`. An artefact whose file is not called after the method names it."""
-    method, params = learner.method, jax.device_get(params)
-    arrays, told = method.artefact(params, learner.score.frozen)
+    """(params, artefact, metadata) of `Trained`."""
+    return artefact_of(run, learner.name, params, learner.score.frozen)
+
+
+def artefact_of(run: Run, name: str, params, frozen) -> tuple[Any, dict, dict]:
+    """`model_of` the method of that name. An artefact whose file is not called after the method names it."""
+    method, params = find_method(name), jax.device_get(params)
+    arrays, told = method.artefact(params, frozen)
     named = {}
     if method.file == MODEL:
-        named = {"method": learner.name} | {field.name: lookup(run.config, field.name) for field in method.fields}
+        named = {"method": name} | {field.name: lookup(run.config, field.name) for field in method.fields}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     return params, arrays, named | told | {"class_names": list(run.inputs.bank.class_names)}
 
