@@ -14,6 +14,7 @@ from cachefl_jax.clip.images import Preparation
 from cachefl_jax.config.method import METHODS
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
+from cachefl_jax.methods.cachefl import Cache
 from cachefl_jax.methods.method import Restored
 from cachefl_jax.storage.checked_json import NUMBER, TEXT, Kind, list_of, maybe
 
@@ -32,7 +33,7 @@ class Model(NamedTuple):
 
     Attributes:
         path: its file.
-        arrays: by name, float32; "text" [N, D] among them, and "keys" [N, K, D] of a cache.
+        arrays: by name, float32; "text" [N, D] among them.
         told: the file's metadata.
         restored: what gives its logits.
     """
@@ -53,8 +54,8 @@ class Model(NamedTuple):
 
     @property
     def keys(self) -> np.ndarray | None:
-        """[N, K, D]; None of a model that is no cache."""
-        return self.arrays.get("keys")
+        """[N, K, D]; None of a model that is no cache, whatever its arrays are called."""
+        return self.restored.params.keys if isinstance(self.restored.params, Cache) else None
 
     @property
     def preparation(self) -> Preparation | None:
@@ -79,9 +80,13 @@ def read_model(path: pathlib.Path) -> Model:
     for name, kind in FIELDS.items():
         if not kind.holds(told[name]):
             refuse(path, f"{name} is not {kind.words}")
+    if len(set(told["class_names"])) < len(told["class_names"]):
+        refuse(path, "a class name twice")
     check_arrays(path, arrays, len(told["class_names"]))
     restored = restore(path, arrays, told)
     model = Model(path, arrays, told, restored)
+    if model.keys is not None and (model.keys.ndim != 3 or model.keys.shape[::2] != arrays["text"].shape):
+        refuse(path, f"keys of shape {model.keys.shape} beside text of shape {arrays['text'].shape}")
     try:
         _ = model.preparation
     except TypeError:
@@ -109,11 +114,9 @@ def read_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 def check_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], classes: int) -> None:
     """Refuses arrays that are no model's of so many classes."""
-    text, keys = arrays["text"], arrays.get("keys")
+    text = arrays["text"]
     if text.ndim != 2 or len(text) != classes:
         refuse(path, f"text of shape {text.shape} for {classes} class names")
-    if keys is not None and (keys.ndim != 3 or keys.shape[::2] != text.shape):
-        refuse(path, f"keys of shape {keys.shape} beside text of shape {text.shape}")
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             refuse(path, f"{name} is not of finite float32 numbers")

@@ -5,8 +5,10 @@ Axis letters: n rows, N classes, K keys a class, D features, H W image.
 
 import contextlib
 import json
+import logging
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,6 +49,19 @@ def wanting(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UsageError("export", f"no {error.name or name}", PARTS, INSTALL) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what transformers and PyTorch's exporter tell of the text tower, which is not read, and of themselves."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def head_graph(model: Model):
@@ -124,32 +139,31 @@ def tower_graph(model: Model, checkpoint: str | None):
     Raises UsageError: the checkpoint is not there, is another, or is no CLIP in Hugging Face's format."""
     directory = checked_directory(model, checkpoint)
     settings = None if is_open_clip(directory) else json.loads((directory / "config.json").read_text())
-    if settings is None or settings.get("model_type", "clip") != "clip":
-        allowed = "a CLIP in Hugging Face's format"
+    if settings is None or settings.get("model_type", "clip") != "clip" or model.preparation.size is None:
+        allowed = "a CLIP in Hugging Face's format, whose images are of one size"
         raise UsageError("--tower", str(directory), allowed, "leave --tower out, and export features -> logits")
     with wanting("torch"):
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter asks for it)
         import torch
         import transformers
-    tower = transformers.CLIPVisionModelWithProjection.from_pretrained(directory, dtype=torch.float32).eval()
 
     class Tower(torch.nn.Module):
         """The features alone of what the tower gives."""
 
         def __init__(self):
             super().__init__()
-            self.tower = tower
+            self.tower = transformers.CLIPVisionModelWithProjection.from_pretrained(directory, dtype=torch.float32)
 
         def forward(self, pixel_values):
             return self.tower(pixel_values).image_embeds
 
     pixels = torch.zeros(2, 3, *model.preparation.size)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = pathlib.Path(folder) / "tower.onnx"
         torch.onnx.export(
-            Tower(), (pixels,), path, input_names=["pixel_values"], output_names=["features"], opset_version=OPSET,
-            dynamic_shapes={"pixel_values": {0: torch.export.Dim("n")}}, dynamo=True, external_data=False,
+            Tower().eval(), (pixels,), path, input_names=["pixel_values"], output_names=["features"], dynamo=True,
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("n")}}, opset_version=OPSET, external_data=False,
             verbose=False,
         )  # fmt: skip
         graph = onnx.load(path)

@@ -18,8 +18,7 @@ from cachefl_jax.methods import find_method
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.files import read_json
 
-# torch's exporter and what it brings use their own deprecated names.
-pytestmark = [pytest.mark.quick, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.quick
 
 
 def worst(found: np.ndarray, expected: np.ndarray) -> float:

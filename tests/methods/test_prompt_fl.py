@@ -12,6 +12,8 @@ from safetensors import safe_open
 from cachefl_jax.clip import load_encoder
 from cachefl_jax.commands.evaluate import evaluate, stored_config
 from cachefl_jax.config import changed, default, resolve
+from cachefl_jax.deploy.model import read_model as deployed_model
+from cachefl_jax.deploy.predict import predict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import Rows, Server, prompt_fl
 from cachefl_jax.methods.method import training_loss
@@ -89,6 +91,8 @@ def test_what_is_trained_travels_and_the_artefact_needs_no_tower(run, name, plac
     assert entry["uplink_bytes_per_client_round"] == entry["downlink_bytes_per_client_round"] == 4 * numbers
     bank = prepare(resolve(config_of())).bank
     logits = told["logit_scale"] * bank.test.features @ arrays["text"].T
+    found = predict(deployed_model(folder / place / "model.safetensors"), bank.test.features)
+    np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-4)
     assert (logits.argmax(axis=1) == bank.test.labels).mean() == pytest.approx(entry["test_accuracy"], abs=1e-9)
 
 
