@@ -25,8 +25,17 @@ def get_config():
 
 def write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
     """The fields in which the config differs from the shipped one, as a config file."""
-    theirs, ours = flat(resolve(config)), flat(poc.get_config())
-    lines = [f"    config.{field} = {value!r}" for field, value in theirs.items() if ours.get(field, ours) != value]
+    shipped = poc.get_config()
+    base = shipped.copy_and_resolve_references()
+    base.data.path = config.data.path
+    ours, theirs, lines, groups = flat(resolve(config)), flat(resolve(base)), [], {}
+    for field, value in ours.items():
+        group, _, name = field.rpartition(".")
+        if theirs.get(field, ours) != value and group and group not in shipped:  # a method's own
+            groups.setdefault(group, {})[name] = value
+        elif theirs.get(field, ours) != value or field == "data.path":
+            lines.append(f"    config.{field} = {value!r}")
+    lines += [f"    config.{group} = {values!r}" for group, values in groups.items()]
     path = workdir / "config.py"
     text = TEXT.format(path=path.absolute(), lines="\n".join(lines))
     write_whole(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

@@ -10,17 +10,19 @@ import jax
 from cachefl_jax.poc import costs, generation, privacy, work
 from cachefl_jax.poc import provenance as origins
 from cachefl_jax.privacy.audit.part import Settings
-from cachefl_jax.simulation.audit import audit
+from cachefl_jax.simulation.audit import open_run
 from cachefl_jax.simulation.finished import rebuild, stored
+from cachefl_jax.simulation.leak_parts import Plan, own_leak
 from cachefl_jax.simulation.workdir import Workdir
-from cachefl_jax.storage.files import read_json
+from cachefl_jax.storage.files import read_json, write_json
 from cachefl_jax.storage.run_files import read_summary
 
 if TYPE_CHECKING:
     from cachefl_jax.data.images import LabelledImages
     from cachefl_jax.poc.decision import Found
 
-LEAKS = Settings(10, 4, 0)  # of which the attack on updates reads the seed
+LEAKS = Plan(attacked=8, rows=(1, 8))  # cachefl audit tries more
+LEAK = "leak.json"
 
 
 def image_bytes(split: "LabelledImages", rows) -> int | None:
@@ -55,10 +57,11 @@ def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def leak_of(workdir: Workdir) -> dict[str, Any]:
-    """What an attack on updates reads from them, of this run; measured once."""
-    if not workdir.audit.is_file():
-        audit(workdir.path, ("inversion",), LEAKS)
-    return read_json(workdir.audit)["parts"]["inversion"]
+    """What an attack on updates reads from them, of this run; measured once, and kept in leak.json."""
+    file = workdir.path.parent / LEAK
+    if not file.is_file():
+        write_json(file, own_leak(open_run(workdir, Settings()), LEAKS))
+    return read_json(file)
 
 
 def versions() -> dict[str, str]:

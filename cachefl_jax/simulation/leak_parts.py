@@ -111,6 +111,19 @@ def inversion(context: Context, plan: Plan = PLAN) -> tuple[dict, Section]:
     return record(plain, behind), Section("What an update gives away", sentences, tables)
 
 
+def own_leak(context: Context, plan: Plan) -> dict:
+    """What updates of `plan.rows` rows give away, as the run trains, and behind its own defences if it has any: the
+    record of `inversion`, of these cases alone.
+
+    Raises UsageError: as `Laboratory.learner`, of the run's own method."""
+    laboratory = start(context, plan)
+    rows = [count for count in plan.rows if count <= context.inputs.partition.sizes.max()]
+    cases, seen = [Case(PLAIN, count) for count in rows], clients_seen(context.config)
+    if defended(context.config):
+        cases += [Case("this run as it is", count, own=True, summed=seen) for count in rows]
+    return record(tried(cases, lambda case: laboratory.figures(laboratory.take(case))), Found([], []))
+
+
 def worth_a_picture(case: Case) -> bool:
     """Clients of 1 row and of 8 as the run trains, and a secure sum of 10."""
     return (case.label == PLAIN and case.rows in (1, 8)) or (case.label == "secure sum of 10" and case.rows == 1)
