@@ -34,7 +34,8 @@ from cachefl_jax.study.results import Table, choose, table_of
 from cachefl_jax.study.run import run_study
 from cachefl_jax.study.tables import overrides_words
 
-MARK, PLAN, DECISION, PAGE = "poc.json", "plan.json", "decision.json", "report.html"
+MARK, PLAN, SECONDS = "poc.json", "plan.json", "seconds.json"
+DECISION, PAGE = "decision.json", "report.html"
 RUN = "run"
 
 
@@ -50,7 +51,8 @@ class Poc:
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
         self.config, self.workdir, self.began = config, workdir, time.monotonic()
-        self.seconds: dict[str, float] = {}
+        # Of each stage when it was first done: a later start finds it done, and takes no time for it.
+        self.seconds: dict[str, float] = read(workdir / SECONDS) if (workdir / SECONDS).is_file() else {}
 
     def run(self) -> dict[str, Any]:
         """All stages; returns what decision.json holds.
@@ -95,7 +97,7 @@ class Poc:
         current = None
         if self.config.poc.current:
             current = read_current(self.config.poc.current, self.config.data.path, inputs.source)
-        self.seconds["reading and encoding"] = time.monotonic() - began
+        self.took("reading and encoding", began)
         return inputs, current
 
     def stage(self, name: str, study: Study) -> Stage:
@@ -105,8 +107,14 @@ class Poc:
         told = f"{len(study.settings)} settings, {len(study.rows)} rows, {budget} points each, {len(study.seeds)} seeds"
         print(f"{name}: {told}", file=sys.stderr)
         run_study(study, self.workdir / name)
-        self.seconds[name] = time.monotonic() - began
+        self.took(name, began)
         return Stage(study, claim(self.workdir / name, study))
+
+    def took(self, stage: str, began: float) -> None:
+        """Notes how long a stage has taken, where it was not done before."""
+        if stage not in self.seconds:
+            self.seconds[stage] = time.monotonic() - began
+            write_json(self.workdir / SECONDS, self.seconds)
 
     def varied(self, name: str, rows: tuple[str, ...], overrides: list[str], settings: list[dict]) -> Stage | None:
         """Chosen rows in other settings, by one seed."""
@@ -136,7 +144,7 @@ class Poc:
         rows = tuple(dict.fromkeys(("zero_shot", "cache_init", self.config.method, name)))
         config = changed(self.config, {"compare": rows, "overrides": tuple(overrides)})
         run_in(resolve(config), Workdir(self.workdir / RUN))
-        self.seconds[RUN] = time.monotonic() - began
+        self.took(RUN, began)
 
     def write_predictions(self, tests: TestRows, predicted: dict[str, np.ndarray], current: np.ndarray | None) -> None:
         """predictions.csv: what each row took each test image for, by the first seed."""
