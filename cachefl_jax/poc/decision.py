@@ -67,7 +67,8 @@ def row_of(row: Standing, predicted: np.ndarray, labels: np.ndarray) -> dict[str
     """A row of the table. Of each site alone, an image is judged by the model of its own site."""
     accuracy = (predicted == labels).mean(axis=1)
     return {
-        "label": "each site alone" if row.regime == "alone" else row.label, "regime": row.regime, "test_accuracy": float(accuracy.mean()),
+        "label": "each site alone" if row.regime == "alone" else row.label, "regime": row.regime,
+        "test_accuracy": float(accuracy.mean()),
         "error": standard_error(predicted, labels),
         "std_seeds": float(accuracy.std(ddof=1)) if len(accuracy) > 1 else None,
         "validation_accuracy": row.average("validation_accuracy"), "values": row.values, "tried": row.tried,
