@@ -1,6 +1,7 @@
 """A run on small pictures by the pocket CLIP, whose files the tests of deployed models read."""
 
 import pytest
+from command_line import Prefork
 
 from cachefl_jax.config import METHOD_NAMES
 from cachefl_jax.simulation.train import train_and_evaluate
@@ -18,3 +19,11 @@ def pictured(make_pictures, config_for_images, tmp_path_factory):
     fields = {"methods": METHOD_NAMES, "compare": METHODS, "local.learning_rate": 0.01, "cache.alpha": 3.0}
     train_and_evaluate(config_for_images(root, **fields), workdir)
     return workdir, root
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory):
+    """(a command's name, its words) -> the finished process."""
+    prefork = Prefork(tmp_path_factory.mktemp("printed"))
+    yield lambda name, *words: prefork(*map(str, words), command=name)
+    prefork.close()

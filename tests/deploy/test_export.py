@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+from command_line import assert_refused
 
 from cachefl_jax.clip.images import prepare
 from cachefl_jax.config import from_json, rows_of
@@ -63,3 +64,13 @@ def test_what_cannot_be_exported_is_told(pictured, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install 'cachefl_jax\[onnx\]'"):
         export(model, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_the_command_writes_a_graph_or_tells_in_a_line(pictured, started, tmp_path):
+    model, output = f"--model={pictured[0] / 'cache.safetensors'}", tmp_path / "model.onnx"
+    done = started("export", model, f"--output={output}")
+    assert (done.returncode, done.stdout) == (0, f"{output}\n"), done.stderr
+    export(read_model(pictured[0] / "cache.safetensors"), tmp_path / "again.onnx")
+    assert output.read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    assert_refused(started("export", model, f"--output={tmp_path / 'model.txt'}"), ".onnx")
+    assert_refused(started("export", model, f"--output={output}", "--tower", "--checkpoint=/nowhere"), "--checkpoint")

@@ -1,13 +1,14 @@
 """`cachefl predict`: the run's own answers, to the row, from its file alone."""
 
 import csv
+import functools
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from command_line import Prefork, assert_refused
+from command_line import assert_refused
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -34,11 +35,9 @@ def again(pictured):
     return config, prepare(config)
 
 
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    prefork = Prefork(tmp_path_factory.mktemp("printed"))
-    yield lambda *words: prefork(*map(str, words), command="predict")
-    prefork.close()
+@pytest.fixture
+def command(started):
+    return functools.partial(started, "predict")
 
 
 @pytest.fixture

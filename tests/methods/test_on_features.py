@@ -169,6 +169,8 @@ def test_all_in_one_table_send_their_params_and_leave_what_gives_their_accuracy(
         with safe_open(tmp_path / "run" / "compared" / name / "model.safetensors", "numpy") as file:
             told = {key: json.loads(value) for key, value in file.metadata().items()}
             arrays = {key: torch.tensor(file.get_tensor(key), dtype=torch.float64) for key in file.keys()}  # noqa: SIM118
+        if name not in DEPLOYED:
+            arrays.pop("text", None)  # the formula takes the world's own
         assert told["method"] == name
         assert told.items() >= {each.name: lookup(config, each.name) for each in find_method(name).fields}.items()
         if name.startswith("cache_"):
