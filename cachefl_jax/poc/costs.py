@@ -131,14 +131,15 @@ def once_ways(facts: Facts) -> list[Way]:
 def sentences(facts: Facts, ways: Sequence[Way]) -> list[str]:
     """Where the rounds move fewer bytes than an alternative, where more, and what is not in them."""
     by_name = {way.name: way for way in ways}
-    told, main = [], by_name.get(facts.recommended) or by_name.get(facts.own)
-    if main is None:
+    told, chosen = [], dict.fromkeys((facts.recommended, facts.own))
+    ours = [by_name[name] for name in chosen if name in by_name]
+    if not ours:
         return ["No row with bytes of its own was run."]
-    for name in ("images_once", "features_once", "whole_model"):
-        if name in by_name and name != main.name:
-            told.append(against(main, by_name[name]))
-    if "images_once" in by_name and by_name["images_once"].all < main.all:
-        told.append("Bytes do not speak for the rounds here. What does, if anything, is that images stay at the sites.")
+    for main in ours:
+        others = ("images_once", "features_once", "whole_model")
+        told += [against(main, by_name[name]) for name in others if name in by_name and name not in chosen]
+        if "images_once" in by_name and by_name["images_once"].all < main.all:
+            told.append(f"Bytes do not speak for {main.label} here. What may is that images stay at the sites.")
     if facts.model:
         size = units.readable_bytes(facts.model["bytes"])
         told.append(f"Not in these bytes: each site needs the encoder once ({size}) for every way but images once.")

@@ -14,6 +14,7 @@ ALONE = "local_only"
 SHOWN = ("zero_shot", ALONE)  # beside the recommended row, of sites and classes
 MOST_CLASSES = 25  # of a confusion matrix that is shown whole
 MOST_PAIRS = 20
+SHORTEST = 1e-4  # seconds that are told in figures
 NO_BREAK = "\u00a0"  # between a number and its unit, in a table
 REGIMES = {"centralized": "all data in one place"}
 
@@ -43,6 +44,8 @@ def duration(seconds: float | None) -> str:
     """ "42.0 s", "12.3 min", "4.1 h"; a dash where it is not known."""
     if seconds is None:
         return units.EMPTY
+    if 0 < seconds < SHORTEST:
+        return f"under {units.readable_seconds(SHORTEST)}"
     if seconds < 120:
         return units.readable_seconds(seconds)
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

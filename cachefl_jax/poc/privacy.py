@@ -127,7 +127,7 @@ def leak(facts: Facts) -> str:
 
 
 def headline(facts: Facts) -> str:
-    """The one sentence of the first page."""
+    """The one sentence of the first page, on the recommended row; audits are of the run's own."""
     synthesis = facts.config["synthesis"]
     real = real_images(synthesis)
     told = [f"{real} real images a class leave the sites" if real else "Training images stay at the sites"]
@@ -137,7 +137,7 @@ def headline(facts: Facts) -> str:
     private = facts.config["privacy"]["mechanism"] != "none" and guarantee is not None
     told.append(f"differential privacy with epsilon {guarantee:.3g}" if private else "no differential privacy")
     told.append("secure sums" if summed(facts) else "no secure sums")
-    measured = bool((facts.inversion or {}).get("cases"))
+    measured = facts.recommended == facts.own and bool((facts.inversion or {}).get("cases"))
     told.append("leak measured, see below" if measured else "leak not measured")
     return f"{'; '.join(told)}."
 

@@ -73,7 +73,7 @@ def untested(facts: Facts) -> list[str]:
     config, gone = facts.config, []
     gone.append("New data: all images are of the folders as they are today, so no drift over time was seen.")
     one = "one split of the images" + (f", {facts.seeds} seeds of training" if facts.seeds > 1 else ", one seed")
-    gone.append(f"Other splits: {one}. Another split moves the figures by about their errors.")
+    gone.append(f"Other splits: {one}. Another split gives other figures.")
     gone.append("A network: all sites ran in one program; seconds on lines are reckoned, no byte was sent.")
     if facts.encoder.get("encoder") == POCKET:
         gone.append("A released CLIP: the encoder is the embedded pocket model, which is far weaker on photographs.")

@@ -76,6 +76,16 @@ def test_it_is_told_where_images_once_are_less(image_bytes, more):
     assert any("Bytes do not speak" in sentence for sentence in told) == more
 
 
+def test_bytes_of_the_runs_own_row_are_told_beside_those_of_the_recommended_one():
+    small = ROW | {"label": "ridge", "rounds": 1, "total_bytes": 2 * 2 * ROUND}
+    rows = {"cachefl": ROW, "ridge": small}
+    told = costs.costs(facts(rows=rows, recommended="ridge"))["bytes"]["sentences"]
+    assert sum("images once would take" in sentence for sentence in told) == 2
+    assert [sentence for sentence in told if "Bytes do not speak" in sentence] == [
+        "Bytes do not speak for CacheFL here. What may is that images stay at the sites."
+    ]
+
+
 def test_what_is_not_known_is_left_out():
     found = ways(facts(model=None, sites=[site | {"image_bytes": None} for site in SITES]))
     assert set(found) == {"cachefl", "features_once", "linear_probe"}

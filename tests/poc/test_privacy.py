@@ -101,6 +101,9 @@ def test_a_leak_is_told_where_it_was_measured_of_the_run_as_it_is():
     assert "was not measured" not in told
     assert "from an update of 1 row" in told
     assert "0.70 (0.10 to 0.90)" in told
+    headlines = [privacy.privacy(facts(inversion={"cases": plain}, recommended=name))["headline"] for name in ENTRIES]
+    assert ["leak not measured" in each for each in headlines] == [False, True]  # the audit is of CacheFL
+    assert "Measured leak of CacheFL" in told
     own = text(facts(inversion={"cases": [*plain, case("this run as it is", 1, 0.15)]}))
     assert "0.15 (0.10 to 0.90)" in own
     assert "0.70" not in own
