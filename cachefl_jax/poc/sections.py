@@ -40,7 +40,8 @@ def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
     best, own, model = facts["recommended"], facts["own"], summary["whole_model"]
     bank = inputs.bank
     told = costs.costs(costs.Facts(rows, best, own, facts["sites"], bank.classes, bank.width, model))
-    site = work.site_of(rows[best], model, inputs.partition.sizes, inputs.partition.clients)
+    timed = rows[best] | {name: summary["methods"][best].get(name) for name in ("rounds", "seconds_per_round")}
+    site = work.site_of(timed, model, inputs.partition.sizes, inputs.partition.clients)
     images = len(bank.synthetic.labels)
     manifest = bank.metadata.get("synthetic") or {}
     synthesis, price = config.synthesis, config.poc.price_gpu_hour
