@@ -11,6 +11,8 @@ where it was stopped.
 """
 
 import pathlib
+import re
+import sys
 
 from absl import flags
 
@@ -40,10 +42,7 @@ def main() -> None:
 
 def asked():
     """The config that the command line asks for."""
-    from cachefl_jax.configs import poc
-
-    config = poc.get_config() if flags.FLAGS.config is None else flags.FLAGS.config
-    values = flags.FLAGS
+    values, config = flags.FLAGS, flags.FLAGS.config
     if values.sites is not None:
         config.data.path = values.sites
     if values.synthetic is not None:
@@ -58,4 +57,6 @@ def asked():
 
 
 def start() -> None:
+    if not any(re.match("--?config[= ]", f"{word} ") for word in sys.argv[1:]):
+        sys.argv.insert(1, "--config=poc")  # so that --config.NAME=VALUE may stand alone
     command.run(main)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import changed, resolve
+from cachefl_jax.config import changed, default, lookup, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.poc import plan
 from cachefl_jax.poc.current import read_current, test_files
@@ -37,6 +37,8 @@ from cachefl_jax.study.tables import overrides_words
 MARK, PLAN, SECONDS = "poc.json", "plan.json", "seconds.json"
 DECISION, PAGE = "decision.json", "report.html"
 RUN = "run"
+# What may be another in a later start: nothing is trained by it. `lasting` has these at their defaults.
+LATER = ("poc.minutes", "poc.current", "poc.synthetic_origin", "poc.price_gpu_hour")
 
 
 class Stage(NamedTuple):
@@ -51,6 +53,7 @@ class Poc:
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
         self.config, self.workdir, self.began = config, workdir, time.monotonic()
+        self.lasting = lasting(config)
         # Of each stage when it was first done: a later start finds it done, and takes no time for it.
         self.seconds: dict[str, float] = read(workdir / SECONDS) if (workdir / SECONDS).is_file() else {}
 
@@ -59,9 +62,9 @@ class Poc:
 
         Raises UsageError: folders, the server's images or today's predictions are not to be had."""
         inputs, current = self.prepare()
-        first = self.stage(plan.FIRST, plan.first_study(self.config))
+        first = self.stage(plan.FIRST, plan.first_study(self.lasting))
         points = self.points(first)
-        tuned = first if points == 1 else self.stage(plan.TUNED, plan.tuned_study(self.config, points))
+        tuned = first if points == 1 else self.stage(plan.TUNED, plan.tuned_study(self.lasting, points))
         table = table_of(tuned.study, tuned.study.settings[0], tuned.lines)
         names = self.names(table)
         overrides = overrides_words(tuned.study, table)
@@ -90,7 +93,7 @@ class Poc:
             allowed = "folders of sites: data.group_column=folder and partition.name=natural"
             raise UsageError("data.name", self.config.data.name, allowed, "start from --config=poc")
         self.workdir.mkdir(parents=True, exist_ok=True)
-        write_json(self.workdir / MARK, {"config": resolved(self.config)})
+        write_json(self.workdir / MARK, {"config": resolved(self.lasting)})
         tests = test_rows(self.config, inputs)
         write_table(self.workdir / "test_files.csv", ("file", "label", "site"), described(tests))
         tell(inputs.told)
@@ -120,7 +123,7 @@ class Poc:
         """Chosen rows in other settings, by one seed."""
         if not settings:
             return None
-        config = changed(self.config, {"study.seeds": 1, "study.tuning_seeds": 1})
+        config = changed(self.lasting, {"study.seeds": 1, "study.tuning_seeds": 1})
         return self.stage(name, plan.varied(config, rows, overrides, settings))
 
     def points(self, first: Stage) -> int:
@@ -142,7 +145,7 @@ class Poc:
         """The run that leaves what is deployed: CacheFL's own, and the recommended row beside it."""
         began = time.monotonic()
         rows = tuple(dict.fromkeys(("zero_shot", "cache_init", self.config.method, name)))
-        config = changed(self.config, {"compare": rows, "overrides": tuple(overrides)})
+        config = changed(self.lasting, {"compare": rows, "overrides": tuple(overrides)})
         run_in(resolve(config), Workdir(self.workdir / RUN))
         self.took(RUN, began)
 
@@ -170,11 +173,17 @@ def run_poc(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         return Poc(config, workdir).run()
 
 
+def lasting(config: ConfigDict) -> ConfigDict:
+    """What the folder is known by."""
+    defaults = default()
+    return changed(config, {field: lookup(defaults, field) for field in LATER})
+
+
 def claim_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Raises UsageError: the folder holds something else, or a proof of concept of another config."""
     mark = workdir / MARK
     refuse_other_files(workdir, mark, "a proof of concept's")
-    if mark.is_file() and read(mark) != json.loads(json.dumps({"config": resolved(config)})):
+    if mark.is_file() and read(mark) != json.loads(json.dumps({"config": resolved(lasting(config))})):
         value = f"{workdir} with a proof of concept of another config"
         raise UsageError("--workdir", value, "a new folder, or the same command", "name another")
 

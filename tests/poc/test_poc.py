@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -218,16 +219,21 @@ def test_predictions_of_today_that_do_not_fit_are_told(asked, tmp_path, lines, w
         run_poc(asked(**{"poc.current": str(tmp_path / "now.csv")}), tmp_path / "w")
 
 
-def test_todays_model_is_compared_on_the_same_images(done, asked, answers, tmp_path):
+def test_todays_model_comes_later_into_the_same_folder(done, asked, answers, tmp_path):
+    decision, folder = done
     lines = ["file,prediction", *(f"{line['file']},{line['cachefl'].upper()}" for line in answers)]
     (tmp_path / "now.csv").write_text("\n".join(lines))
-    from cachefl_jax.config import resolve
-    from cachefl_jax.poc.current import read_current
-    from cachefl_jax.simulation.prepare import prepare
-
-    config = resolve(asked(**{"poc.current": str(tmp_path / "now.csv")}))
-    read = read_current(config.poc.current, config.data.path, prepare(config).source)
-    assert [NAMES[each] for each in read] == [line["cachefl"] for line in answers]
+    copy = shutil.copytree(folder, tmp_path / "w")
+    trained = {name: (copy / name / "runs.jsonl").read_bytes() for name in ("first", "shots", "left_out")}
+    again = run_poc(asked(**{"poc.current": str(tmp_path / "now.csv"), "poc.minutes": 3.0}), copy)
+    assert again["current"]["test_accuracy"] == pytest.approx(
+        np.mean([line["cachefl"] == line["label"] for line in answers])
+    )
+    assert again["current"]["against"]["ridge"]["points"] == pytest.approx(
+        100 * (decision["rows"]["ridge"]["test_accuracy"] - again["current"]["test_accuracy"])
+    )
+    assert any("your current model" in line for line in again["verdict"]["more"])
+    assert trained == {name: (copy / name / "runs.jsonl").read_bytes() for name in trained}
 
 
 def test_what_is_told_of_a_difference_is_the_studys():
