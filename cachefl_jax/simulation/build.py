@@ -210,6 +210,8 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
     held = shared.once(held_cells, inputs.partition, bank.train.labels, bank.classes)
     sites = sites_of_tests(inputs) if whose == "site" else None
     own = shared.once(own_rows, held, bank.test.labels, config.seed if whose == "dealt" else None, sites)
+    if sites is not None:
+        own = own._replace(validation=inputs.validation_clients)
     return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own)
 
 

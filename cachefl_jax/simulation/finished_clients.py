@@ -13,7 +13,7 @@ from cachefl_jax.storage.archive import read_arrays
 from cachefl_jax.storage.files import write_arrays
 
 UNDONE = -1  # of a client that is not finished
-ARRAYS = ("right", "figures", "own", "class_right")
+ARRAYS = ("right", "figures", "own", "class_right", "own_validation")
 
 
 class FinishedClients:
@@ -31,6 +31,7 @@ class FinishedClients:
         figures: [3, C] float64, balanced accuracy, calibration error and cross-entropy on the test rows.
         own: [clients of the federation] float64, accuracies on their own rows; NaN where there are none.
         class_right: [N] int64, test rows of each class that are right, over all who are finished.
+        own_validation: [C] int64, the validation rows of its own site that a client has right; 0 where nobody knows.
         row_right: [n] int64, how many of them have each test row right; only where scores tell, and never saved.
         predicted: [n] int32, what the one model takes each test row for, or that of the row's own site; -1 where there
             is none; as well.
@@ -45,6 +46,7 @@ class FinishedClients:
         self.class_right = np.zeros(len(own.rows), np.int64)
         self.row_right, self.sites = np.zeros(rows[0], np.int64), own.sites
         self.predicted = np.full(rows[0], -1, np.int32)
+        self.validation, self.own_validation = own.validation, np.zeros(clients, np.int64)
         if file is not None and file.is_file():
             self.read()
 
@@ -82,14 +84,21 @@ class FinishedClients:
             for client, predicted in zip(clients, scores[0].predicted, strict=True):
                 self.predicted[self.sites == client] = predicted[self.sites == client]
 
+        if self.validation is not None and len(self.figures[0]) > 1 and scores[1].correct is not None:
+            for client, correct in zip(clients, scores[1].correct, strict=True):
+                self.own_validation[client] = correct[self.validation == client].sum()
+
     def each_row(self) -> Right:
         """How many clients have each test row right, where none of them were read from the file."""
         models = self.right.shape[1]
         return Right(self.row_right, models, self.predicted if models == 1 or self.sites is not None else None)
 
     def means(self) -> tuple[Figures, float | None]:
-        """(figures on the test rows, validation accuracy where there is a split for it): means over the clients."""
+        """(figures on the test rows, validation accuracy where there is a split for it): means over the clients. Where
+        validation rows know their sites, each is judged by its own site's model."""
         test, *validation = (self.right / self.rows).mean(axis=1)
+        if validation and self.validation is not None and len(self.figures[0]) > 1 and (self.validation >= 0).any():
+            validation = [self.own_validation.sum() / (self.validation >= 0).sum()]
         rows = self.class_rows * self.right.shape[1]
         shares = np.divide(self.class_right, rows, out=np.full(len(rows), np.nan), where=rows > 0)
         return Figures(test, *self.figures.mean(axis=1), shares), float(validation[0]) if validation else None

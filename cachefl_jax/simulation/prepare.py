@@ -42,6 +42,7 @@ class Inputs(NamedTuple):
     pixels: Callable[[str], np.ndarray] | None = None  # a split's name -> its images, [n, H, W, 3] uint8; bank: None
     source: ImageSet | None = None  # the images behind the features; bank: None
     test_clients: np.ndarray | None = None  # [n] the client that each test row came from, -1 for none; None: unknown
+    validation_clients: np.ndarray | None = None  # the same of the validation rows
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -133,7 +134,7 @@ def from_images(config: ConfigDict) -> Inputs:
     pixels = pixels_by_split(checkpoint, splits_of(changed), config.data.name, turning_views(config))
     return Inputs(
         bank, partition, server, images, whole_model, list(source.notes), parts, source.notes, pixels, source,
-        clients_of_tests(config, source),
+        *(clients_of(config, source, split) for split in (source.test, source.validation)),
     )  # fmt: skip
 
 
@@ -142,14 +143,15 @@ def thins(config: ConfigDict) -> bool:
     return bool(config.partition.shots or config.partition.left_out)
 
 
-def clients_of_tests(config: ConfigDict, source: ImageSet) -> np.ndarray | None:
-    """[n] the client that each test image came from, -1 for none; None where sites are no clients, or nobody knows."""
-    train, test = source.train.groups, source.test.groups
-    if config.partition.name != "natural" or train is None or test is None:
+def clients_of(config: ConfigDict, source: ImageSet, split: LabelledImages | None) -> np.ndarray | None:
+    """[n] the client that each image of a split came from, -1 for none; None where sites are no clients, or nobody
+    knows."""
+    train, groups = source.train.groups, None if split is None else split.groups
+    if config.partition.name != "natural" or train is None or groups is None:
         return None
     sites = np.unique(train)  # in the order of the clients
-    places = np.minimum(np.searchsorted(sites, test), len(sites) - 1)
-    return np.where(sites[places] == test, places, -1).astype(np.int32)
+    places = np.minimum(np.searchsorted(sites, groups), len(sites) - 1)
+    return np.where(sites[places] == groups, places, -1).astype(np.int32)
 
 
 def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Partition]:

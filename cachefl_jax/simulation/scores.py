@@ -36,12 +36,14 @@ class OwnRows(NamedTuple):
         dealt: whether test rows were dealt to the clients, or came from them.
         rows: [N] test rows of each class.
         sites: [n] the client that each test row came from, -1 for none; None where they came from no client.
+        validation: [m] the same of the validation rows.
     """
 
     cells: Cells
     dealt: bool
     rows: np.ndarray
     sites: np.ndarray | None = None
+    validation: np.ndarray | None = None
 
     def accuracies(self, told: Figures, correct: np.ndarray | None, clients: np.ndarray | None = None) -> np.ndarray:
         """[C] each client's accuracy on its own rows, NaN where it has none: a class without test rows is left out.

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from cachefl_jax.configs import poc as shipped
+from cachefl_jax.data.card import Cells
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Scores
 from cachefl_jax.poc.file import write_config
 from cachefl_jax.poc.run import run_poc
 from cachefl_jax.poc.samples import compared
+from cachefl_jax.simulation.finished_clients import FinishedClients
+from cachefl_jax.simulation.scores import OwnRows
 from cachefl_jax.study.folder import unpacked_classes
 from cachefl_jax.study.statistics import Sample, difference
 
@@ -249,3 +253,21 @@ def test_what_is_told_of_a_difference_is_the_studys():
     assert found["half"] == pytest.approx(100 * expected.half)
     assert found["p"] == expected.p
     assert found["verdict"] == "better"
+
+
+def test_validation_of_each_site_alone_is_by_its_own_model():
+    own = OwnRows(Cells(*(np.zeros(0, int),) * 3, 2, 4), True, np.array([2, 2]), np.array([0, 1, 1, 0]),
+                  np.array([0, 1, 1]))  # fmt: skip
+    finished = FinishedClients(None, 2, [4, 3], 1, own)
+    correct = np.array([[True, False, False], [False, True, False]])
+
+    def scores(right: np.ndarray) -> Scores:
+        clients, rows = right.shape
+        counts = np.stack([right.sum(axis=1), np.zeros(clients, int)], axis=1)
+        of_class = np.tile([rows, 0], (clients, 1))
+        return Scores(counts, of_class, np.zeros((clients, 15)), np.zeros(clients), np.ones(clients, bool), right,
+                      np.zeros((clients, rows), np.int32))  # fmt: skip
+
+    tested = np.ones((2, 4), bool)
+    finished.add(np.arange(2), [scores(tested), scores(correct)], np.zeros(2), np.arange(2))
+    assert finished.means()[1] == pytest.approx(2 / 3)  # rows 0 and 1 by their own; the mean over models is 1 / 3
