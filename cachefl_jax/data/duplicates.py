@@ -2,9 +2,9 @@
 
 Two images are near-duplicates where their perceptual hashes (64 signs of low frequencies, package imagehash) differ in
 at most `MOST_BITS` and their grey thumbnails correlate by at least `LEAST_CORRELATION`. Measured on 4,500 images of
-CIFAR-10: of 10 million pairs three agree so, and all three show one picture; of pairs that differ in 6 to 10 bits no
-more than two in thirty do. 99 of 100 images are found again after JPEG at quality 50, or at half or twice the size,
-and 93 of 100 after a change of brightness by a fifth. Crops and mirrored images are not found.
+CIFAR-10: of 10 million pairs three agree so, and all three show one picture; of 26 pairs that differ in 6 to 10 bits
+two do, and are missed. Of 300 of these images all are found again after JPEG at quality 50, and at half or twice the
+size; 96 of 100 after a change of brightness by a fifth; 27 of 100 cropped by a pixel. Mirrored ones are not found.
 
 A plain surface has no frequencies to hash: images with less than `LEAST_DETAIL` are the same where all pixels are.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -77,7 +78,7 @@ def accuracies(decision: Decision, width: float) -> Figure:
 def rounds(decision: Decision, width: float) -> Figure:
     """Validation and test accuracy over the rounds, and which are enough."""
     found = decision["rounds"]
-    figure, axes = axes_of(width, 2.9)
+    _, axes = axes_of(width, 2.9)
     for name, colour, style in (("validation", palette.SERIES[0], "-"), ("test", palette.SERIES[1], "--")):
         values = found.get(name) or []
         points = [(at, 100 * each) for at, each in zip(found["evaluated"], values, strict=False) if each is not None]
@@ -86,17 +87,22 @@ def rounds(decision: Decision, width: float) -> Figure:
     if found.get("enough") is not None:
         axes.axvline(found["enough"], color=palette.MUTED, lw=1, ls=":", label=f"enough: {found['enough']}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("round")
-    axes.set_ylabel("accuracy (%)")
+    return labelled(axes, "round", "accuracy (%)")
+
+
+def labelled(axes: Axes, across: str, up: str) -> Figure:
+    """The figure of these axes, with what they mean."""
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
     axes.grid(axis="y", lw=0.5, color=palette.LINE)
     axes.legend(frameon=False, fontsize="small")
-    return figure
+    return axes.figure
 
 
 def shots(decision: Decision, width: float) -> Figure:
     """Accuracy over labelled images a class and site, with one standard deviation over seeds."""
     found = decision["shots"]
-    figure, axes = axes_of(width, 2.9)
+    _, axes = axes_of(width, 2.9)
     for number, (name, means) in enumerate(found["rows"].items()):
         spread = (found.get("std") or {}).get(name) or [0] * len(means)
         known = zip(found["shots"], means, spread, strict=True)
@@ -109,11 +115,7 @@ def shots(decision: Decision, width: float) -> Figure:
         axes.errorbar(counts, heights, yerr=whiskers, fmt="-o", ms=4, lw=2, capsize=2, color=colour, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(found["shots"], [str(count) for count in found["shots"]])
-    axes.set_xlabel("training images a class and site")
-    axes.set_ylabel("test accuracy (%)")
-    axes.grid(axis="y", lw=0.5, color=palette.LINE)
-    axes.legend(frameon=False, fontsize="small")
-    return figure
+    return labelled(axes, "training images a class and site", "test accuracy (%)")
 
 
 def moved(decision: Decision, width: float) -> Figure:

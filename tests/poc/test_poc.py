@@ -266,8 +266,9 @@ def test_validation_of_each_site_alone_is_by_its_own_model():
         counts = np.stack([right.sum(axis=1), np.zeros(clients, int)], axis=1)
         of_class = np.tile([rows, 0], (clients, 1))
         return Scores(counts, of_class, np.zeros((clients, 15)), np.zeros(clients), np.ones(clients, bool), right,
-                      np.zeros((clients, rows), np.int32))  # fmt: skip
+                      np.repeat(np.arange(clients, dtype=np.int32), rows).reshape(clients, rows))  # fmt: skip
 
     tested = np.ones((2, 4), bool)
     finished.add(np.arange(2), [scores(tested), scores(correct)], np.zeros(2), np.arange(2))
+    np.testing.assert_array_equal(finished.each_row().predicted, [0, 1, 1, 0])  # model c takes all for class c
     assert finished.means()[1] == pytest.approx(2 / 3)  # rows 0 and 1 by their own; the mean over models is 1 / 3
