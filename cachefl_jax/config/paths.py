@@ -9,13 +9,14 @@ import re
 
 from cachefl_jax.errors import UsageError
 
-PATHS = ("data.path", "synthesis.path", "partition.path", "poc.current")
+PATHS = ("data.path", "synthesis.path", "synthesis.prompts_file", "partition.path", "poc.current")
 NAMES = (
     "participation.profiles",
     "data.hub",
     "data.split_file",
     "clip.checkpoint",
     "synthesis.pipeline",
+    "synthesis.language_model",
 )  # a path, or a name known elsewhere
 EMBEDDED = "pocket"  # never a folder
 
