@@ -109,7 +109,7 @@ SYNTHESIS = Part((
           *one_of(*SELECTIONS), CHOOSE),
     Field("synthesis.mixture", 0.5, "synthesis.selection=mixture: share of the keys that are chosen by margin, the "
           "rest by distance", *between(0, 1, closed=True), FINITE),
-    Field("synthesis.price_gpu_hour", 0.0, "what an hour of the machine costs that draws, in any currency; 0 = not told",
+    Field("synthesis.price_gpu_hour", 0.0, "what an hour of the drawing machine costs, in any currency; 0 = not told",
           *finite(0), FINITE),
 ), check, (
     only(("synthesis.path",), "synthesis.source", "image_folder"),
