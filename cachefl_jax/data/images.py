@@ -120,6 +120,14 @@ def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
     return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)
 
 
+def file_of(images, row: int) -> str:
+    """The file that holds an image by itself; "" where it lies in memory, or among others in a larger file."""
+    if getattr(images, "files", False):
+        return images.name(row)
+    place = getattr(images, "file", None)
+    return place(row) if place else ""
+
+
 def fingerprint_of(*parts: str | np.ndarray) -> str:
     """The sha256, in hex, of texts and arrays; where one ends and the next begins counts."""
     digest = hashlib.sha256()

@@ -11,7 +11,7 @@ from cachefl_jax.data import folder, suite
 from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.classes import match_among
 from cachefl_jax.data.file_bytes import shared_rows
-from cachefl_jax.data.images import Images, ImageSet, LabelledImages, fingerprint_of, select
+from cachefl_jax.data.images import Images, ImageSet, LabelledImages, file_of, fingerprint_of, select
 from cachefl_jax.data.sampling import shot_rows, splits_of
 from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
@@ -65,11 +65,14 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
         which, inner = place(row)
         return names[which](inner)
 
+    def file(row: int) -> str:
+        which, inner = place(row)
+        return file_of(parts[which].images, inner)
+
     labels = np.concatenate([first.labels, second.labels])
     files = all(getattr(part.images, "files", False) for part in parts)
-    return LabelledImages(
-        Images(len(labels), decode, name, files), labels, fingerprint_of(first.fingerprint, second.fingerprint)
-    )
+    images = Images(len(labels), decode, name, files, file=file)
+    return LabelledImages(images, labels, fingerprint_of(first.fingerprint, second.fingerprint))
 
 
 def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> LabelledImages:
