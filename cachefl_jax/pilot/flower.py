@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config import validate
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home import home
@@ -133,7 +134,7 @@ def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, t
     """Runs a pilot in a new folder and prints how it goes; `pilot` as of `serve`.
 
     Raises UsageError: the folder, the address or the config is wrong, or the pilot could not end."""
-    from cachefl_jax.pilot.limits import check_pilot
+    from cachefl_jax.pilot.limits import check_pilot, of_sites
 
     host, port = place_of("--address", address)
     check_installed()
@@ -142,6 +143,8 @@ def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, t
     if answers((LOOPBACK.get(host, host), port)):
         raise UsageError("--address", f"{address} (taken)", "a port that nobody has", "choose another")
     check_pilot(config)
+    config = of_sites(config, len(pilot["sites"]))
+    validate(config)  # a cohort may be more than there are sites
     check_inputs(config)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", json.loads(json.dumps(config.to_dict())))

@@ -54,8 +54,7 @@ class ServerWork:
 
     def __init__(self, config: ConfigDict, inputs: Inputs, rows: list[int]):
         method, server = find_method(config.method), inputs.server
-        # A site would have nothing to say of a round's drift alone, and the server has no rows to measure it on.
-        self.federation = federation_of(config, method, max(rows))._replace(drift=False)
+        self.federation = federation_of(config, method, max(rows))
         offsets = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
         clients = Clients(offsets, np.arange(offsets[-1], dtype=np.int32))
         held = clients, placeholder(server)

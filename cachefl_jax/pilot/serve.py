@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import RoundMetrics, figures, make_scores, traffic
 from cachefl_jax.methods import find_method
-from cachefl_jax.pilot.limits import agreed_fields
+from cachefl_jax.pilot.limits import agreed_fields, of_sites
 from cachefl_jax.pilot.messages import setup_record
 from cachefl_jax.pilot.roll import Heard, Roll
 from cachefl_jax.pilot.rounds import ServerWork
@@ -72,8 +72,8 @@ def inputs_of_server(config: ConfigDict) -> Inputs:
 
     Raises UsageError: as `prepare`."""
     config = config.copy_and_resolve_references()
-    config.partition.name, config.partition.clients, config.cohort = "iid", 1, 0
-    return prepare(config)
+    config.cohort = 0
+    return prepare(of_sites(config, 1))
 
 
 def evaluation(config: ConfigDict, inputs: Inputs):

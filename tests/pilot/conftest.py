@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from command_line import Prefork
 
 from cachefl_jax.config import default, resolve
 from cachefl_jax.data import Split
@@ -15,6 +16,14 @@ with warnings.catch_warnings(action="ignore"):  # Flower's command line calls wh
     import flwr.app
     import flwr.clientapp
     import flwr.serverapp  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory):
+    """`command_line.run`, without waiting for imports at every call."""
+    prefork = Prefork(tmp_path_factory.mktemp("printed"))
+    yield prefork
+    prefork.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_line import assert_refused
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.pilot.flower import free_port, lead, place_of, site_command, tls_of_server, tls_of_site
@@ -90,3 +91,25 @@ def test_a_folder_that_holds_something_is_left_alone(config_of, tmp_path):
     with pytest.raises(UsageError, match="--workdir: got .*; allowed: a new or empty folder: a pilot begins anew"):
         lead(config_of(), tmp_path / "old", {}, f"127.0.0.1:{free_port()}", tls_of_site(True, None))
     assert [entry.name for entry in (tmp_path / "old").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("words", [("method=prompt_fl",), ("compare=('cachefl','cachefl@alone')",)], ids=str)
+def test_both_commands_refuse_before_anything_is_started(command, make_bank, tmp_path, words):
+    """What a pilot cannot run is told in one line, and neither writes a file."""
+    shared = ["--config=experiments/configs/feature_bank.py", f"--config.data.path={make_bank()}", "--insecure"]
+    shared += [f"--config.{word}" for word in words]
+    workdir, home, field = tmp_path / "pilot", tmp_path / "home", words[0].split("=")[0]
+    server = command(*shared, f"--workdir={workdir}", "--sites=one,two", command="server", CACHEFL_HOME=str(home))
+    site = [f"--data={tmp_path / 'bank.npz'}", f"--server=127.0.0.1:{free_port()}", "--name=one"]
+    assert_refused(server, f"{field}: got ")
+    assert_refused(command(*shared, *site, command="site", CACHEFL_HOME=str(home)), f"{field}: got ")
+    assert not workdir.exists()
+    assert not home.exists()
+
+
+def test_a_cohort_of_more_sites_than_there_are_is_refused(config_of, tmp_path):
+    config = config_of(**{"cohort": 3})
+    pilot = {"sites": ["one", "two"], "wait": 1.0, "round_seconds": 1.0}
+    with pytest.raises(UsageError, match="cohort: got 3; allowed: 0 to partition.clients, 2"):
+        lead(config, tmp_path / "new", pilot, f"127.0.0.1:{free_port()}", tls_of_site(True, None))
+    assert not (tmp_path / "new").exists()

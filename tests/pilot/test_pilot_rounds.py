@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from cachefl_jax import simulate
+from cachefl_jax.config.components import own_fields, with_fields
+from cachefl_jax.config.method import TRAINED
 from cachefl_jax.errors import UsageError
 from cachefl_jax.pilot.limits import agreed_fields, check_agreed, check_pilot
 from cachefl_jax.pilot.rounds import Answer
@@ -66,23 +68,62 @@ def test_an_update_of_another_shape_is_refused(config_of, federate):
     [
         {"local.algorithm": "scaffold", "local.optimizer": "sgd"},
         {"local.algorithm": "ditto"},
-        {"privacy.mechanism": "gaussian", "privacy.epsilon": 8.0},
+        *({"privacy.mechanism": name} for name in ("gaussian", "matrix", "distributed", "dpsgd")),
         {"hostile.kind": "free_rider"},
-        {"updates.transforms": ("topk",)},
+        {"updates.transforms": ("top_k",)},
+        {"downloads.transforms": ("quantize",)},
         {"aggregation.name": "secure_mean"},
         {"participation.drop_out": 0.5},
-        {"method": "ridge"},
-        {"method": "lora"},
+        {"participation.drop_out_late": 0.5},
+        {"participation.profiles": "phones"},
+        {"clip.train_views": 2},
+        *({"method": name} for name in ("ridge", "cachefl_personal", "lora", "full_fine_tuning", "visual_prompt")),
+        *({"method": name} for name in ("prompt_fl", "fed_tpg")),
+        *({"compare": (f"cachefl@{name}",)} for name in ("alone", "centralized", "features_once", "fine_tuned")),
+        {"compare": ("cachefl", "linear_probe")},
+        {"methods": ("cachefl", "local_only")},
+        {"overrides": ("cachefl: local.epochs=5",)},
+        {"partition.change": "blur"},
+        {"partition.shots": 1},
+        {"partition.left_out": ("0",)},
+        {"evaluation.drift": True},
+        {"writers": ("tensorboard",)},
     ],
-    ids=lambda changes: next(iter(changes.values())),
-)
+    ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))}",
+)  # fmt: skip
 def test_what_separate_processes_cannot_do_is_refused(config_of, changes):
-    """In one line that names a field of those."""
+    """By the first field of these, in one line."""
     config = config_of()
+    config.unlock()
     config.update_from_flattened_dict(changes)
     with pytest.raises(UsageError, match="pilot|method that trains on features") as refused:
-        check_pilot(config)
-    assert refused.value.field.split(".")[0] in {name.split(".")[0] for name in changes}
+        check_pilot(resolved(config))
+    assert refused.value.field == next(iter(changes))
+
+
+def resolved(config):
+    """With the fields of the config's own method, whose checks are not what is tested."""
+    return with_fields(config, own_fields(config))
+
+
+def refusal(config) -> UsageError | None:
+    try:
+        return check_pilot(config)
+    except UsageError as error:
+        return error
+
+
+def test_every_method_is_refused_or_trained(config_of):
+    """All that read features, are trained and leave nothing at a client take part, and zero-shot CLIP and round 0 may
+    be named beside them."""
+    configs = {name: config_of(method=name, compare=(name, f"{name}@round_0", "zero_shot")) for name in TRAINED}
+    refused = {name: refusal(config) for name, config in configs.items()}
+    assert [name for name, error in refused.items() if error is None] == [
+        "cachefl", "linear_probe", "task_res", "clip_adapter", "fed_clip", "lp_plus_plus", "local_prototypes",
+        "cache_values", "cache_low_rank", "cache_vector", "cache_channels", "cache_scale",
+    ]  # fmt: skip
+    assert {error.field for error in refused.values() if error is not None} == {"method"}
+    check_pilot(config_of(compare=()))  # the default's rows are not asked for
 
 
 def test_site_and_server_agree_on_what_trains(config_of):
