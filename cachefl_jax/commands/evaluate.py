@@ -105,7 +105,8 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
     from cachefl_jax.data.sampling import splits_of
     from cachefl_jax.data.sources import load_for_evaluation
     from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, pixels_by_split
-    from cachefl_jax.simulation.prepare import Inputs, server_of, templates_of
+    from cachefl_jax.simulation.keys import server_of
+    from cachefl_jax.simulation.prepare import Inputs, templates_of
 
     source = load_for_evaluation(config, class_names)
     check_classes(source.class_names, class_names)
@@ -129,7 +130,7 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
         logit_scale=weights.facts["logit_scale"],
         metadata={},
     )
-    server = server_of(config, bank, encoder=checkpoint.whole, templates=templates)
+    server = server_of(keys, bank, encoder=checkpoint.whole, templates=templates)
     pixels = pixels_by_split(checkpoint, splits_of(source._replace(train=select(source.test, np.arange(1)))), name)
     return Inputs(bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels)
 

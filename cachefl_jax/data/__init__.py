@@ -1,6 +1,6 @@
 """Where features come from, and who holds them."""
 
-from cachefl_jax.data.bank import FeatureBank, Split, class_grid, take_shots
+from cachefl_jax.data.bank import FeatureBank, Split, take_shots
 from cachefl_jax.data.bank_file import load_bank
 from cachefl_jax.data.card import partition_card
 from cachefl_jax.data.partition import Partition, everything, make_partition, partition_hash
@@ -9,7 +9,6 @@ __all__ = [
     "FeatureBank",
     "Partition",
     "Split",
-    "class_grid",
     "everything",
     "load_bank",
     "make_partition",

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cachefl_jax.data.sampling import SPLIT_SEED, class_ranks, shot_rows
-from cachefl_jax.errors import UsageError
 
 SPLITS = ("train", "validation", "test", "synthetic")
 
@@ -63,26 +62,6 @@ def take_shots(split: Split, shots: int, seed: int) -> Split:
         return split
     rows = shot_rows(split.labels, shots, seed)
     return Split(split.features[rows], split.labels[rows])
-
-
-def class_grid(split: Split, classes: int, per_class: int) -> np.ndarray:
-    """The first `per_class` rows of every class, [N, K, D]: the cache's keys at round 0.
-
-    Raises UsageError: a class has fewer rows."""
-    counts = np.bincount(split.labels, minlength=classes)
-    poorest = int(counts.argmin())
-    if not counts[poorest]:
-        allowed = "one or more of every class"
-        raise UsageError("synthetic set", f"no rows of class number {poorest}", allowed, "bring some of that class")
-    if per_class > counts[poorest]:
-        allowed = f"1 to {counts.min()}, what the synthetic set has of its poorest class (number {poorest})"
-        raise UsageError("cache.keys_per_class", per_class, allowed, "lower it, or make a larger synthetic set")
-    return split.features[np.stack(key_rows(split.labels, classes, per_class))]
-
-
-def key_rows(labels: np.ndarray, classes: int, per_class: int) -> list[np.ndarray]:
-    """Of each class the numbers of the rows of a synthetic set that become keys: its first `per_class`, or all."""
-    return [np.flatnonzero(labels == label)[:per_class] for label in range(classes)]
 
 
 def hold_out_validation(bank: FeatureBank, share: float) -> tuple[FeatureBank, list[str]]:

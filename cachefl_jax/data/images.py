@@ -24,6 +24,7 @@ class LabelledImages(NamedTuple):
     fingerprint: str  # sha256 in hex: other images, other fingerprint
     groups: np.ndarray | None = None  # [n] int32, the site that each row came from, where the source says
     notes: tuple[str, ...] = ()  # what was left out of this split
+    real: np.ndarray | None = None  # [n] bool, of the server's images: which no generator drew, where some are such
 
 
 class ImageSet(NamedTuple):
@@ -115,9 +116,9 @@ def select(split: LabelledImages, rows: np.ndarray) -> LabelledImages:
         again, file = encoded and (lambda row: encoded(rows[row])), getattr(images, "file", None)
         place = file and (lambda row: file(rows[row]))
         chosen = Images(len(rows), lambda row: images[rows[row]], lambda row: name(rows[row]), files, again, place)
-    groups = None if split.groups is None else split.groups[rows]
+    groups, real = (None if each is None else each[rows] for each in (split.groups, split.real))
     fingerprint = fingerprint_of(split.fingerprint, np.asarray(rows, np.int64))
-    return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes)
+    return LabelledImages(chosen, split.labels[rows], fingerprint, groups, split.notes, real)
 
 
 def file_of(images, row: int) -> str:

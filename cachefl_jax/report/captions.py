@@ -94,9 +94,14 @@ def pictures(run: Run, shown: int) -> str:
     drawn = run.synthetic.shape[1]
     keys = (run.config.get("cache") or {}).get("keys_per_class")
     views = (run.config.get("clip") or {}).get("key_views")
+    rule = (run.config.get("synthesis") or {}).get("selection", "first")
     which = f"the first {keys:,} of each class" if keys and keys < drawn else "these"
     made = f"each key the mean of {views:,} random crops" if views else "a key each"
     more = " and of others" if keys and keys > drawn else ""
+    if rule == "means":
+        which, more = "groups of each class's images, averaged,", ""
+    elif rule != "first":
+        more += f", chosen by synthesis.selection={rule},"
     used = (
         f"the cache at round 0, {made}" if run.config.get("method", "cachefl") == "cachefl" else "the server's features"
     )

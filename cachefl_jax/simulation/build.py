@@ -15,7 +15,6 @@ from cachefl_jax.clock.timetable import Timetable
 from cachefl_jax.config import lookup
 from cachefl_jax.config.method import METHODS
 from cachefl_jax.config.sites import scheduled
-from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.card import held_cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import (
@@ -44,6 +43,7 @@ from cachefl_jax.simulation.examples import (
     tested_rows,
 )
 from cachefl_jax.simulation.hostile import hostility_of
+from cachefl_jax.simulation.keys import member_rows
 from cachefl_jax.simulation.own_models import score_own_models
 from cachefl_jax.simulation.parts import federation_of, hypers_of
 from cachefl_jax.simulation.prepare import Inputs
@@ -255,15 +255,15 @@ def training_data(method: Method, inputs: Inputs, shared: Shared, ordered: bool)
 
 
 def server_rows(config: ConfigDict, method: Method, inputs: Inputs) -> Rows:
-    """The server's images as rows to train on, for an aggregation that asks for its own update: those that are no key,
-    where every class has some, for a key lies on itself and teaches next to nothing; else the keys.
+    """The server's images as rows to train on, for an aggregation that asks for its own update: those that no key is
+    made of, where every class has some, for a key lies on itself and teaches next to nothing; else the others.
 
     Raises UsageError: the method reads images, of which the server keeps features alone."""
     if "images" in method.inputs:
         allowed = f"one without rows of the server's own with {method.label}, which reads images"
         raise UsageError("aggregation.name", config.aggregation.name, allowed, "aggregation.name=geometric_median")
     drawn, classes = inputs.bank.synthetic, inputs.bank.classes
-    keys = np.concatenate(key_rows(drawn.labels, classes, config.cache.keys_per_class))
+    keys = member_rows(inputs.members)
     rest = np.setdiff1d(np.arange(len(drawn.labels)), keys)
     rows = rest if len(np.unique(drawn.labels[rest])) == classes else keys
     return Rows(drawn.labels[rows].astype(np.int32), np.ascontiguousarray(drawn.features[rows], np.float32))

@@ -10,13 +10,14 @@ from PIL import Image, ImageOps
 
 from cachefl_jax.clip.distinct import check_weights
 from cachefl_jax.config import validate
-from cachefl_jax.data import FeatureBank, Partition, Split, class_grid, load_bank, make_partition
+from cachefl_jax.data import FeatureBank, Partition, Split, load_bank, make_partition
 from cachefl_jax.data.bank import hold_out_validation, take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.partition import partition_hash, thinned
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
 from cachefl_jax.methods import Server
+from cachefl_jax.simulation.keys import chosen, keys_first, leak_notes, member_rows, server_of
 from cachefl_jax.simulation.made_of import bank_parts, image_parts, named_parts
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Inputs(NamedTuple):
     source: ImageSet | None = None  # the images behind the features; bank: None
     test_clients: np.ndarray | None = None  # [n] the client that each test row came from, -1 for none; None: unknown
     validation_clients: np.ndarray | None = None  # the same of the validation rows
+    members: tuple[tuple[np.ndarray, ...], ...] = ()  # [N][K] rows of bank.synthetic that each key is made of
+    synthetic: LabelledImages | None = None  # the server's images, a row each of bank.synthetic; bank: None
 
 
 def prepare(config: ConfigDict) -> Inputs:
@@ -82,19 +85,11 @@ def from_bank(config: ConfigDict) -> Inputs:
         partition, rows = thinned(partition, bank.train.labels, config.partition, config.seed)
         bank = bank._replace(train=Split(bank.train.features[rows], bank.train.labels[rows]))
     parts = {"partition": partition_hash(partition), **bank_parts(bank), **named_parts(config)}
+    keys, members = chosen(config, bank)
     return Inputs(
-        bank, partition, server_of(config, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told)
-    )
-
-
-def server_of(config: ConfigDict, bank: FeatureBank, **more) -> Server:
-    """What the server brings; `more` is the encoder and its templates, where there is one.
-
-    Raises UsageError: a class has fewer synthetic rows than it is to have keys."""
-    text = bank.text_features
-    text = np.zeros((bank.classes, bank.width), np.float32) if text is None else np.asarray(text, np.float32)
-    keys = class_grid(bank.synthetic, bank.classes, config.cache.keys_per_class)
-    return Server(keys, text, bank.logit_scale, bank.class_names, **more)
+        bank, partition, server_of(keys, bank), None, None, [*notes, *held_out, *told], parts, (*held_out, *told),
+        members=members,
+    )  # fmt: skip
 
 
 def few_shots(bank: FeatureBank, config: ConfigDict) -> tuple[FeatureBank, tuple[str, ...]]:
@@ -124,17 +119,21 @@ def from_images(config: ConfigDict) -> Inputs:
         views = bank.train_views if bank.train_views is None else bank.train_views[:, rows]
         bank = bank._replace(train=Split(bank.train.features[rows], bank.train.labels[rows]), train_views=views)
         source, changed = (each._replace(train=select(each.train, rows)) for each in (source, changed))
-    server = server_of(config, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
+    keys, members = chosen(config, bank, synthetic.real)
+    if config.synthesis.source == "image_folder":
+        leaks = leak_notes(source, select(synthetic, member_rows(members)))
+        source = source._replace(notes=(*source.notes, *leaks))
+    server = server_of(keys, bank, encoder=checkpoint.whole, templates=templates_of(config, source))
     parts = parts_of_images(source, synthetic, partition, checkpoint.weights) | named_parts(config)
 
     def images() -> dict[str, np.ndarray]:
-        kinds = {"synthetic": synthetic, "real": changed.train}
+        kinds = {"synthetic": keys_first(synthetic, members), "real": changed.train}
         return {name: pictures(split.images, split.labels, bank.classes) for name, split in kinds.items()}
 
     pixels = pixels_by_split(checkpoint, splits_of(changed), config.data.name, turning_views(config))
     return Inputs(
         bank, partition, server, images, whole_model, list(source.notes), parts, source.notes, pixels, source,
-        *(clients_of(config, source, split) for split in (source.test, source.validation)),
+        *(clients_of(config, source, split) for split in (source.test, source.validation)), members, synthetic,
     )  # fmt: skip
 
 

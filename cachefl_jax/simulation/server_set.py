@@ -8,11 +8,9 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import default
 from cachefl_jax.config.data import is_described
 from cachefl_jax.data import folder, suite
-from cachefl_jax.data.bank import key_rows
 from cachefl_jax.data.classes import match_among
-from cachefl_jax.data.file_bytes import shared_rows
 from cachefl_jax.data.images import Images, ImageSet, LabelledImages, file_of, fingerprint_of, select
-from cachefl_jax.data.sampling import shot_rows, splits_of
+from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
@@ -45,12 +43,11 @@ def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
         source = source._replace(notes=(*source.notes, note))
     if sound:
         check_enough(images.labels, source.class_names, config)
-        source = source._replace(notes=(*source.notes, *leak_notes(source, images, config.cache.keys_per_class)))
     return source, images, about
 
 
 def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
-    """The images of one after those of the other, and so of each class the first one's become keys first."""
+    """The images of one, which are real, before those of the other, which are not."""
     parts, start = (first, second), len(first.labels)
     names = [getattr(part.images, "name", "image {}".format) for part in parts]
 
@@ -72,7 +69,8 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     labels = np.concatenate([first.labels, second.labels])
     files = all(getattr(part.images, "files", False) for part in parts)
     images = Images(len(labels), decode, name, files, file=file)
-    return LabelledImages(images, labels, fingerprint_of(first.fingerprint, second.fingerprint))
+    fingerprint = fingerprint_of(first.fingerprint, second.fingerprint)
+    return LabelledImages(images, labels, fingerprint, real=np.arange(len(labels)) < start)
 
 
 def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> LabelledImages:
@@ -95,17 +93,6 @@ def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> Lab
         raise UsageError(field, error.value, error.allowed, error.mend) from error
     chosen = select(found.train, shot_rows(found.train.labels, count, seed))
     return chosen._replace(notes=tuple(f"synthesis.path: {note}" for note in found.notes))
-
-
-def leak_notes(source: ImageSet, images: LabelledImages, keys_per_class: int) -> list[str]:
-    """How many images that accuracy is measured on are keys of the cache themselves."""
-    rows = key_rows(images.labels, len(source.class_names), keys_per_class)
-    keys, notes = select(images, np.concatenate(rows)), []
-    for what, split in splits_of(source).items():
-        if what != "train" and (shared := len(shared_rows(split, keys))):
-            told = f"{shared} of {len(split.labels)} {what} images are keys of the cache too (synthesis.path)"
-            notes.append(f"{told}: {what} accuracy is measured on what the cache was made of.")
-    return notes
 
 
 def check_enough(labels: np.ndarray, class_names: tuple[str, ...], config: ConfigDict) -> None:

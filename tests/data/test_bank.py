@@ -7,7 +7,7 @@ import pytest
 
 from cachefl_jax import machine
 from cachefl_jax.data import bank as banks
-from cachefl_jax.data import class_grid, load_bank, take_shots
+from cachefl_jax.data import load_bank, take_shots
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage import archive
 
@@ -200,23 +200,6 @@ def test_a_missing_file_a_cut_off_one_and_a_pickled_array_are_told_apart(make_ba
     np.save(tmp_path / "single.npy", FEATURES)
     with pytest.raises(UsageError, match="a single array"):
         load_bank(tmp_path / "single.npy")
-
-
-def test_the_grid_holds_the_first_rows_of_every_class(make_bank):
-    bank = load_bank(make_bank())
-    grid = class_grid(bank.synthetic, 4, 2)
-    assert grid.shape == (4, 2, 8)
-    assert np.array_equal(grid[2], bank.synthetic.features[bank.synthetic.labels == 2][:2])
-
-
-def test_more_keys_than_the_poorest_class_has_are_refused(make_bank):
-    with pytest.raises(UsageError, match=r"cache.keys_per_class: got 4; allowed: 1 to 3"):
-        class_grid(load_bank(make_bank()).synthetic, 4, 4)
-
-
-def test_a_class_without_rows_is_not_told_as_too_many_keys(make_bank):
-    with pytest.raises(UsageError, match="synthetic set: got no rows of class number 4; allowed: one or more"):
-        class_grid(load_bank(make_bank()).synthetic, 5, 1)
 
 
 def test_shots_bound_the_rows_of_every_class(make_bank):

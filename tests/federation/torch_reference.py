@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cachefl_jax.config import default
-from cachefl_jax.data import FeatureBank, Partition, class_grid, load_bank, make_partition
+from cachefl_jax.data import FeatureBank, Partition, load_bank, make_partition
 from cachefl_jax.federation import plan_batches
 from cachefl_jax.federation.orders import shuffled
 
@@ -56,7 +56,8 @@ def make_case(path, clients: int, keys_per_class: int, alpha: float, beta: float
     config.update({"name": "dirichlet", "clients": clients, "concentration": 0.3})
     partition = make_partition(bank.train.labels, config, seed=0)
     assert len(set(partition.sizes)) > 2, "clients of several sizes, or the weights would not be tested"
-    return Case(bank, partition, class_grid(bank.synthetic, bank.classes, keys_per_class), alpha, beta)
+    keys = [bank.synthetic.features[bank.synthetic.labels == label][:keys_per_class] for label in range(bank.classes)]
+    return Case(bank, partition, np.stack(keys), alpha, beta)
 
 
 def torch_loss(case: Case, keys: torch.Tensor, rows: np.ndarray) -> torch.Tensor:

@@ -189,6 +189,14 @@ def test_which_images_became_keys(make_run, cache, clip, said):
     assert said in captions.pictures(make_run(cache=cache, clip=clip), 3)
 
 
+def test_by_which_rule_images_became_keys(make_run):
+    run = make_run(cache={"keys_per_class": 2}, synthesis={"selection": "margin"})
+    said = "The features of the first 2 of each class, chosen by synthesis.selection=margin, are the cache at round 0"
+    assert said in captions.pictures(run, 3)
+    said = "The features of groups of each class's images, averaged, are the cache at round 0, a key each."
+    assert said in captions.pictures(make_run(synthesis={"selection": "means"}), 3)
+
+
 def test_changed_images_are_told_as_such(make_run):
     assert "as each client's images were changed (blur)" in captions.pictures(make_run(partition={"change": "blur"}), 3)
     assert "changed" not in captions.pictures(make_run(partition={"change": "none"}), 3)

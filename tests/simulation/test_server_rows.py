@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import resolve
-from cachefl_jax.data.bank import class_grid
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.simulation.build import server_rows
 from cachefl_jax.simulation.prepare import prepare
@@ -18,7 +17,7 @@ def test_the_server_learns_from_images_that_are_no_keys_where_there_are_some(mak
     config = resolve(config)
     inputs = prepare(config)
     rows = server_rows(config, cachefl, inputs)
-    used = class_grid(inputs.bank.synthetic, inputs.bank.classes, keys).reshape(-1, inputs.bank.width)
+    used = inputs.server.synthetic.reshape(-1, inputs.bank.width)
     among = [(used == row).all(axis=1).any() for row in np.asarray(rows.features)]
     assert among == [not spare] * inputs.bank.classes * (spare or keys)
     assert np.bincount(rows.labels).tolist() == [spare or keys] * inputs.bank.classes

@@ -11,9 +11,11 @@ from cachefl_jax.config import default, validate
 from cachefl_jax.config.data import SUITE
 from cachefl_jax.data import folder, suite
 from cachefl_jax.data.file_bytes import shared_rows
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.images import LabelledImages, select
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import server_set
+from cachefl_jax.simulation.keys import member_rows
+from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.server_set import load_all, texts_of
 from cachefl_jax.synthesis import SyntheticSet
 
@@ -121,8 +123,8 @@ def test_test_images_that_are_keys_are_counted(make_pictures, tmp_path, config_f
     """In a folder of one's own, in synthesis.path, as copies under other names; keys are the first two of a class."""
     root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 20))
     fields = {"synthesis.source": "image_folder", "synthesis.path": str(root), "synthesis.images_per_class": 20}
-    source, images, _ = load_all(config_for_images(root, **fields, **{"cache.keys_per_class": 20}))
-    told = [note for note in source.notes if "are keys of the cache too" in note]
+    inputs = prepare(config_for_images(root, **fields, **{"cache.keys_per_class": 20}))
+    source, told = inputs.source, [note for note in inputs.told if "are keys of the cache too" in note]
     assert told[0].startswith("6 of 6 validation images are keys of the cache too (synthesis.path)")
     assert told[1].startswith("12 of 12 test images are keys of the cache too (synthesis.path)")
     for row, file in enumerate(files_of(source.test)):
@@ -134,14 +136,15 @@ def test_test_images_that_are_keys_are_counted(make_pictures, tmp_path, config_f
     fields = copies | {"synthesis.images_per_class": 30, "cache.keys_per_class": 30}
     with pytest.raises(UsageError, match="16 images of blue bar"):
         load_all(config_for_images(root, **fields))
-    for keys, expected in ((16, 12), (2, None)):
+    for keys, expected in ((16, 4), (2, 0)):  # of blue bars alone no other 16 are there
         changes = copies | {"synthesis.images_per_class": 30, "cache.keys_per_class": keys}
-        source, images, _ = load_all(config_for_images(root, **changes))
-        told = [note for note in source.notes if "are keys of the cache too" in note]
-        among = sum(file.name.startswith("copy") for file in map(pathlib.Path, files_of(images)))
-        assert among == 12
-        if expected:
-            assert len(told) == 1
+        inputs = prepare(config_for_images(root, **changes))
+        told = [note for note in inputs.told if "are keys of the cache too" in note]
+        keys = select(inputs.synthetic, member_rows(inputs.members))
+        among = sum(file.name.startswith("copy") for file in map(pathlib.Path, files_of(keys)))
+        assert sum(file.name.startswith("copy") for file in map(pathlib.Path, files_of(inputs.synthetic))) == 12
+        assert among == expected
+        assert [note.split(" images")[0] for note in told] == ([f"{among} of 12 test"] if among else [])
 
 
 def test_pixels_tell_keys_where_the_images_are_no_files():
