@@ -18,7 +18,7 @@ from cachefl_jax.config.field import Field, fits, lookup
 from cachefl_jax.config.fields import FIELDS, PARTS
 from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.config.overrides import fields_of_rows, located_overrides, overrides_of, with_overrides
-from cachefl_jax.config.paths import NAMES, PATHS, located
+from cachefl_jax.config.paths import NAMES, PATHS, located_all
 from cachefl_jax.config.round import SERVER_DEFAULTS, server_numbers
 from cachefl_jax.config.rows import Row, check_rows, rows_of
 from cachefl_jax.errors import UsageError
@@ -103,11 +103,12 @@ def locate(config: ConfigDict) -> None:
     """Writes every path of `config` out in full; what is no text is left for `check_types` to tell.
 
     Raises UsageError: a home folder is not there."""
+    samples = default()
     for field in (*PATHS, *NAMES):
         group, name = field.split(".")
         fields = config.get(group)
-        if isinstance(fields, ConfigDict) and isinstance(fields.get(name), str):
-            fields[name] = located(field, fields[name])
+        if isinstance(fields, ConfigDict) and fits(fields.get(name), lookup(samples, field)):
+            fields[name] = located_all(field, fields[name])
     located_names(config)
     located_overrides(config)
 

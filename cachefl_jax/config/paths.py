@@ -6,10 +6,11 @@ config has its paths in full, so that config.json means the same files whichever
 
 import pathlib
 import re
+from collections.abc import Sequence
 
 from cachefl_jax.errors import UsageError
 
-PATHS = ("data.path", "synthesis.path", "synthesis.prompts_file", "partition.path", "poc.current")
+PATHS = ("data.path", "synthesis.path", "synthesis.prompts_file", "synthesis.review", "partition.path", "poc.current")
 NAMES = (
     "participation.profiles",
     "data.hub",
@@ -32,6 +33,13 @@ def expand(field: str, text: str) -> str:
         return str(pathlib.Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError as error:
         raise UsageError(field, text, "a path whose ~ is a home folder", "write the folder out") from error
+
+
+def located_all(field: str, value: str | Sequence[str]) -> str | tuple[str, ...]:
+    """`located` of a field's text, or of each of its texts.
+
+    Raises UsageError: as `expand`."""
+    return located(field, value) if isinstance(value, str) else tuple(located(field, text) for text in value)
 
 
 def located(field: str, text: str) -> str:

@@ -84,8 +84,9 @@ def files_of(config: ConfigDict) -> dict[str, str]:
     found = {}
     for field in (*PATHS, *NAMES):
         value = lookup(config, field)
-        if value and value != EMBEDDED and os.path.exists(value):
-            found[field] = times_digest(pathlib.Path(value))
+        for path in (value,) if isinstance(value, str) else value:
+            if path and path != EMBEDDED and os.path.exists(path):
+                found[f"{field} {path}" if path != value else field] = times_digest(pathlib.Path(path))
     return found | {part: times_digest(file) for part, file in code_files(config).items()}
 
 

@@ -13,6 +13,7 @@ from cachefl_jax.data.images import Images, ImageSet, LabelledImages, file_of, f
 from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.reviewed import without_marked
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 
 
@@ -37,6 +38,8 @@ def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     else:
         drawn = obtain(synthesis_request(config, source.class_names, source.templates))
         images, about = LabelledImages(drawn.images, drawn.labels, drawn.manifest["images_sha256"]), drawn.manifest
+    images, notes = without_marked(images, source.class_names, config)
+    source = source._replace(notes=(*source.notes, *notes))
     if real:
         images, about = joined(own, images), {**about, "real_per_class": real}
         note = f"The server's set holds {real} real training images of every class, which no client holds."
@@ -111,7 +114,8 @@ def set_apart(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
     source, _ = without_broken(choose_images(config, count), config)
     source, images = take_apart(source, count, config.seed, "synthesis.images_per_class")
     note = f"The server's images are not generated: {count} real training images of every class, which no client holds."
-    source = source._replace(notes=(*source.notes, note))
+    images, notes = without_marked(images, source.class_names, config)
+    source = source._replace(notes=(*source.notes, note, *notes))
     return source, images, {"source": "held_out", "images_per_class": count, "fingerprint": images.fingerprint}
 
 
