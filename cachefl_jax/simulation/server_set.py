@@ -1,6 +1,7 @@
 """The images that the server's cache is made of: drawn by a generator, brought along, or set apart from training."""
 
 import functools
+import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,6 +16,8 @@ from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.reviewed import without_marked
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
+from cachefl_jax.synthesis.prompts import in_turn
+from cachefl_jax.synthesis.prompts_file import read_prompts
 
 
 def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
@@ -148,13 +151,20 @@ def texts_of(data: ConfigDict) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Request:
-    """What the server's generator is asked for; `templates` where the config names no prompts."""
+    """What the server's generator is asked for; `templates` where the config names no prompts.
+
+    Raises UsageError: the file of prompts does not fit the classes."""
     synthesis = config.synthesis
-    return request_of(
+    templates = tuple(synthesis.prompts) or templates
+    request = request_of(
         pipeline="pocket" if synthesis.source == "pocket" else synthesis.pipeline,
         class_names=class_names,
-        templates=tuple(synthesis.prompts) or templates,
+        templates=templates,
         images_per_class=synthesis.images_per_class,
         how=Drawing(synthesis.steps, synthesis.guidance),
         seed=config.seed,
     )
+    if not synthesis.prompts_file:
+        return request
+    prompts = read_prompts(pathlib.Path(synthesis.prompts_file), class_names, templates)
+    return request._replace(prompts=in_turn(prompts, synthesis.images_per_class))

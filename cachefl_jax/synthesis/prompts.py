@@ -27,6 +27,14 @@ def class_prompts(
     return tuple(tuple(fill(template, name) for template in cycle) for name in class_names)
 
 
+def in_turn(prompts: Sequence[Sequence[str]], images_per_class: int) -> tuple[tuple[str, ...], ...]:
+    """A prompt for every image, [N][K], of each class's own, taken in turn: image k takes prompt k modulo their number.
+
+    Args:
+        prompts: one or more a class, [N][any number]."""
+    return tuple(tuple(row[image % len(row)] for image in range(images_per_class)) for row in prompts)
+
+
 def image_seeds(class_names: Sequence[str], images_per_class: int, seed: int) -> tuple[tuple[int, ...], ...]:
     """A seed for every image, [N][K], below 2**48.
 
