@@ -14,6 +14,7 @@ from cachefl_jax.data.images import Images, ImageSet, LabelledImages, file_of, f
 from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation.left_out import without_dropped
 from cachefl_jax.simulation.reviewed import without_marked
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 from cachefl_jax.synthesis.prompts import in_turn
@@ -21,9 +22,16 @@ from cachefl_jax.synthesis.prompts_file import read_prompts
 
 
 def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
-    """(the source's images, the server's, what is known of how those were made).
+    """(the source's images, those of the server's that may become keys, what is known of how those were made).
 
     Raises UsageError: the source, the generator or the folder is not to be had, or lacks images of a class."""
+    source, images, about = load_candidates(config)
+    images, notes = without_dropped(images, source.class_names, config)
+    return source._replace(notes=(*source.notes, *notes)), images, about
+
+
+def load_candidates(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
+    """As `load_all`, with all of the server's images."""
     synthesis = config.synthesis
     if synthesis.source == "held_out":
         return set_apart(config)

@@ -261,3 +261,26 @@ def test_real_images_stand_before_drawn_ones(monkeypatch):
         assert any(np.array_equal(first, image) for image in whole.images)
         assert all((image == 7).all() for image in others)
     assert len(whole.labels) - len(source.train.labels) == 10
+
+
+def test_blurred_images_and_duplicates_are_left_out_and_told(bring, tmp_path):
+    counts = {"red square": 4, "green disc": 3, "blue bar": 4}
+    fields = {"synthesis.images_per_class": 9, "cache.keys_per_class": 3}
+    bring(counts, **fields)
+    for name, copies in (("green disc", 2), ("blue bar", 1)):
+        for copy in range(copies):
+            shutil.copy(next((tmp_path / name).glob("*.png")), tmp_path / name / f"copy {copy}.png")
+    Image.new("RGB", (24, 24), (9, 9, 90)).save(tmp_path / "blue bar" / "plain.png")
+    _, images, _ = bring({}, **fields)
+    assert per_class(images) == [6, 5, 4]
+    source, images, _ = bring({}, **fields, **{"synthesis.least_sharpness": 1.0, "synthesis.duplicates": "drop"})
+    assert per_class(images) == [4, 3, 4]
+    assert not any(pathlib.Path(file).name == "plain.png" for file in files_of(images))
+    assert source.notes[-1] == (
+        "Left out of the server's images: 1 blurred (blue bar 1); 3 near-duplicates of others of their class (blue bar "
+        "1, green disc 2)."
+    )
+    with pytest.raises(UsageError, match=r"synthesis\.duplicates: got drop \(which leaves 3 images of green disc\)"):
+        bring({}, **(fields | {"cache.keys_per_class": 4, "synthesis.duplicates": "drop"}))
+    with pytest.raises(UsageError, match=r"synthesis\.least_sharpness: got 1000000\.0 \(which leaves 0 images of blue"):
+        bring({}, **fields, **{"synthesis.least_sharpness": 1e6})
