@@ -142,15 +142,9 @@ def verify(found: Sequence) -> None:
 def faults_of(entry) -> list[str]:
     """What is wrong with a whole entry of any kind."""
     from cachefl_jax.storage.entries import faults
-    from cachefl_jax.synthesis.store import read
+    from cachefl_jax.synthesis.verify import verify as verify_set
 
-    if entry.kind != SYNTHETIC:
-        return faults(entry)
-    try:
-        read(entry.folder, entry.manifest.get("digest"))
-    except UsageError as error:
-        return [f"got {error.value}"]
-    return []
+    return verify_set(entry.folder).faults if entry.kind == SYNTHETIC else faults(entry)
 
 
 def prune(found: Sequence) -> None:

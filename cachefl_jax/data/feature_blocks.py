@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax.interrupts import finishing, leave_if_asked
-from cachefl_jax.storage.files import sync, write_all
+from cachefl_jax.storage.files import opened, sync, write_all
 from cachefl_jax.storage.home import writing
 
 ARRAY, PROGRESS = "features.npy", "progress.jsonl"
@@ -62,14 +62,6 @@ def write_blocks(
         with writing(folder):
             sync(file)
     return state.width, state.digest.hexdigest()
-
-
-def opened(path: pathlib.Path, end: int) -> io.FileIO:
-    """The file, cut off at `end`, where writing goes on; without a buffer, which would meet a full disk once more."""
-    file = path.open("r+b" if end else "wb", buffering=0)
-    file.truncate(end)
-    file.seek(end)
-    return file
 
 
 def add(file: io.FileIO, block: np.ndarray, state: Progress, leading: tuple[int, ...], what: str) -> Progress:

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import os
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,9 +39,9 @@ def heed_bytes(split: LabelledImages, what: str) -> LabelledImages:
     return split._replace(fingerprint=fingerprint_of(split.fingerprint, bytes_digest(paths, place, what)))
 
 
-def bytes_digest(paths: list[str], place: str, what: str) -> str:
-    """The sha256, in hex, of the files' bytes; `place` names what is remembered of them."""
-    memory = memory_of(place)
+def bytes_digest(paths: list[str], place: str, what: str, root: pathlib.Path | None = None) -> str:
+    """The sha256, in hex, of the files' bytes; `place` names what is remembered of them, in the store under `root`."""
+    memory = memory_of(place, root)
     facts, newest = file_facts(paths)
     before = recall(memory)
     if before.get("facts") == facts and isinstance(before.get("sha256"), str):

@@ -13,6 +13,7 @@ from cachefl_jax.config import validate
 from cachefl_jax.data import FeatureBank, Partition, Split, load_bank, make_partition
 from cachefl_jax.data.bank import hold_out_validation, take_shots
 from cachefl_jax.data.card import count_arrays, partition_card
+from cachefl_jax.data.file_bytes import in_colour
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.partition import partition_hash, thinned
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
@@ -235,16 +236,21 @@ def pictures(images, labels: np.ndarray, classes: int) -> np.ndarray:
     most = PICTURES if classes <= MOST_PICTURED else 1
     count = min(most, np.bincount(labels, minlength=classes).min())
     rows = [np.flatnonzero(labels == label)[:count] for label in range(classes)]
-    if isinstance(images, np.ndarray) and max(images.shape[1:3]) <= SIDE:  # small ones of one size stay as they are
-        chosen = np.stack([images[row] for row in rows])
-        return chosen if chosen.ndim == 5 else np.repeat(chosen[..., None], 3, axis=-1)
-    return np.stack([np.stack([thumbnail(images[row]) for row in of_class]) for of_class in rows])
+    found = [[picture(images[row]) for row in of_class] for of_class in rows]
+    if len({each.shape for of_class in found for each in of_class}) > 1:
+        found = [[thumbnail(each) for each in of_class] for of_class in found]
+    return np.array(found)
 
 
-def thumbnail(image: Image.Image | np.ndarray) -> np.ndarray:
-    """The middle of an image, SIDE pixels square, [H, W, 3] uint8."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return np.asarray(ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE)))
+def picture(image: Image.Image | np.ndarray) -> np.ndarray:
+    """An image as it is where it is small, [H, W, 3] uint8, else its thumbnail."""
+    pixels = in_colour(image)
+    return pixels if max(pixels.shape[:2]) <= SIDE else thumbnail(pixels)
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """The middle of an image [H, W, 3] uint8, SIDE pixels square."""
+    return np.asarray(ImageOps.fit(Image.fromarray(image), (SIDE, SIDE)))
 
 
 def partition_arrays(inputs: Inputs) -> dict[str, np.ndarray]:

@@ -169,7 +169,7 @@ def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], template
         class_names=class_names,
         templates=templates,
         images_per_class=synthesis.images_per_class,
-        how=Drawing(synthesis.steps, synthesis.guidance),
+        how=Drawing(**{name: synthesis[name] for name in Drawing._fields}),
         seed=config.seed,
     )
     if not synthesis.prompts_file:

@@ -67,7 +67,7 @@ def file_entries(folder: pathlib.Path) -> Iterator[Entry]:
 
 def read_entry(folder: pathlib.Path) -> Entry:
     stats = []
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # a run at work renames its files
             stats.append(path.stat())
     manifest = json_if_whole(folder / MANIFEST)

@@ -51,6 +51,14 @@ def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None
         at_work.discard(aside.name)
 
 
+def opened(path: pathlib.Path, end: int) -> io.FileIO:
+    """The file, cut off at `end`, where writing goes on; without a buffer, which would meet a full disk once more."""
+    file = path.open("r+b" if end else "wb", buffering=0)
+    file.truncate(end)
+    file.seek(end)
+    return file
+
+
 def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
     """Hands every byte to the system, which keeps it even if this process is killed; `file` is without a buffer."""
     left = memoryview(data).cast("B")

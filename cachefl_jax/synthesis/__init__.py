@@ -3,7 +3,9 @@
 from cachefl_jax.synthesis.generator import Drawing, generate
 from cachefl_jax.synthesis.pipeline import find_pipeline
 from cachefl_jax.synthesis.prompts import class_prompts, image_seeds
-from cachefl_jax.synthesis.store import Request, SyntheticSet, obtain, request_of
+from cachefl_jax.synthesis.request import Request, request_of
+from cachefl_jax.synthesis.store import obtain
+from cachefl_jax.synthesis.stored import SyntheticSet
 
 __all__ = [
     "Drawing",

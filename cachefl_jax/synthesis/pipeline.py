@@ -8,12 +8,13 @@ import contextlib
 import hashlib
 import inspect
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.foreign_code import refuse_code_in
+from cachefl_jax.storage.files import json_if_whole
 
 FIELD = "synthesis.pipeline"
 POCKET = pathlib.Path(__file__).parent / "pocket"
@@ -21,6 +22,8 @@ ALLOWED = "'pocket', a directory in diffusers' format, or a hub name such as Com
 SMALL = 10_000_000  # weights of a pipeline that one thread draws fastest
 WEIGHT_FILES = (".safetensors", ".json", ".txt", ".model")
 ARGUMENTS = {"prompt", "num_inference_steps", "guidance_scale", "generator", "output_type"}
+OTHERS = {"strength", "num_frames"}  # arguments of pipelines that change an image, or draw films
+LARGEST_WHOLE = 1024 * 1024  # pixels of an image that is decoded in one piece
 
 
 def find_pipeline(name: str) -> pathlib.Path:
@@ -45,8 +48,8 @@ def find_pipeline(name: str) -> pathlib.Path:
         raise UsageError(FIELD, name, ALLOWED, f"{reason}: download it once and name its directory") from error
 
 
-def load_pipeline(directory: pathlib.Path):
-    """The pipeline in float32, on the accelerator if torch has one.
+def load_pipeline(directory: pathlib.Path, dtype: str = "float32"):
+    """The pipeline as its own class, in `dtype`, on the accelerator if torch has one.
 
     Raises UsageError: files missing or broken, no safetensors, code of its own, or no text-to-image pipeline."""
     import torch
@@ -54,19 +57,56 @@ def load_pipeline(directory: pathlib.Path):
 
     refuse_code_in(directory)
     refuse_variants(directory)
+    options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
-        drawer = DiffusionPipeline.from_pretrained(
-            directory, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        drawer = DiffusionPipeline.from_pretrained(directory, dtype=getattr(torch, dtype), **options)
     except Exception as error:  # each component's loader raises its own kinds
         reason = f"{directory} ({type(error).__name__}: {error})"
         wanted = "a whole pipeline with its weights in safetensors"
         raise UsageError(FIELD, reason, wanted, "download it again") from error
-    if not ARGUMENTS.issubset(inspect.signature(drawer.__call__).parameters):
+    arguments = parameters(drawer).keys()
+    if not arguments >= ARGUMENTS or arguments & OTHERS:
         kind = f"{directory} ({type(drawer).__name__})"
         raise UsageError(FIELD, kind, "a pipeline that draws images from text", "name a text-to-image model")
     drawer.set_progress_bar_config(disable=True)
     return drawer.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def parameters(drawer) -> Mapping[str, inspect.Parameter]:
+    """What a pipeline's call takes, by name."""
+    return inspect.signature(drawer.__call__).parameters
+
+
+def called(name: str) -> str:
+    """What a pipeline is called on its images: a folder by its own name, wherever it lies."""
+    return pathlib.Path(name).resolve().name if pathlib.Path(name).is_dir() else name
+
+
+def scheduler_of(directory: pathlib.Path) -> str:
+    """The class of a pipeline's scheduler; "" where its index names none."""
+    index = json_if_whole(directory / "model_index.json")
+    found = index.get("scheduler") if isinstance(index, dict) else None
+    return str(found[-1]) if isinstance(found, list) and found else ""
+
+
+def spare_memory(drawer, pixels: int) -> None:
+    """Has a large pipeline decode image by image, and images of more than `LARGEST_WHOLE` pixels in tiles, where it
+    offers that: decoding a batch at once takes more memory than all the rest. Small ones are faster as they are."""
+    decoder = getattr(drawer, "vae", None)
+    if is_small(drawer):
+        return
+    if hasattr(decoder, "enable_slicing"):
+        decoder.enable_slicing()
+    if pixels > LARGEST_WHOLE and hasattr(decoder, "enable_tiling"):
+        decoder.enable_tiling()
+
+
+def is_small(drawer) -> bool:
+    """Whether a pipeline has so few weights that its operations are over before several threads have met."""
+    import torch
+
+    modules = [part for part in drawer.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(weight.numel() for module in modules for weight in module.parameters()) < SMALL
 
 
 def refuse_variants(directory: pathlib.Path) -> None:
@@ -84,26 +124,37 @@ def refuse_variants(directory: pathlib.Path) -> None:
 
 
 def check_lengths(drawer, prompts: Sequence[str]) -> None:
-    """Refuses prompts that the tokenizer would cut off: what is lost may well be the class name."""
-    tokenizer = getattr(drawer, "tokenizer", None)
-    if tokenizer is None:
-        return
+    """Refuses prompts that one of the tokenizers would cut off: what is lost may well be the class name."""
+    limits = token_limits(drawer)
     for prompt in dict.fromkeys(prompts):
-        length = len(tokenizer(prompt).input_ids)
-        if length > tokenizer.model_max_length:
-            value, allowed = f"{prompt} ({length} tokens)", f"at most {tokenizer.model_max_length} tokens"
-            raise UsageError("synthesis.prompts", value, allowed, "shorten the template or the class name")
+        for tokenizer, most in limits:
+            length = len(tokenizer(prompt).input_ids)
+            if length > most:
+                value, allowed = f"{prompt} ({length} tokens)", f"at most {most} tokens"
+                raise UsageError("synthesis.prompts", value, allowed, "shorten the template or the class name")
+
+
+def token_limits(drawer) -> list[tuple[Callable, int]]:
+    """(tokenizer, tokens that the pipeline hands on) of each of a pipeline's tokenizers.
+
+    Beside CLIP's fixed length, the pipelines have one for their language models in their call's signature."""
+    asked, found = parameters(drawer).get("max_sequence_length"), []
+    for name, tokenizer in sorted(drawer.components.items()):
+        if name.startswith("tokenizer") and tokenizer is not None:
+            most = tokenizer.model_max_length
+            if asked is not None and "CLIP" not in type(tokenizer).__name__:
+                most = min(most, asked.default)
+            found.append((tokenizer, most))
+    return found
 
 
 @contextlib.contextmanager
 def fitting_threads(drawer) -> Iterator[None]:
-    """One thread for a small pipeline: its operations are over before several threads have met, and on a busy machine
-    most of the time would go into waiting for one another."""
+    """One thread for a small pipeline: on a busy machine most of the time would go into waiting for one another."""
     import torch
 
     before = torch.get_num_threads()
-    modules = [part for part in drawer.components.values() if isinstance(part, torch.nn.Module)]
-    if sum(weight.numel() for module in modules for weight in module.parameters()) < SMALL:
+    if is_small(drawer):
         torch.set_num_threads(1)
     try:
         yield

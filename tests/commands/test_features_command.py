@@ -246,7 +246,7 @@ def test_every_kind_is_verified(home):
     write(home / "plans" / "new.json", b"{")
     done = run(home, "verify")
     assert done.returncode == 1
-    assert f"{folder}: got other content than was drawn; delete it" in done.stdout
+    assert f"{folder}: manifest.json: got other content than was drawn; delete it" in done.stdout
     assert f"{home / 'plans' / 'new.json'}: cannot be read (JSONDecodeError); delete it" in done.stdout
 
 

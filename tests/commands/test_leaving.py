@@ -16,7 +16,7 @@ from cachefl_jax.config import default
 from cachefl_jax.data import feature_blocks
 from cachefl_jax.simulation import pace, rounds, sweep_groups, sweep_points, train
 from cachefl_jax.storage.checkpoint import rounds_saved
-from cachefl_jax.synthesis import Drawing, generator, store
+from cachefl_jax.synthesis import Drawing, generator, request_of, store
 
 FLAGS = ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003", "--config.engine.devices=1"]
 
@@ -114,7 +114,7 @@ def test_drawing_leaves_between_its_blocks_and_goes_on_there(tmp_path, signals, 
         yield draw
 
     monkeypatch.setattr(generator, "drawing", drawing)
-    asked = store.request_of("pocket", ("2", "7"), ("the digit {}.",), 24, Drawing(1, 1.0), seed=0)
+    asked = request_of("pocket", ("2", "7"), ("the digit {}.",), 24, Drawing(1, 1.0), seed=0)
     with pytest.raises(interrupts.Interrupted):
         store.obtain(asked, tmp_path)
     signals.number = None

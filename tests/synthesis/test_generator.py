@@ -78,7 +78,7 @@ def test_an_image_does_not_depend_on_its_batch(drawn):
     prompts, seeds = class_prompts(DIGITS, TEMPLATES, 20), image_seeds(DIGITS, 20, seed=0)
     rows = [3, 77, 150]
     asked = [sum(prompts, ())[row] for row in rows], [sum(seeds, ())[row] for row in rows]
-    alone = generate("pocket", *asked, Drawing(STEPS, GUIDANCE), batch_size=1)
+    alone = generate("pocket", *asked, Drawing(STEPS, GUIDANCE, batch_size=1))
     difference = np.abs(alone.astype(int) - drawn[rows])
     assert difference.max() <= 2  # of 255: sums are taken in another order
 
