@@ -9,7 +9,7 @@ from cachefl_jax.privacy.audit.closeness import nearest, paired
 from cachefl_jax.privacy.audit.part import Context, Table
 from cachefl_jax.report.pictures import strip
 from cachefl_jax.simulation.leaks import Case, Laboratory, Taken
-from cachefl_jax.simulation.prepare import SIDE, images_of, thumbnail
+from cachefl_jax.simulation.prepare import images_of, of_one_size
 
 MOST = 10  # images of a strip
 
@@ -60,8 +60,5 @@ def caption(case: Case, count: int) -> str:
 
 def image(images: Sequence, rows: np.ndarray, what: str) -> Markup:
     """Images side by side."""
-    chosen = [images[row] for row in rows]
-    small = all(isinstance(each, np.ndarray) and max(each.shape[:2]) <= SIDE for each in chosen)
-    pixels = [np.asarray(each) if small else thumbnail(each) for each in chosen]
-    stacked = np.stack([each if each.ndim == 3 else np.repeat(each[..., None], 3, axis=-1) for each in pixels])
-    return Markup('<img src="{}" alt="{} {}">').format(strip(stacked), len(rows), what)
+    shown = strip(of_one_size(images[row] for row in rows))
+    return Markup('<img src="{}" alt="{} {}">').format(shown, len(rows), what)

@@ -1,7 +1,7 @@
 """A config to what a run starts from: the feature bank, who holds what, and images to look at."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -236,16 +236,15 @@ def pictures(images, labels: np.ndarray, classes: int) -> np.ndarray:
     most = PICTURES if classes <= MOST_PICTURED else 1
     count = min(most, np.bincount(labels, minlength=classes).min())
     rows = [np.flatnonzero(labels == label)[:count] for label in range(classes)]
-    found = [[picture(images[row]) for row in of_class] for of_class in rows]
-    if len({each.shape for of_class in found for each in of_class}) > 1:
-        found = [[thumbnail(each) for each in of_class] for of_class in found]
-    return np.array(found)
+    found = of_one_size(images[row] for of_class in rows for row in of_class)
+    return found.reshape(classes, count, *found.shape[1:])
 
 
-def picture(image: Image.Image | np.ndarray) -> np.ndarray:
-    """An image as it is where it is small, [H, W, 3] uint8, else its thumbnail."""
-    pixels = in_colour(image)
-    return pixels if max(pixels.shape[:2]) <= SIDE else thumbnail(pixels)
+def of_one_size(images: Iterable[Image.Image | np.ndarray]) -> np.ndarray:
+    """Images to look at, [n, H, W, 3] uint8: as they are where all are small and of one size, else thumbnails."""
+    pixels = (in_colour(image) for image in images)
+    found = [each if max(each.shape[:2]) <= SIDE else thumbnail(each) for each in pixels]
+    return np.stack(found if len({each.shape for each in found}) == 1 else [thumbnail(each) for each in found])
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def test_a_folder_of_images_runs_from_pixels_to_a_report(run, capsys):
     for words in (card["hash"][:16], "dirichlet", "broken.png", "pocket CLIP"):
         assert words in page
     with np.load(workdir / "images.npz") as images:
-        assert images["synthetic"].shape == (3, 3, 64, 64, 3)
+        assert images["synthetic"].shape == (3, 3, 24, 24, 3)
     before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
     capsys.readouterr()
     assert run("first", methods=METHOD_NAMES, rounds=5, **{"local.learning_rate": 0.01})[1] == summary

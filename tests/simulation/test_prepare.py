@@ -197,10 +197,10 @@ def test_pictures_are_the_first_of_each_class_as_many_as_the_poorest_has(prepare
     config, inputs = prepared()
     source, _, _ = load_all(config)
     shown = inputs.images()
-    assert shown["synthetic"].shape == (3, 3, SIDE, SIDE, 3)
+    assert shown["synthetic"].shape == (3, 3, 24, 24, 3)  # small ones stay as they are
     assert shown["real"].shape[:2] == (3, min(PICTURES, np.bincount(source.train.labels).min()))
     first = source.train.images[int(np.flatnonzero(source.train.labels == 2)[0])]
-    np.testing.assert_array_equal(shown["real"][2, 0], np.asarray(first.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    np.testing.assert_array_equal(shown["real"][2, 0], np.asarray(first))
 
 
 def test_changed_images_are_pictured_as_their_clients_see_them(prepared):
@@ -222,6 +222,14 @@ def test_large_arrays_become_thumbnails_and_of_many_classes_one_each():
     images = np.random.default_rng(0).integers(0, 256, (300, SIDE + 1, 20, 3), dtype=np.uint8)
     assert pictures(images, np.arange(300) % 10, 10).shape == (10, PICTURES, SIDE, SIDE, 3)
     assert pictures(images, np.arange(300), 300).shape == (300, 1, SIDE, SIDE, 3)
+
+
+def test_small_ones_of_several_sizes_are_made_alike():
+    images = [np.full((side, side, 3), side, np.uint8) for side in (8, 16)] * PICTURES
+    shown = pictures(images, np.arange(2 * PICTURES) % 2, 2)
+    assert shown.shape == (2, PICTURES, SIDE, SIDE, 3)
+    assert (shown[0] == 8).all()
+    assert (shown[1] == 16).all()
 
 
 def test_only_what_is_pictured_is_decoded():
