@@ -140,6 +140,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
 
     Raises UsageError: there is no such checkpoint, or its keys do not fit the data."""
     from cachefl_jax.config import resolve
+    from cachefl_jax.data.card import unknown_cells
     from cachefl_jax.report.workdir import read_partition
     from cachefl_jax.simulation.build import build, finite
     from cachefl_jax.simulation.contenders import config_of, own_of
@@ -149,11 +150,15 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.simulation.scores import own_rows
     from cachefl_jax.simulation.workdir import Workdir
     from cachefl_jax.storage.checkpoint import restore, rounds_saved, versions_saved
+    from cachefl_jax.storage.run_files import sites_of_pilot
 
+    sites = sites_of_pilot(workdir)
     config, folder = resolve(config), Workdir(workdir).checkpoints
     Workdir(workdir).refuse_other_code(config)
     settle()
     device_count()
+    if sites:
+        config.partition.clients = 1  # nobody trains on the rows here, which are dealt to no site
     if config.data.name == "feature_bank":
         inputs = prepare(config)
         check_classes(inputs.bank.class_names, read_cache(Workdir(workdir).cache_init)[1])
@@ -162,7 +167,10 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
     config = config_of(config, own_of(config))
     learner = build(config, inputs, clocked=False)  # no round is trained
-    _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's clients, whatever the data
+    if sites:
+        cells = unknown_cells(len(sites), inputs.bank.classes)
+    else:
+        _, cells = read_partition(workdir / "partition.npz", inputs.bank.classes)  # the run's, whatever the data
     if round_number is None:
         round_number = max(rounds_saved(folder), default=0)
     if config.participation.buffer:

@@ -41,6 +41,12 @@ def held_cells(partition: Partition, labels: np.ndarray, classes: int) -> Cells:
     return Cells(*np.divmod(held, classes), count, partition.clients, classes)
 
 
+def unknown_cells(clients: int, classes: int) -> Cells:
+    """The cells of clients that do not tell what they hold: none."""
+    none = np.zeros(0, np.int64)
+    return Cells(none, none, none, clients, classes)
+
+
 def partition_card(partition: Partition, labels: np.ndarray, class_names: Sequence[str], config, seed: int) -> dict:
     """What a run writes as partition.json.
 

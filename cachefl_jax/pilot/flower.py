@@ -19,7 +19,7 @@ from cachefl_jax.config import validate
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.home import home
-from cachefl_jax.storage.run_files import file_name
+from cachefl_jax.storage.run_files import PILOT, file_name
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 STARTING = 60.0  # seconds that a SuperLink may take to listen
@@ -148,7 +148,7 @@ def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, t
     check_inputs(config)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", json.loads(json.dumps(config.to_dict())))
-    write_json(workdir / "pilot.json", pilot)
+    write_json(workdir / PILOT, pilot)
     variables = environment(workdir / "flower")
     with superlink(workdir, (host, port), tls, variables):
         flwr = Flwr(variables, address_file(workdir / "flower", (LOOPBACK.get(host, host), port), tls))
@@ -157,12 +157,16 @@ def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, t
 
 
 def check_inputs(config: ConfigDict) -> None:
-    """Reads and encodes what the server brings before a site is asked. Raises UsageError: as `inputs_of_server`."""
+    """Reads and encodes what the server brings before a site is asked. Raises UsageError: as `inputs_of_server`, or the
+    method does not go with it."""
+    from cachefl_jax.methods import find_method
     from cachefl_jax.pilot.serve import inputs_of_server
     from cachefl_jax.simulation.devices import use_engine
 
     use_engine(config.engine)
-    inputs_of_server(config)
+    method, server = find_method(config.method), inputs_of_server(config).server
+    method.init(server, config)
+    method.freeze(server, config)
 
 
 def address_file(folder: pathlib.Path, place: tuple[str, int], tls: Tls) -> pathlib.Path:

@@ -57,8 +57,9 @@ class ServerWork:
         self.federation = federation_of(config, method, max(rows))
         offsets = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
         clients = Clients(offsets, np.arange(offsets[-1], dtype=np.int32))
-        held = clients, placeholder(server)
-        self.problem = problem(config, method, method.freeze(server, config), held)
+        held, self.rows = (clients, placeholder(server)), np.asarray(rows)
+        self.frozen = method.freeze(server, config)
+        self.problem = problem(config, method, self.frozen, held)
         if self.federation.aggregation.root:
             self.problem = self.problem._replace(root=server_rows(config, method, inputs))
         self.params = method.init(server, config)

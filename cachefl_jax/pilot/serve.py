@@ -1,28 +1,30 @@
 """A pilot from its config to its folder: who comes, the rounds, and the files that a run leaves."""
 
-import json
-import math
 import pathlib
 import time
 
-import jax
 from flwr.serverapp import Grid
 from ml_collections import ConfigDict
 
+from cachefl_jax.data.card import unknown_cells
 from cachefl_jax.errors import UsageError
-from cachefl_jax.federation import RoundMetrics, figures, make_scores, traffic
-from cachefl_jax.methods import find_method
+from cachefl_jax.federation import traffic
+from cachefl_jax.methods import Method, find_method
+from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.pilot.limits import agreed_fields, of_sites
 from cachefl_jax.pilot.messages import setup_record
-from cachefl_jax.pilot.roll import Heard, Roll
+from cachefl_jax.pilot.roll import Roll
 from cachefl_jax.pilot.rounds import ServerWork
-from cachefl_jax.precision import arithmetic
+from cachefl_jax.pilot.summary import write_artefact, write_summary
+from cachefl_jax.simulation.build import NotFinite, Scorer, finite, scorer
 from cachefl_jax.simulation.devices import use_engine
-from cachefl_jax.simulation.examples import tested_rows
 from cachefl_jax.simulation.prepare import Inputs, prepare
-from cachefl_jax.simulation.regimes import Run, artefact_of, deployed
+from cachefl_jax.simulation.regimes import Run
+from cachefl_jax.simulation.scores import own_rows, scalars
+from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.train import untuned_cache
 from cachefl_jax.simulation.workdir import Workdir
+from cachefl_jax.storage.run_files import UNSCORED
 
 
 def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> None:
@@ -45,25 +47,61 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
     weights = inputs.parts.get("encoder", "")
     roll = Roll(grid, pilot["sites"], setup_record(inputs.server, agreed_fields(config), weights), say)
     roll.wait_for_all(pilot["wait"])
+    run = Run(config, inputs, workdir)
     work = ServerWork(config, inputs, [roll.rows[number] for number in range(len(roll.names))])
-    evaluate = evaluation(config, inputs)
-    records = [{"round": 0, **evaluate(work.params), "train_loss": None, "bytes_up": 0, "bytes_down": 0,
+    records, scores = rounds(run, work, roll, pilot["round_seconds"])
+    write_artefact(run, work, sum(roll.rows.values()))
+    write_summary(run, work, roll, records, scores)
+
+
+def rounds(run: Run, work: ServerWork, roll: Roll, seconds: float) -> tuple[list[dict], dict[str, dict]]:
+    """(a line of metrics a round from round 0, the figures that `write_summary` takes).
+
+    Raises UsageError: as `serve`."""
+    config, workdir = run.config, run.workdir
+    score, scores = scorer_of(run, find_method(config.method)), {}
+    if run.inputs.bank.text_features is not None:
+        scores["zero_shot"] = scorer_of(run, zero_shot)(())
+    scores["round_0"] = scores["federated"] = finite(score(work.params), diverged(config, "round 0"))
+    records = [{"round": 0, **line_of_scores(scores["round_0"]), "train_loss": None, "bytes_up": 0, "bytes_down": 0,
                 "wire_up": 0, "wire_down": 0, "seconds": 0.0, "cohort": 0, "sites": []}]  # fmt: skip
     workdir.append_metrics(records)
-    for number in range(config.rounds):
-        began, asked = time.monotonic(), work.asked()
-        heard = roll.ask(asked, work.leaves(), number, pilot["round_seconds"])
-        if asked and not heard.answers:
-            names = ", ".join(roll.names[site] for site in asked)
-            allowed = "one or more sites in every round"
-            raise UsageError("sites", f"none of {names} answered in round {number + 1}", allowed, "begin anew")
-        told = work.close(heard.answers)
-        records.append(record_of(work, roll, number + 1, heard, told) | {"seconds": time.monotonic() - began})
-        if (number + 1) % config.eval_every == 0 or number + 1 == config.rounds:
-            records[-1] |= evaluate(work.state.params)
-        workdir.append_metrics(records[-1:])
-        say(line_of(records[-1], config.rounds))
-    finish(config, inputs, work, roll, (workdir, records))
+    with workdir.open_checkpoints() as save:
+        for number in range(1, config.rounds + 1):
+            records.append(one_round(run, work, roll, number, seconds))
+            last = number == config.rounds
+            if number % config.eval_every == 0 or last:
+                scores["federated"] = finite(score(work.state.params), diverged(config, f"round {number}"))
+                records[-1] |= line_of_scores(scores["federated"])
+            workdir.append_metrics(records[-1:])
+            roll.say(line_of(records[-1], config.rounds))
+            if number % config.checkpoint_every == 0 or last:
+                save(number, work.state)
+    return records, scores
+
+
+def one_round(run: Run, work: ServerWork, roll: Roll, number: int, seconds: float) -> dict:
+    """A round's line of metrics.jsonl, before it is evaluated. Bytes are counted as the simulator does, `wire` as the
+    messages' arrays.
+
+    Raises UsageError: none of the sites that were asked answered, or the params did not stay finite."""
+    began, asked = time.monotonic(), work.asked()
+    heard = roll.ask(asked, work.leaves(), number - 1, seconds)
+    if asked and not heard.answers:
+        names = ", ".join(roll.names[site] for site in asked)
+        allowed = "one or more sites in every round"
+        raise UsageError("sites", f"none of {names} answered in round {number}", allowed, "begin anew")
+    told = work.close(heard.answers)
+    if not bool(told.finite):
+        raise diverged(run.config, f"round {number}")
+    up, down = traffic(work.federation, work.params, work.problem)
+    clients = int(told.clients)
+    return {
+        "round": number, **UNSCORED, "train_loss": float(told.train_loss) if clients else None,
+        "bytes_up": up * clients, "bytes_down": down * clients, "wire_up": heard.up, "wire_down": heard.down,
+        "cohort": clients, "sites": [roll.names[site] for site in sorted(heard.answers)],
+        "seconds": time.monotonic() - began,
+    }  # fmt: skip
 
 
 def inputs_of_server(config: ConfigDict) -> Inputs:
@@ -76,41 +114,25 @@ def inputs_of_server(config: ConfigDict) -> Inputs:
     return prepare(of_sites(config, 1))
 
 
-def evaluation(config: ConfigDict, inputs: Inputs):
+def scorer_of(run: Run, method: Method) -> Scorer:
     """params -> figures on the server's own rows. Those over the clients are the simulator's alone: no site tells the
     server of which classes its rows are."""
-    method = find_method(config.method)
-    frozen = method.freeze(inputs.server, config)
-    rows = {name: tested_rows(getattr(inputs.bank, name), None, method.inputs) for name in ("test", "validation")}
-    scores = make_scores(method.logits, False)
-
-    def evaluate(params) -> dict:
-        found = {name: figures(jax.device_get(scores(params, frozen, split))) for name, split in rows.items() if split}
-        test = found["test"]
-        told = {"test_accuracy": test.accuracy, "test_balanced_accuracy": test.balanced_accuracy,
-                "test_ece": test.ece, "test_cross_entropy": test.cross_entropy}  # fmt: skip
-        if not all(math.isfinite(value) for value in told.values()):
-            raise UsageError("local.learning_rate", config.local.learning_rate, "one at which rounds stay finite",
-                             "lower it")  # fmt: skip
-        valid = float(found["validation"].accuracy) if "validation" in found else None
-        return {name: float(value) for name, value in told.items()} | {"validation_accuracy": valid}
-
-    return evaluate
+    bank = run.inputs.bank
+    found = scorer(run.config, method, run.inputs, Shared())
+    return found._replace(
+        own=own_rows(unknown_cells(run.config.partition.clients, bank.classes), bank.test.labels, None)
+    )
 
 
-def record_of(work: ServerWork, roll: Roll, number: int, heard: Heard, told: RoundMetrics) -> dict:
-    """A round's line of metrics.jsonl. Bytes are counted as the simulator does, `wire` as the messages' arrays."""
-    up, down = traffic(work.federation, work.params, work.problem)
-    clients = int(told.clients)
-    if not bool(told.finite):
-        raise UsageError("local.learning_rate", f"training that diverged in round {number}", "a rate at which it stays "
-                         "finite", "lower it")  # fmt: skip
-    return {
-        "round": number, "test_accuracy": None, "validation_accuracy": None,
-        "train_loss": float(told.train_loss) if clients else None,
-        "bytes_up": up * clients, "bytes_down": down * clients, "wire_up": heard.up, "wire_down": heard.down,
-        "cohort": clients, "sites": [roll.names[site] for site in sorted(heard.answers)],
-    }  # fmt: skip
+def line_of_scores(scores: dict) -> dict:
+    """What of the figures a line of metrics.jsonl has."""
+    return {name: value for name, value in scalars(scores).items() if not name.startswith("clients_")}
+
+
+def diverged(config: ConfigDict, what: str) -> NotFinite:
+    """The refusal of params that have not stayed finite."""
+    allowed = f"a rate at which training stays finite ({what} did not)"
+    return NotFinite("local.learning_rate", config.local.learning_rate, allowed, "lower it, in a new folder")
 
 
 def line_of(record: dict, rounds: int) -> str:
@@ -118,19 +140,3 @@ def line_of(record: dict, rounds: int) -> str:
     test = record["test_accuracy"]
     scored = "" if test is None else f", test {test:.1%}"
     return f"round {record['round']} of {rounds}: {record['cohort']} sites{scored}, {record['seconds']:.1f} s"
-
-
-def finish(config: ConfigDict, inputs: Inputs, work: ServerWork, roll: Roll, done: tuple[Workdir, list[dict]]) -> None:
-    """The artefact and the summary."""
-    workdir, records = done
-    run, names = Run(config, inputs, workdir), {"class_names": list(inputs.bank.class_names)}
-    artefact = artefact_of(run, config.method, work.state.params, work.problem.frozen)[1:]
-    workdir.write_artefact(workdir.path / find_method(config.method).file, *deployed(run, config.method, artefact))
-    sums = {name: sum(line[name] for line in records) for name in ("bytes_up", "bytes_down", "wire_up", "wire_down")}
-    final = {name: records[-1][name] for name in records[-1] if name.startswith(("test_", "validation_"))}
-    sites = [{"name": name, "rows": roll.rows[number], "rounds": sum(name in line["sites"] for line in records)}
-             for number, name in enumerate(roll.names)]  # fmt: skip
-    summary = {"pilot": {"sites": sites, **sums}, "method": config.method, "rounds": config.rounds, **names,
-               "round_0": {name: records[0][name] for name in final}, "final": final, "precision": arithmetic(),
-               "notes": list(inputs.notes)}  # fmt: skip
-    workdir.path.joinpath("summary.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from cachefl_jax.config import from_json, resolve
 from cachefl_jax.pilot.flower import ENDED
 from cachefl_jax.pilot.serve import serve
+from cachefl_jax.storage.run_files import PILOT
 
 app = ServerApp()
 
@@ -22,6 +23,6 @@ def main(grid: Grid, context: Context) -> None:
     workdir = pathlib.Path(str(context.run_config["workdir"]))
     config = resolve(from_json(json.loads((workdir / "config.json").read_text())))
     try:
-        serve(grid, config, workdir, json.loads((workdir / "pilot.json").read_text()))
+        serve(grid, config, workdir, json.loads((workdir / PILOT).read_text()))
     finally:
         (workdir / ENDED).touch()

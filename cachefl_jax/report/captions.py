@@ -61,6 +61,12 @@ def server_images(run: Run) -> ServerImages:
                         f"{told} Of the others: {found.privacy}")  # fmt: skip
 
 
+SITES = (
+    "Real sites, each with its training samples and the rounds that it took part in. Of which classes the samples are, "
+    "no site told the server."
+)
+
+
 def holdings(run: Run, pooled: bool) -> str:
     """How the picture of who holds what is read."""
     cells = run.cells

@@ -55,6 +55,8 @@ def alike(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Run]
 def partition_of(run: Run) -> Hashable:
     """What the picture of who holds what is drawn from, and the card beside it."""
     cells = run.cells
+    if cells is None:
+        return repr(run.sites)
     arrays = tuple(array.tobytes() for array in (cells.client, cells.label, cells.count))
     return (*arrays, cells.clients, tuple(run.class_names), repr(run.card))
 

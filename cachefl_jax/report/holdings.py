@@ -21,7 +21,11 @@ HASH_SHOWN = 16  # hexadecimal digits, enough to tell any two partitions that so
 
 
 def shown(run: Run, name: str) -> dict[str, Any]:
-    """What the page shows of a run's partition: the picture, how it is read, and its figures."""
+    """What the page shows of a run's partition: the picture, how it is read, and its figures; of a pilot's sites what
+    they told the server."""
+    if run.cells is None:
+        facts = [(site["name"], f"{site['rows']:,} samples, in {site['rounds']:,} rounds") for site in run.sites]
+        return {"how": captions.SITES, "chart": None, "facts": facts, "terms": ""}
     return {
         "how": captions.holdings(run, is_pooled(run.cells)),
         "chart": holdings_chart(run, name),

@@ -19,7 +19,8 @@ def accuracy(run: Run) -> Iterator[str]:
     count = f"{rows:,} " if rows else ""
     if row.test_accuracy is not None:
         when = f"the {words.at_round_0(run)}" if rivals.untrained(run) else "the last round"
-        yield f"Test accuracy is that of {when}, on {count}rows that no client trained on."
+        whose = "of the server's own; nobody compared them with a site's" if run.sites else "that no client trained on"
+        yield f"Test accuracy is that of {when}, on {count}rows {whose}."
     if sum(line["test_accuracy"] is not None for line in run.rounds) > 1:
         yield "The curve over the rounds comes from the test rows: this run chose no round and no setting by it."
     validation = int(units.number(run.summary["dataset"], "validation") or 0)

@@ -21,11 +21,16 @@ class Run(NamedTuple):
     config: dict[str, Any]
     rounds: list[dict[str, Any]]  # in the order of their "round"
     summary: dict[str, Any]
-    cells: Cells  # samples of a class at a client
+    cells: Cells | None  # samples of a class at a client; None of a pilot, whose sites do not tell
     card: dict[str, Any] | None  # partition.json; None for a run that wrote none
     synthetic: np.ndarray | None  # [N, k, H, W, 3] uint8
     real: np.ndarray | None  # [N, k, H, W, 3] uint8, of another size than the synthetic ones
     compared: Mapping[str, list[dict[str, Any]]] = {}  # rounds of other methods that were federated, by their rows
+
+    @property
+    def sites(self) -> list[dict[str, Any]]:
+        """Name, rows and rounds of each site of a pilot; none of a run, whose clients are simulated."""
+        return (self.summary.get("pilot") or {}).get("sites", [])
 
     @property
     def class_names(self) -> list[str]:
@@ -69,8 +74,10 @@ def read_run(workdir: pathlib.Path) -> Run:
     config, summary = read_config(workdir / "config.json"), read_summary(workdir / "summary.json")
     classes = len(summary["dataset"]["class_names"])
     synthetic, real = read_images(workdir / "images.npz", classes)
-    arrays, cells = read_partition(workdir / "partition.npz", classes)
-    card = card_of(workdir / "partition.json", arrays)
+    cells = card = None
+    if not summary.get("pilot"):
+        arrays, cells = read_partition(workdir / "partition.npz", classes)
+        card = card_of(workdir / "partition.json", arrays)
     # A run that compares only methods without rounds leaves no metrics.
     main, methods = trained(config, summary), summary["methods"]
     others = (name for name, entry in methods.items() if entry.get("regime") == "federated" and name != main)

@@ -28,7 +28,8 @@ class Finished(NamedTuple):
 
 
 def stored(workdir: Workdir) -> ConfigDict:
-    """The config of a folder's run. Raises UsageError: it holds none."""
+    """The config of a folder's run. Raises UsageError: it holds none, or a pilot's."""
+    workdir.refuse_pilot()
     if not workdir.config.is_file():
         found = f"{workdir.path} (no config.json)"
         raise UsageError("--workdir", found, "a run's folder", "run an experiment first")

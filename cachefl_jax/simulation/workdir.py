@@ -17,7 +17,7 @@ from cachefl_jax.simulation.made_of import changes, files_of, named_parts
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
-from cachefl_jax.storage.run_files import compared_folder, file_name, read_card, read_config, read_inputs
+from cachefl_jax.storage.run_files import PILOT, compared_folder, file_name, read_card, read_config, read_inputs
 
 NOWHERE = pathlib.Path(os.devnull)  # below a file nothing is ever found
 
@@ -63,6 +63,7 @@ class Workdir:
 
         Raises UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
         run's."""
+        self.refuse_pilot()
         refuse_other_files(self.path, self.config, "a run's")
         if self.config.is_file():
             theirs, ours = resolved(self.stored_config()), resolved(config)
@@ -78,6 +79,12 @@ class Workdir:
                 value = f"{self.path} with another config ({shown})"
                 allowed = "a new folder, or the same config (rounds may be more)"
                 raise UsageError("--workdir", value, allowed, "name another folder")
+
+    def refuse_pilot(self) -> None:
+        """Stops at the folder of a pilot, whose sites have the rows. Raises UsageError: it is one."""
+        if (self.path / PILOT).is_file():
+            mend = "name another; cachefl report, evaluate and predict take a pilot's"
+            raise UsageError("--workdir", f"{self.path} (a pilot's)", "a folder of the simulator's", mend)
 
     def refuse_read_only(self) -> None:
         """Stops where the folder cannot be written, before anything is computed.

@@ -78,6 +78,8 @@ METHOD = Fields(
         **dict.fromkeys(("label", "explanation", "untrained", "privacy", "guarantee", "regime"), maybe(TEXT)),
     },
 )
+PILOT = "pilot.json"  # marks the folder of a pilot between real sites; its config and summary are as a run's
+SITE = Fields({"name": TEXT, "rows": COUNT, "rounds": COUNT}, {})
 TRAINED = "cachefl"  # what older versions trained
 MEASURED = Fields({name: METHOD.optional[name] for name in ("test_accuracy", "validation_accuracy")}, {})
 WHOLE_MODEL = Fields(
@@ -87,8 +89,9 @@ WHOLE_MODEL = Fields(
 PRECISION = Fields({"matmul": TEXT, "dtype": TEXT}, {})
 SUMMARY = Fields(
     {"dataset": OBJECT, "methods": OBJECT},
-    {"method": maybe(TEXT), "whole_model": maybe(OBJECT), "precision": maybe(OBJECT), "notes": maybe(list_of(TEXT))},
-)
+    {"method": maybe(TEXT), "notes": maybe(list_of(TEXT)),
+     **dict.fromkeys(("whole_model", "precision", "pilot"), maybe(OBJECT))},
+)  # fmt: skip
 ROUND = Fields(
     {
         "round": COUNT, **dict.fromkeys(UNSCORED, maybe(SHARE)), "train_loss": maybe(NUMBER),
@@ -180,7 +183,19 @@ def read_summary(path: pathlib.Path) -> dict[str, Any]:
         check(summary["whole_model"], WHOLE_MODEL, str(path), "whole_model.")
     if summary.get("precision") is not None:
         check(summary["precision"], PRECISION, str(path), "precision.")
+    if summary.get("pilot") is not None:
+        pilot = check(summary["pilot"], Fields({"sites": list_of(OBJECT, least=1)}, {}), str(path), "pilot.")
+        for site in pilot["sites"]:
+            check(site, SITE, str(path), "pilot.sites.")
     return summary
+
+
+def sites_of_pilot(folder: pathlib.Path) -> list[str] | None:
+    """The names of a pilot's sites; None where the folder is no pilot's."""
+    path = folder / PILOT
+    if not path.is_file():
+        return None
+    return check(read(path, CONFIG_MEND), Fields({"sites": list_of(TEXT, least=1)}, {}), str(path))["sites"]
 
 
 def check_methods(methods: dict[str, Any], place: str, mend: str = AGAIN) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A small federation, as the simulator runs it and as sites with a server of their own do."""
 
+import json
 import warnings
 
 import numpy as np
@@ -8,14 +9,20 @@ from command_line import Prefork
 
 from cachefl_jax.config import default, resolve
 from cachefl_jax.data import Split
+from cachefl_jax.pilot.limits import of_sites
 from cachefl_jax.pilot.rounds import Answer, ServerWork
 from cachefl_jax.pilot.work import SiteWork
 from cachefl_jax.simulation.prepare import prepare
 
 with warnings.catch_warnings(action="ignore"):  # Flower's command line calls what its own libraries are to drop
-    import flwr.app
-    import flwr.clientapp
-    import flwr.serverapp  # noqa: F401
+    from flwr.app import Context, Error, RecordDict
+    from flwr.app import Message as FlowerMessage
+    from flwr.supercore.task_identity import TaskIdentity
+
+    from cachefl_jax.pilot import site_app
+    from cachefl_jax.pilot.serve import serve
+
+NAMES = ["north", "south", "west"]
 
 
 @pytest.fixture(scope="session")
@@ -64,5 +71,74 @@ def federate():
             asked = [site for site in reversed(work.asked()) if site not in lost]
             told.append(work.close({site: Answer(*sites[site].train(work.leaves(), number, site)) for site in asked}))
         return work, told
+
+    return run
+
+
+@pytest.fixture
+def in_a_run(monkeypatch):
+    """Messages are of a run, which Flower notes before it starts an app."""
+    for name in ("task", "run", "node"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}_id", 1)
+
+
+class GridInMemory:
+    """Nodes 100, 101, ... that answer at once, in reverse order.
+
+    Args:
+        contexts: of each node.
+        lost: (node, group) that do not answer; a group is a round's number as text.
+    """
+
+    def __init__(self, contexts: list[Context], lost: tuple = ()):
+        self.contexts, self.lost = {100 + number: each for number, each in enumerate(contexts)}, set(lost)
+
+    def get_node_ids(self):
+        return list(self.contexts)
+
+    def send_and_receive(self, messages, *, timeout):
+        assert timeout > 0
+        for message in reversed(list(messages)):
+            node, group = message.metadata.dst_node_id, message.metadata.group_id
+            if (node, "silent", group) in self.lost:
+                continue
+            if (node, "gone", group) in self.lost:
+                yield FlowerMessage(Error(code=3, reason="the node is gone"), reply_to=message)
+                continue
+            yield site_app.app(message, self.contexts[node])
+
+
+@pytest.fixture
+def site(tmp_path, config_of):
+    """(number, config, name, rows) -> the context of a site; its rows are the simulator's client `number`'s."""
+
+    def make(number: int, config, name: str = "") -> Context:
+        inputs = prepare(config_of(**{"partition.name": "dirichlet"}))
+        offsets, name = inputs.partition.offsets, name or NAMES[number]
+        rows = inputs.partition.indices[offsets[number] : offsets[number + 1]]
+        folder = tmp_path / name
+        folder.mkdir()
+        train = inputs.bank.train
+        np.savez(folder / "rows.npz", train_features=train.features[rows], train_labels=train.labels[rows])
+        told = {"name": name, "data": str(folder / "rows.npz"), "config": json.loads(json.dumps(config.to_dict()))}
+        (folder / "site.json").write_text(json.dumps(told))
+        return Context(1, 100 + number, {"site": str(folder / "site.json")}, RecordDict(), {})
+
+    return make
+
+
+@pytest.fixture
+def pilot(tmp_path, config_of, site):
+    """(config, lost=(), sites=None) -> the folder of a pilot of three sites."""
+
+    def run(config, lost=(), contexts=None):
+        contexts = contexts or [site(number, config) for number in range(3)]
+        path = tmp_path / "pilot"
+        path.mkdir()
+        told = {"sites": NAMES, "wait": 0.5, "round_seconds": 1.0}
+        for name, fields in (("config.json", of_sites(config, 3).to_dict()), ("pilot.json", told)):  # as `lead` does
+            (path / name).write_text(json.dumps(fields))
+        serve(GridInMemory(contexts, lost), config, path, told)
+        return path
 
     return run
