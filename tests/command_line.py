@@ -37,12 +37,16 @@ class Prefork:
 
     Args:
         folder: where what the commands print is kept, until the next call.
+        quick: compiles as tests marked so do (`conftest.is_quick`).
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, quick: bool = False):
         self.printed = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
         words = [sys.executable, __file__, *map(str, self.printed.values())]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if quick else {})
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def __call__(self, *arguments: str, command: str = "run", **environment: str) -> subprocess.CompletedProcess:
         call = {"arguments": [f"experiments.{command}", *arguments], "environment": environment}

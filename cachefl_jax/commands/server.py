@@ -20,6 +20,8 @@ if "sites" not in flags.FLAGS:
     flags.DEFINE_string("address", "127.0.0.1:9092", "HOST:PORT at which sites reach the server")
     flags.DEFINE_float("wait", 600.0, "seconds in which all sites have to come", lower_bound=1)
     flags.DEFINE_float("round_seconds", 600.0, "seconds after which a round goes on without a site", lower_bound=1)
+    flags.DEFINE_float("late_seconds", 0.0, "seconds after a round's last answer in which a further one has to come, "
+                       "else it goes on without those sites; 0: none of its own", lower_bound=0)  # fmt: skip
     command.define_path("ssl_certfile", "a PEM file: the server's certificate")
     command.define_path("ssl_keyfile", "a PEM file: the server's private key")
     command.define_path("ssl_ca_certfile", "a PEM file: who vouches for the certificate")
@@ -39,7 +41,7 @@ def main() -> None:
 
     given = (flags.FLAGS[f"ssl_{name}"].value for name in ("certfile", "keyfile", "ca_certfile"))
     tls = tls_of_server(flags.FLAGS.insecure, *given)
-    pilot = {"sites": sites, "wait": flags.FLAGS.wait, "round_seconds": flags.FLAGS.round_seconds}
+    pilot = {"sites": sites} | {name: flags.FLAGS[name].value for name in ("wait", "round_seconds", "late_seconds")}
     lead(config, workdir.absolute(), pilot, flags.FLAGS.address, tls)
 
 

@@ -1,7 +1,7 @@
 """Which site is which node of Flower's, who is there, and what all sites were sent and sent back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from flwr.app import Message, RecordDict
@@ -13,6 +13,14 @@ from cachefl_jax.pilot.rounds import Answer
 
 POLL = 1.0  # seconds between two looks at who has come
 ANSWER = 600.0  # seconds in which a site must have encoded its images
+REPLIES = 0.3  # seconds between two looks for answers
+
+
+class Limits(NamedTuple):
+    """How long a round waits for its sites, in seconds."""
+
+    whole: float  # the most that it may last
+    late: float = 0.0  # after the last answer, for further ones; 0: as long as the round may last
 
 
 class Heard(NamedTuple):
@@ -48,7 +56,7 @@ class Roll:
             return
         self.known.update(new)
         asked = [Message(self.setup, node, "query.setup") for node in new]
-        for reply in self.grid.send_and_receive(asked, timeout=ANSWER):
+        for reply in self.replies(asked, Limits(ANSWER)):
             if reply.has_error():
                 self.say(f"a node did not answer: {reply.error.reason}")
                 continue
@@ -69,17 +77,32 @@ class Roll:
     def wait_for_all(self, seconds: float) -> None:
         """Until every site has come. Raises UsageError: some have not, or as `welcome`."""
         ends = time.monotonic() + seconds
-        while len(self.nodes) < len(self.names):
+        while True:
             self.welcome()
+            missing = [name for number, name in enumerate(self.names) if number not in self.nodes]
+            if not missing:
+                return
             if time.monotonic() > ends:
-                missing = [name for number, name in enumerate(self.names) if number not in self.nodes]
                 allowed = f"all of --sites within {seconds:g} seconds"
                 raise UsageError(
                     "--sites", f"{', '.join(missing)} did not come", allowed, "start them, or raise --wait"
                 )
             time.sleep(POLL)
 
-    def ask(self, numbers: list[int], leaves: list, number: int, seconds: float) -> Heard:
+    def replies(self, asked: Iterable[Message], limits: Limits) -> Iterator[Message]:
+        """Answers as they come, until all are there or the time is up."""
+        waiting, last = set(self.grid.push_messages(asked)), time.monotonic() + limits.whole
+        ends = last
+        while waiting and time.monotonic() < ends:
+            found = list(self.grid.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in found}
+            if found and limits.late:
+                ends = min(last, time.monotonic() + limits.late)
+            yield from found
+            if waiting:
+                time.sleep(REPLIES)
+
+    def ask(self, numbers: list[int], leaves: list, number: int, limits: Limits) -> Heard:
         """A round's work of these sites, of whom those that are not there, or do not answer in time, are left out: who
         did not answer is asked again once it has been started anew.
 
@@ -90,7 +113,7 @@ class Roll:
         contents = {node: ask_record(leaves, client=site, **numbers_of) for node, site in present.items()}
         asked = [Message(content, node, "train", group_id=str(number + 1)) for node, content in contents.items()]
         answers, up = {}, 0
-        for reply in self.grid.send_and_receive(asked, timeout=seconds) if asked else ():
+        for reply in self.replies(asked, limits) if asked else ():
             if reply.has_error():
                 continue
             site = present[reply.metadata.src_node_id]

@@ -13,7 +13,7 @@ from cachefl_jax.methods import Method, find_method
 from cachefl_jax.methods.zero_shot import zero_shot
 from cachefl_jax.pilot.limits import agreed_fields, of_sites
 from cachefl_jax.pilot.messages import setup_record
-from cachefl_jax.pilot.roll import Roll
+from cachefl_jax.pilot.roll import Limits, Roll
 from cachefl_jax.pilot.rounds import ServerWork
 from cachefl_jax.pilot.summary import write_artefact, write_summary
 from cachefl_jax.simulation.build import NotFinite, Scorer, finite, scorer
@@ -33,7 +33,7 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
     Args:
         grid: Flower's connection to the sites.
         config: the server's, resolved; as `inputs_of_server` takes it.
-        pilot: {"sites": names, "wait": seconds for all to come, "round_seconds": the most that a round may last}.
+        pilot: {"sites": names, "wait": seconds for all to come, "round_seconds", "late_seconds": `Limits` of a round}.
 
     Raises UsageError: sites do not come, refuse, or none is left; or the rounds do not stay finite."""
     use_engine(config.engine)
@@ -49,12 +49,12 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
     roll.wait_for_all(pilot["wait"])
     run = Run(config, inputs, workdir)
     work = ServerWork(config, inputs, [roll.rows[number] for number in range(len(roll.names))])
-    records, scores = rounds(run, work, roll, pilot["round_seconds"])
+    records, scores = rounds(run, work, roll, Limits(pilot["round_seconds"], pilot["late_seconds"]))
     write_artefact(run, work, sum(roll.rows.values()))
     write_summary(run, work, roll, records, scores)
 
 
-def rounds(run: Run, work: ServerWork, roll: Roll, seconds: float) -> tuple[list[dict], dict[str, dict]]:
+def rounds(run: Run, work: ServerWork, roll: Roll, limits: Limits) -> tuple[list[dict], dict[str, dict]]:
     """(a line of metrics a round from round 0, the figures that `write_summary` takes).
 
     Raises UsageError: as `serve`."""
@@ -68,7 +68,7 @@ def rounds(run: Run, work: ServerWork, roll: Roll, seconds: float) -> tuple[list
     workdir.append_metrics(records)
     with workdir.open_checkpoints() as save:
         for number in range(1, config.rounds + 1):
-            records.append(one_round(run, work, roll, number, seconds))
+            records.append(one_round(run, work, roll, number, limits))
             last = number == config.rounds
             if number % config.eval_every == 0 or last:
                 scores["federated"] = finite(score(work.state.params), diverged(config, f"round {number}"))
@@ -80,13 +80,13 @@ def rounds(run: Run, work: ServerWork, roll: Roll, seconds: float) -> tuple[list
     return records, scores
 
 
-def one_round(run: Run, work: ServerWork, roll: Roll, number: int, seconds: float) -> dict:
+def one_round(run: Run, work: ServerWork, roll: Roll, number: int, limits: Limits) -> dict:
     """A round's line of metrics.jsonl, before it is evaluated. Bytes are counted as the simulator does, `wire` as the
     messages' arrays.
 
     Raises UsageError: none of the sites that were asked answered, or the params did not stay finite."""
     began, asked = time.monotonic(), work.asked()
-    heard = roll.ask(asked, work.leaves(), number - 1, seconds)
+    heard = roll.ask(asked, work.leaves(), number - 1, limits)
     if asked and not heard.answers:
         names = ", ".join(roll.names[site] for site in asked)
         allowed = "one or more sites in every round"

@@ -28,7 +28,7 @@ NAMES = ["north", "south", "west"]
 @pytest.fixture(scope="session")
 def command(tmp_path_factory):
     """`command_line.run`, without waiting for imports at every call."""
-    prefork = Prefork(tmp_path_factory.mktemp("printed"))
+    prefork = Prefork(tmp_path_factory.mktemp("printed"), quick=True)
     yield prefork
     prefork.close()
 
@@ -92,20 +92,28 @@ class GridInMemory:
 
     def __init__(self, contexts: list[Context], lost: tuple = ()):
         self.contexts, self.lost = {100 + number: each for number, each in enumerate(contexts)}, set(lost)
+        self.sent: list[str] = []  # names of messages
+        self.answers: dict[str, FlowerMessage] = {}
 
     def get_node_ids(self):
         return list(self.contexts)
 
-    def send_and_receive(self, messages, *, timeout):
-        assert timeout > 0
+    def push_messages(self, messages):
+        """Sends them out, and says under which names their answers come."""
         for message in reversed(list(messages)):
-            node, group = message.metadata.dst_node_id, message.metadata.group_id
+            name, node, group = str(len(self.sent)), message.metadata.dst_node_id, message.metadata.group_id
+            self.sent.append(name)
+            message.metadata.__dict__["_message_id"] = name  # as Flower's own grid does
             if (node, "silent", group) in self.lost:
                 continue
             if (node, "gone", group) in self.lost:
-                yield FlowerMessage(Error(code=3, reason="the node is gone"), reply_to=message)
-                continue
-            yield site_app.app(message, self.contexts[node])
+                self.answers[name] = FlowerMessage(Error(code=3, reason="the node is gone"), reply_to=message)
+            else:
+                self.answers[name] = site_app.app(message, self.contexts[node])
+        return self.sent[-len(list(messages)) :]
+
+    def pull_messages(self, names):
+        return [self.answers.pop(name) for name in sorted(names) if name in self.answers]
 
 
 @pytest.fixture
@@ -129,13 +137,13 @@ def site(tmp_path, config_of):
 
 @pytest.fixture
 def pilot(tmp_path, config_of, site):
-    """(config, lost=(), sites=None) -> the folder of a pilot of three sites."""
+    """(config, lost=(), contexts=None, **limits) -> the folder of a pilot of three sites."""
 
-    def run(config, lost=(), contexts=None):
+    def run(config, lost=(), contexts=None, **limits):
         contexts = contexts or [site(number, config) for number in range(3)]
         path = tmp_path / "pilot"
         path.mkdir()
-        told = {"sites": NAMES, "wait": 0.5, "round_seconds": 1.0}
+        told = {"sites": NAMES, "wait": 0.5, "round_seconds": 1.0, "late_seconds": 0.0} | limits
         for name, fields in (("config.json", of_sites(config, 3).to_dict()), ("pilot.json", told)):  # as `lead` does
             (path / name).write_text(json.dumps(fields))
         serve(GridInMemory(contexts, lost), config, path, told)

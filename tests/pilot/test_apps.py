@@ -1,6 +1,7 @@
 """The server's and the sites' Flower apps on a grid in memory: messages as Flower has them, without its processes."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -75,3 +76,11 @@ def test_sites_that_do_not_come_are_named(config_of, pilot, site):
     config = config_of()
     with pytest.raises(UsageError, match="south, west did not come"):
         pilot(config, contexts=[site(0, config)])
+
+
+def test_a_round_goes_on_some_time_after_the_last_answer(config_of, pilot):
+    """With late_seconds the sites that have answered are enough, long before a round's own seconds are over."""
+    began = time.monotonic()
+    path = pilot(config_of(rounds=1), [(101, "silent", "1")], late_seconds=0.1, round_seconds=3600.0)
+    assert time.monotonic() - began < 300
+    assert read_lines(path / "metrics.jsonl")[1]["sites"] == ["north", "west"]

@@ -109,7 +109,7 @@ def test_both_commands_refuse_before_anything_is_started(command, make_bank, tmp
 
 def test_a_cohort_of_more_sites_than_there_are_is_refused(config_of, tmp_path):
     config = config_of(**{"cohort": 3})
-    pilot = {"sites": ["one", "two"], "wait": 1.0, "round_seconds": 1.0}
+    pilot = {"sites": ["one", "two"], "wait": 1.0, "round_seconds": 1.0, "late_seconds": 0.0}
     with pytest.raises(UsageError, match="cohort: got 3; allowed: 0 to partition.clients, 2"):
         lead(config, tmp_path / "new", pilot, f"127.0.0.1:{free_port()}", tls_of_site(True, None))
     assert not (tmp_path / "new").exists()

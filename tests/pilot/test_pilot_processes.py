@@ -33,7 +33,8 @@ def get_config():
 def start(tmp_path):
     """(command, *words) -> the process; all are ended with the test."""
     started = []
-    slow = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "PYTHONPATH": str(ROOT)}
+    slow = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "PYTHONPATH": str(ROOT),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # fmt: skip
 
     def run(command: str, *words: str) -> subprocess.Popen:
         with (tmp_path / f"{command}{len(started)}.log").open("w") as output:
@@ -79,7 +80,7 @@ def test_a_site_that_is_killed_is_left_out_and_the_keys_are_the_simulators(tmp_p
     (tmp_path / "config.py").write_text(CONFIG.format(changes=changes))
     shared, port, path = (f"--config={tmp_path / 'config.py'}", "--insecure"), free_port(), tmp_path / "pilot"
     server = start(
-        "server", *shared, f"--workdir={path}", "--sites=one,two", f"--address=127.0.0.1:{port}", "--round_seconds=120"
+        "server", *shared, f"--workdir={path}", "--sites=one,two", f"--address=127.0.0.1:{port}", "--late_seconds=25"
     )
     wait_until(lambda: listens(port), server)
     sites = [
