@@ -1,18 +1,9 @@
-"""A checkpoint's name by what it holds: the sha256 of its weights, settings and vocabulary.
+"""A checkpoint's name by what it holds: the sha256 of its weights, settings and vocabulary."""
 
-Gigabytes are hashed once: what was hashed is remembered.
-"""
-
-import hashlib
-import os
 import pathlib
 
-from tqdm import tqdm
-
 from cachefl_jax.clip.checkpoint import counted_files
-from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import file_digest
-from cachefl_jax.storage.home import is_settled, memory_of, recall, remember
+from cachefl_jax.storage.digests import files_digest
 
 
 def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) -> str:
@@ -21,28 +12,4 @@ def weights_digest(directory: pathlib.Path, root: pathlib.Path | None = None) ->
     `root`: the folder whose ``digests/`` remembers; $CACHEFL_HOME or ~/.cache/cachefl_jax if not given.
 
     Raises UsageError: there are no weights, shards of them are missing, or a file cannot be read."""
-    paths = counted_files(directory)
-    place = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    memory = memory_of(place, root)
-    remembered, now, digest = recall(memory), {}, hashlib.sha256()
-    # The bar waits two seconds: a pocket's weights need no bar, a large model's do.
-    for path in tqdm(paths, desc="hashing the checkpoint", leave=False, disable=None, delay=2):
-        try:
-            now[path.name] = file_line(path, remembered.get(path.name))
-        except OSError as error:
-            mend = "make it readable, or download it again"
-            raise UsageError("clip.checkpoint", f"{path} ({error.strerror})", "readable files", mend) from error
-        digest.update(f"{path.name} {now[path.name]['sha256']}\n".encode())
-    settled = {name: line for name, line in now.items() if is_settled(line["time"])}
-    if settled != remembered:
-        remember(memory, settled)
-    return digest.hexdigest()
-
-
-def file_line(path: pathlib.Path, before: dict | None) -> dict:
-    """What tells this file from another, and its sha256: the one of before where all else is the same."""
-    stat = path.stat()
-    line = {"size": stat.st_size, "time": max(stat.st_mtime_ns, stat.st_ctime_ns), "inode": stat.st_ino}
-    if isinstance(before, dict) and before.get("sha256") and {**before, **line} == before:
-        return before
-    return {**line, "sha256": file_digest(path)}
+    return files_digest(directory, counted_files(directory), "clip.checkpoint", root)

@@ -4,10 +4,10 @@
     python -m experiments.features verify
     python -m experiments.features prune [--older_than_days=30] [--keep_gib=10] [--all]
 
-Features, drawn sets, compiled programs, plans, verdicts on images and digests of files lie in $CACHEFL_HOME, or
-in ~/.cache/cachefl_jax. `verify` ends with status 1 where something is damaged. `prune` removes what was not used for
-so many days, and of the rest what was used longest ago until so many GiB are left; with --all everything. What a run
-that was stopped left behind counts as well; what a run is computing stays.
+Features, drawn sets, prompts, compiled programs, plans, verdicts on images and digests of files lie in $CACHEFL_HOME,
+or in ~/.cache/cachefl_jax. `verify` ends with status 1 where something is damaged. `prune` removes what was not used
+for so many days, and of the rest what was used longest ago until so many GiB are left; with --all everything. What a
+run that was stopped left behind counts as well; what a run is computing stays.
 """
 
 import collections
@@ -20,13 +20,14 @@ from absl import flags
 
 from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.home import CHECKED, COMPILED, DIGESTS, FEATURES, FOLDERS, PARTIAL, PLANS, SYNTHETIC
+from cachefl_jax.storage.home import CHECKED, COMPILED, DIGESTS, FEATURES, FOLDERS, PARTIAL, PLANS, PROMPTS, SYNTHETIC
 
 ACTIONS = ("list", "verify", "prune")
 MIB = 2**20
 CALLED = {  # what lies in each store
     FEATURES: "features",
     SYNTHETIC: "synthetic sets",
+    PROMPTS: "sets of prompts",
     COMPILED: "compiled programs",
     PLANS: "plans",
     CHECKED: "verdicts on images",
@@ -61,13 +62,15 @@ def act(action: str | None) -> None:
 
 
 def listed(found: Sequence) -> str:
-    """Tables of the features, of the drawn sets, and of what each kind takes."""
-    features, drawn = ([entry for entry in found if entry.kind == kind] for kind in FOLDERS)
+    """Tables of the features, of the drawn sets, of prompts, and of what each kind takes."""
+    features, drawn, prompts = ([entry for entry in found if entry.kind == kind] for kind in FOLDERS)
     heading = ["features", "rows x D", "MiB", "encoder", "views", "made", "last used"]
     parts = [table([heading, *map(feature_row, features)])]
     if drawn:
         heading = ["synthetic sets", "classes", "images", "MiB", "pipeline", "last used"]
         parts.append(table([heading, *map(drawn_row, drawn)]))
+    if prompts:
+        parts.append(table([["sets of prompts", "model", "MiB", "made", "last used"], *map(prompts_row, prompts)]))
     return "\n\n".join([*parts, totals(found)])
 
 
@@ -113,6 +116,12 @@ def drawn_row(entry) -> list[str]:
     classes = len(names) if isinstance(names, list) else "-"
     pipeline = str(entry.manifest.get("pipeline", "-"))
     return [title(entry), str(classes), str(images), f"{entry.byte_count / MIB:.1f}", pipeline, moment(entry.used)]
+
+
+def prompts_row(entry) -> list[str]:
+    """The line of a set of prompts."""
+    model, made = str(entry.manifest.get("about", {}).get("model", "-")), entry.manifest.get("made_at", "-")
+    return [title(entry), model, f"{entry.byte_count / MIB:.1f}", made[:16].replace("T", " "), moment(entry.used)]
 
 
 def title(entry) -> str:

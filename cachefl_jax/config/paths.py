@@ -19,7 +19,7 @@ NAMES = (
     "synthesis.pipeline",
     "synthesis.language_model",
 )  # a path, or a name known elsewhere
-EMBEDDED = "pocket"  # never a folder
+EMBEDDED = ("pocket", "grammar")  # never folders
 
 
 def expand(field: str, text: str) -> str:
@@ -48,6 +48,6 @@ def located(field: str, text: str) -> str:
     Raises UsageError: as `expand`."""
     path = pathlib.Path(expand(field, text))
     written_as_path = field in PATHS or text.startswith((".", "~"))
-    if not text or text == EMBEDDED or not (written_as_path or path.exists()):
+    if not text or text in EMBEDDED or not (written_as_path or path.exists()):
         return text
     return str(path.absolute())

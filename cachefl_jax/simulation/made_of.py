@@ -85,7 +85,7 @@ def files_of(config: ConfigDict) -> dict[str, str]:
     for field in (*PATHS, *NAMES):
         value = lookup(config, field)
         for path in (value,) if isinstance(value, str) else value:
-            if path and path != EMBEDDED and os.path.exists(path):
+            if path and path not in EMBEDDED and os.path.exists(path):
                 found[f"{field} {path}" if path != value else field] = times_digest(pathlib.Path(path))
     return found | {part: times_digest(file) for part, file in code_files(config).items()}
 

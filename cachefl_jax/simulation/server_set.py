@@ -1,7 +1,6 @@
 """The images that the server's cache is made of: drawn by a generator, brought along, or set apart from training."""
 
 import functools
-import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,9 +15,9 @@ from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.left_out import without_dropped
 from cachefl_jax.simulation.reviewed import without_marked
+from cachefl_jax.simulation.server_prompts import prompts_json
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 from cachefl_jax.synthesis.prompts import in_turn
-from cachefl_jax.synthesis.prompts_file import read_prompts
 
 
 def load_all(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]:
@@ -161,18 +160,15 @@ def texts_of(data: ConfigDict) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def synthesis_request(config: ConfigDict, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Request:
     """What the server's generator is asked for; `templates` where the config names no prompts.
 
-    Raises UsageError: the file of prompts does not fit the classes."""
+    Raises UsageError: as `prompts_json`."""
     synthesis = config.synthesis
-    templates = tuple(synthesis.prompts) or templates
     request = request_of(
         pipeline="pocket" if synthesis.source == "pocket" else synthesis.pipeline,
         class_names=class_names,
-        templates=templates,
+        templates=tuple(synthesis.prompts) or templates,
         images_per_class=synthesis.images_per_class,
         how=Drawing(**{name: synthesis[name] for name in Drawing._fields}),
         seed=config.seed,
     )
-    if not synthesis.prompts_file:
-        return request
-    prompts = read_prompts(pathlib.Path(synthesis.prompts_file), class_names, templates)
-    return request._replace(prompts=in_turn(prompts, synthesis.images_per_class))
+    prompts = prompts_json(config, class_names, templates)["prompts"]
+    return request._replace(prompts=in_turn([prompts[name] for name in class_names], synthesis.images_per_class))

@@ -1,7 +1,7 @@
 """What lies in CACHEFL_HOME: listed, checked byte by byte, and thrown away on demand.
 
-Features and drawn sets are folders with a manifest. Compiled programs, plans, verdicts on images and digests of files
-are small files: losing one costs the time to make it again.
+Features, drawn sets and prompts are folders with a manifest. Compiled programs, plans, verdicts on images and digests
+of files are small files: losing one costs the time to make it again.
 """
 
 import contextlib
@@ -96,8 +96,8 @@ def is_manifest(value: object) -> bool:
 
 
 def faults(entry: Entry) -> list[str]:
-    """What is wrong with a whole entry of features, every byte read, or with a file that ought to be JSON; nothing if
-    it is as it was written."""
+    """What is wrong with a whole entry of features or prompts, every byte read, or with a file that ought to be JSON;
+    nothing if it is as it was written."""
     if entry.kind == COMPILED:  # JAX's own; one that it cannot read is compiled anew
         return []
     if entry.kind in FILES:

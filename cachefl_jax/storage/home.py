@@ -19,10 +19,10 @@ from cachefl_jax.storage.files import json_if_whole, sync_folder, write_json
 from cachefl_jax.storage.locks import give_back, take, wait_for
 
 LOCK = ".lock"
-# The stores, a folder each. An entry is a folder with a manifest in the first two, and a small file in the others.
-FEATURES, SYNTHETIC = "features", "synthetic"
+# The stores, a folder each. An entry is a folder with a manifest in the first three, and a small file in the others.
+FEATURES, SYNTHETIC, PROMPTS = "features", "synthetic", "prompts"
 COMPILED, PLANS, CHECKED, DIGESTS = "compiled", "plans", "checked", "digests"
-FOLDERS, FILES = (FEATURES, SYNTHETIC), (COMPILED, PLANS, CHECKED, DIGESTS)
+FOLDERS, FILES = (FEATURES, SYNTHETIC, PROMPTS), (COMPILED, PLANS, CHECKED, DIGESTS)
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # ends the name of an entry's folder that is not whole yet
 SETTLED = 2 * 10**9  # nanoseconds: coarser than any file system's clock in use

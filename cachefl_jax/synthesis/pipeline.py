@@ -123,6 +123,23 @@ def refuse_variants(directory: pathlib.Path) -> None:
             raise UsageError(FIELD, found, "weights without a variant such as fp16 in their names", mend)
 
 
+def load_tokenizers(directory: pathlib.Path) -> list:
+    """A pipeline's tokenizers, without its weights; some pipelines have two or three.
+
+    Raises UsageError: one of them is broken, or brings code of its own."""
+    from transformers import AutoTokenizer
+
+    refuse_code_in(directory)
+    parts = sorted(part for part in directory.glob("tokenizer*") if part.is_dir())
+    try:
+        with quiet():
+            own = {"local_files_only": True, "trust_remote_code": False}
+            return [AutoTokenizer.from_pretrained(str(part), **own) for part in parts]
+    except Exception as error:  # the tokenizers' own parsers raise bare Exceptions
+        reason = f"{directory} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise UsageError(FIELD, reason, "a whole pipeline with its tokenizers", "download it again") from error
+
+
 def check_lengths(drawer, prompts: Sequence[str]) -> None:
     """Refuses prompts that one of the tokenizers would cut off: what is lost may well be the class name."""
     limits = token_limits(drawer)
