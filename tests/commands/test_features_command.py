@@ -17,6 +17,8 @@ from cachefl_jax.storage.home import locked
 from cachefl_jax.storage.leftovers import HOST
 from cachefl_jax.synthesis import Drawing, generator, request_of
 from cachefl_jax.synthesis import obtain as draw_set
+from cachefl_jax.synthesis.descriptions import Described
+from cachefl_jax.synthesis.prompts_store import obtain_prompts
 
 DAY = 24 * 3600
 
@@ -248,6 +250,21 @@ def test_every_kind_is_verified(home):
     assert done.returncode == 1
     assert f"{folder}: manifest.json: got other content than was drawn; delete it" in done.stdout
     assert f"{home / 'plans' / 'new.json'}: cannot be read (JSONDecodeError); delete it" in done.stdout
+
+
+def test_prompts_are_listed_verified_and_pruned(tmp_path):
+    described = Described(("a cat.",), {})
+    obtain_prompts({"seed": 0}, {"model": "grammar"}, ("cat",), lambda: lambda name: described, tmp_path)
+    _, prompts, totals = run(tmp_path, "list").stdout.split("\n\n")
+    assert prompts.splitlines()[0].split() == ["sets", "of", "prompts", "model", "MiB", "made", "last", "used"]
+    assert prompts.splitlines()[1].split()[:6] == ["prompts", "of", "1", "classes", "grammar", "0.0"]
+    assert [line.split()[-2:] for line in totals.splitlines() if "prompts" in line] == [["1", "0.0"]]
+    assert run(tmp_path, "verify").stdout == "1 entries, 0 damaged; 0 not finished\n"
+    (entry,) = entries(tmp_path, "prompts")
+    write(entry.folder / "prompts.json", b'{"prompts": {"cat": ["a dog."]}}')
+    assert f"{entry.folder}: prompts.json has other bytes than were written" in run(tmp_path, "verify").stdout
+    run(tmp_path, "prune", "--all")
+    assert entries(tmp_path, "prompts") == []
 
 
 def test_what_was_not_used_goes_of_every_kind(home):
