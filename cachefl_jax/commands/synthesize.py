@@ -1,37 +1,73 @@
-"""Makes the synthetic set that a config names, or verifies the one that is there.
+"""Makes the server's set step by step, or what a config names of it.
 
     python -m experiments.synthesize --config=experiments/configs/digits.py
+    python -m experiments.synthesize --config=experiments/configs/digits.py --workdir=runs/set [--until=look] [--copy]
     python -m experiments.synthesize agree A.json B.json
 
-`agree` tells how far two reviewers agree, whose review.json these are: one line of JSON.
+Without --workdir the images are drawn into the store, where every run of this config finds them. With it the steps go
+on: prompts, draw, score, select, measure, look, account. DIR then holds prompts.json, scores.csv, selection.json,
+measures.json, set.html (where a person marks what is wrong), provenance.jsonl, datasheet.html and summary.json; with
+--copy also the images and croissant.json. What the store has is not computed again. `agree` tells how far two reviewers
+agree, whose review.json these are: one line of JSON.
 """
 
 import json
+import pathlib
 from collections.abc import Sequence
+
+from absl import flags
 
 from cachefl_jax.commands import command
 from cachefl_jax.errors import UsageError
 
-command.define("config")
+STEPS = ("prompts", "draw", "score", "select", "measure", "look", "account")  # of simulation.set_steps, in order
+
+command.define("config", "workdir")
+
+
+def define_flags() -> None:
+    flags.DEFINE_enum("until", "account", STEPS, "the last step that is done; needs --workdir")
+    flags.DEFINE_boolean("copy", False, "account: a copy of the images, and croissant.json beside it")
 
 
 def main(words: Sequence[str]) -> None:
     if words:
         return agree(words)
-    config = command.required("config")
+    config, workdir = command.required("config"), flags.FLAGS.workdir
     from cachefl_jax.config import resolve
+
+    config = resolve(config)
+    if workdir:
+        return steps(config, pathlib.Path(workdir))
+    for name in ("until", "copy"):
+        if flags.FLAGS[name].present:
+            raise UsageError(f"--{name}", flags.FLAGS[name].value, "a flag beside --workdir", "add --workdir=DIR")
+    draw(config)
+
+
+def steps(config, workdir: pathlib.Path) -> None:
+    """All steps up to --until. Raises UsageError: a bank has no images."""
+    if config.synthesis.source == "bank":
+        allowed = "a source of images: a bank's synthetic rows are features already"
+        raise UsageError("synthesis.source", "bank", allowed, "name a config of images, such as --config=digits")
+    from cachefl_jax.simulation.environment import settle
+    from cachefl_jax.simulation.set_steps import run_steps
+
+    settle()
+    run_steps(config, workdir, flags.FLAGS.until, flags.FLAGS.copy)
+
+
+def draw(config) -> None:
+    """The images alone. Raises UsageError: this config draws none."""
     from cachefl_jax.config.synthesis import DRAWN
     from cachefl_jax.simulation.server_set import synthesis_request, texts_of
     from cachefl_jax.synthesis import obtain
+    from cachefl_jax.synthesis.records import drawn_words
 
-    config = resolve(config)
     if config.synthesis.source not in DRAWN:
-        mend = "--config.synthesis.source=diffusers; other sources need no drawing"
+        mend = "--config.synthesis.source=diffusers; or --workdir=DIR, for the other steps"
         raise UsageError("synthesis.source", config.synthesis.source, " | ".join(DRAWN), mend)
-    drawn = obtain(synthesis_request(config, *texts_of(config.data)))
-    print(f"{len(drawn.images)} images, digest {drawn.manifest['digest']}, sha256 {drawn.manifest['images_sha256']}")
-    if drawn.manifest.get("redrawn"):
-        print(f"{drawn.manifest['redrawn']} of them from further seeds: the pipeline refused the first")
+    print(drawn_words(obtain(synthesis_request(config, *texts_of(config.data))).manifest))
 
 
 def agree(words: Sequence[str]) -> None:
@@ -45,4 +81,5 @@ def agree(words: Sequence[str]) -> None:
 
 
 def start() -> None:
+    define_flags()
     command.run(main, words=True)

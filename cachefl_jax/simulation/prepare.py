@@ -194,6 +194,13 @@ def turning_views(config: ConfigDict) -> "Views | None":
     return Views(config.clip.train_views, config.clip.views_seed) if config.clip.train_views else None
 
 
+def key_views(config: ConfigDict) -> "Views | None":
+    """The views of the server's images that a key is the mean of."""
+    from cachefl_jax.clip.views import Views
+
+    return Views(config.clip.key_views, config.clip.views_seed) if config.clip.key_views else None
+
+
 def encode(
     config: ConfigDict, checkpoint: "Checkpoint", source: ImageSet, synthetic: LabelledImages
 ) -> tuple[FeatureBank, dict]:
@@ -203,9 +210,8 @@ def encode(
 
     clip, name, turning = config.clip, config.data.name, turning_views(config)
     weights = class_weights(checkpoint, source.class_names, templates_of(config, source), f"{name}, class names")
-    averaged = Views(clip.key_views, clip.views_seed) if clip.key_views else None
     train = image_features(checkpoint, source.train, f"{name}, train", turning, "rotate")
-    keys = key_features(checkpoint, synthetic, f"{name}, synthetic", averaged)
+    keys = key_features(checkpoint, synthetic, f"{name}, synthetic", key_views(config))
     plain = {
         role: Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
         for role, split in (("validation", source.validation), ("test", source.test))

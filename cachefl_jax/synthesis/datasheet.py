@@ -7,15 +7,8 @@ from typing import Any, NamedTuple
 from cachefl_jax.synthesis.records import BROUGHT, DRAWN, REAL, Candidate, Facts, costs, counts, kind_of
 
 OPEN = "Not answered: a person has to."
+UNSEEN = "No: no review was given (synthesis.review)."
 MOST_CLASSES = 30  # that are listed with their counts
-
-
-class Looked(NamedTuple):
-    """Who looked at the set."""
-
-    reviewers: tuple[str, ...] = ()
-    seen: int = 0  # of the images that are left
-    marked: int = 0  # that were marked wrong, and are left out
 
 
 class Section(NamedTuple):
@@ -26,9 +19,13 @@ class Section(NamedTuple):
 
 
 def sections(
-    facts: Facts, candidates: Sequence[Candidate], looked: Looked, measures: Mapping[str, Any]
+    facts: Facts, candidates: Sequence[Candidate], reviews: Sequence[str], measures: Mapping[str, Any]
 ) -> list[Section]:
-    """The datasheet; `measures` as in measures.json, {} where nothing was measured."""
+    """The datasheet.
+
+    Args:
+        reviews: what each person who looked at the set said of it, in a sentence.
+        measures: as in measures.json; {} where nothing was measured."""
     return [
         Section("Motivation", (
             ("For what purpose was the set made?", "As the server's cache of features in federated fine-tuning by "
@@ -37,7 +34,7 @@ def sections(
         )),
         Section("Composition", composition(facts, candidates, measures)),
         Section("Making", making(facts, candidates)),
-        Section("Looking", (("Has a person looked at the images?", seen(looked, len(candidates))),)),
+        Section("Looking", (("Has a person looked at the images?", " ".join(reviews) or UNSEEN),)),
         Section("Uses", (
             ("What should it not be used for?", "Generated images show what a generator has learnt of a class, its "
              "errors and prejudices included: they are no sample of the world, and say nothing of how often "
@@ -103,14 +100,6 @@ def cost_words(spent: Mapping[str, Any]) -> str:
     energy, price = spent["energy_joules"], spent["price"]
     told += "; energy was not measured" if energy is None else f"; {energy / 3600:,.3g} watt-hours by NVML"
     return told + ("; no price was told." if price is None else f"; {price:.3g} at the price of an hour that was told.")
-
-
-def seen(looked: Looked, count: int) -> str:
-    """Who has looked at how many."""
-    if not looked.reviewers:
-        return "No: no review was given (synthesis.review)."
-    names = ", ".join(looked.reviewers)
-    return f"{names} saw {looked.seen:,} of the {count:,} images; {looked.marked:,} were marked wrong and left out."
 
 
 def terms(facts: Facts, candidates: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:

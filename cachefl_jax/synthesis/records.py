@@ -101,3 +101,11 @@ def counts(facts: Facts, candidates: Sequence[Candidate]) -> dict[str, int]:
     """Images of each class, by its name."""
     numbers = np.bincount([each.label for each in candidates], minlength=len(facts.class_names))
     return dict(zip(facts.class_names, numbers.tolist(), strict=True))
+
+
+def drawn_words(manifest: Mapping[str, Any]) -> str:
+    """What a drawing came to, with the digests that name it."""
+    told = f"{sum(map(len, manifest['seeds']))} images, digest {manifest['digest']}, sha256 {manifest['images_sha256']}"
+    if manifest.get("redrawn"):
+        told += f"\n{manifest['redrawn']} of them from further seeds: the pipeline refused the first"
+    return told
