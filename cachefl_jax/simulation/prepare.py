@@ -205,7 +205,6 @@ def encode(
     config: ConfigDict, checkpoint: "Checkpoint", source: ImageSet, synthetic: LabelledImages
 ) -> tuple[FeatureBank, dict]:
     """(the bank, what is known of the whole model)."""
-    from cachefl_jax.clip.views import Views
     from cachefl_jax.simulation.encoded import class_weights, image_features, key_features
 
     clip, name, turning = config.clip, config.data.name, turning_views(config)

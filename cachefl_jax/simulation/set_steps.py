@@ -129,9 +129,7 @@ def prompts(stage: Stage) -> str:
     if not stage.drawn:
         return f"prompts: none, synthesis.source={stage.config.synthesis.source} draws nothing"
     request = stage.request
-    listed = {
-        name: list(dict.fromkeys(row)) for name, row in zip(request.class_names, request.prompts, strict=True)
-    }
+    listed = {name: list(dict.fromkeys(row)) for name, row in zip(request.class_names, request.prompts, strict=True)}
     write_json(stage.workdir / "prompts.json", {"prompts": listed})
     different = sum(map(len, listed.values()))
     return f"prompts: {different:,} different ones for {len(listed):,} classes"
