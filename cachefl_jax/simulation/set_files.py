@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from cachefl_jax.data.file_bytes import in_colour
 from cachefl_jax.data.images import LabelledImages
@@ -58,6 +59,12 @@ def folder_name(class_name: str) -> str:
     return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", class_name).strip(". ") or "_"
 
 
+def place_of(row: int, class_name: str, file: pathlib.Path | None) -> str:
+    """Where an image of the set lies in a copy of it; the file names alone tell all images apart."""
+    suffix = file.suffix.lower() if file else ".png"
+    return f"images/{folder_name(class_name)}/{row:06d}{suffix}"
+
+
 def copy_set(workdir: pathlib.Path, facts: Facts, candidates: Sequence[Candidate], images: LabelledImages) -> None:
     """The set as a data set of its own: images/CLASS/ROW.SUFFIX, images.csv, croissant.json.
 
@@ -66,22 +73,20 @@ def copy_set(workdir: pathlib.Path, facts: Facts, candidates: Sequence[Candidate
 
     Raises UsageError: the package mlcroissant is not there."""
     shutil.rmtree(workdir / "images", ignore_errors=True)
-    lines, suffixes = [], set()
-    for row, each in enumerate(candidates):
-        suffix = each.file.suffix.lower().lstrip(".") if each.file else "png"
-        name, class_name = f"{row:06d}.{suffix}", facts.class_names[each.label]
-        path = workdir / "images" / folder_name(class_name) / name
+    lines = []
+    for row, each in enumerate(tqdm(candidates, desc="copying images", leave=False, disable=None, delay=2)):
+        path = workdir / each.place
         path.parent.mkdir(parents=True, exist_ok=True)
         if each.file:
             shutil.copyfile(each.file, path)
         else:
             Image.fromarray(in_colour(images.images[row])).save(path)
-        suffixes.add(suffix)
-        lines.append([name, class_name, each.origin.prompt, each.origin.seed])
+        lines.append([path.name, facts.class_names[each.label], each.origin.prompt, each.origin.seed])
     table = as_csv(["file", "class", "prompt", "seed"], lines)
     write_whole(workdir / croissant.RECORDS, lambda file: file.write(table))
     licence = facts.terms and facts.terms.licence
     words = f"{len(lines):,} images of {len(facts.class_names):,} classes: the server's set of a federation by CacheFL."
     about = croissant.About("server's set", words, licence, facts.manifest.get("date"))
-    described = croissant.describe(workdir, about, tuple(sorted(suffixes)))
+    suffixes = sorted({pathlib.PurePosixPath(each.place).suffix.lstrip(".") for each in candidates})
+    described = croissant.describe(workdir, about, tuple(suffixes))
     write_whole(workdir / "croissant.json", lambda file: file.write(croissant.as_text(described)))

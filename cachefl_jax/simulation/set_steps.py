@@ -21,7 +21,7 @@ from cachefl_jax.simulation import keys
 from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
 from cachefl_jax.simulation.prepare import key_views, templates_of
 from cachefl_jax.simulation.server_set import load_all, synthesis_request, texts_of
-from cachefl_jax.simulation.set_files import copy_set, scores_csv, selection_of
+from cachefl_jax.simulation.set_files import copy_set, place_of, scores_csv, selection_of
 from cachefl_jax.storage.files import write_json, write_whole
 from cachefl_jax.synthesis import datasheet, measures, obtain
 from cachefl_jax.synthesis.licence import Terms, fetch_card, terms_of
@@ -120,8 +120,11 @@ class Stage:
         if self.config.synthesis.source == "held_out":
             real = np.ones(len(part), bool)
         files = [pathlib.Path(each.name) if getattr(images.images, "files", False) else None for each in self.origins]
-        rows = zip(images.labels.tolist(), self.origins, files, real.tolist(), map(tuple, part), strict=True)
-        return [Candidate(*row) for row in rows]
+        found = []
+        for row, (label, origin, file) in enumerate(zip(images.labels.tolist(), self.origins, files, strict=True)):
+            place = place_of(row, self.class_names[label], file)
+            found.append(Candidate(label, origin, file, bool(real[row]), tuple(part[row]), place))
+        return found
 
 
 def prompts(stage: Stage) -> str:

@@ -4,6 +4,7 @@ https://docs.mlcommons.org/croissant, by the package mlcroissant (extra ``croiss
 """
 
 import json
+import mimetypes
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ def describe(folder: pathlib.Path, about: About, suffixes: tuple[str, ...]) -> d
         id="image-files",
         name="image-files",
         description="The images, a folder for each class.",
-        encoding_formats=[f"image/{suffix}" for suffix in suffixes],
+        encoding_formats=[mimetypes.types_map.get(f".{suffix}", f"image/{suffix}") for suffix in suffixes],
         includes=[f"images/*/*.{suffix}" for suffix in suffixes],
     )
     table = croissant.FileObject(

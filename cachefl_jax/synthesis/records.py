@@ -37,6 +37,7 @@ class Candidate(NamedTuple):
     file: pathlib.Path | None  # None where it is no file
     real: bool
     key: tuple[int, ...]  # the keys of its class that it is part of; () = of none
+    place: str  # where it lies in a copy of the set, such as images/cat/000012.png
 
 
 def kind_of(facts: Facts, candidate: Candidate) -> str:
@@ -49,7 +50,7 @@ def line(facts: Facts, candidate: Candidate) -> dict[str, Any]:
     origin = candidate.origin
     how = kind_of(facts, candidate)
     told = {
-        "file": str(candidate.file or origin.name),
+        "file": candidate.place,
         "class": facts.class_names[candidate.label],
         "how": how,
         "sha256": file_digest(candidate.file) if candidate.file else None,

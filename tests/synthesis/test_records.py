@@ -61,7 +61,16 @@ def candidates(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((4, 4, 3), row, np.uint8)).save(file)
         prompt, seed = (f"a cat, {row}", row) if row < 4 else ("", None)
-        found.append(Candidate(row % 2, Origin(str(file), f"p{row}", prompt, seed), file, row == 4, (0,) * (row < 2)))
+        found.append(
+            Candidate(
+                row % 2,
+                Origin(str(file), f"p{row}", prompt, seed),
+                file,
+                row == 4,
+                (0,) * (row < 2),
+                f"images/cat/{row}.png",
+            )
+        )
     return found
 
 
