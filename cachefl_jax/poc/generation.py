@@ -29,7 +29,7 @@ def generation(facts: Facts) -> dict[str, Any]:
     price = whole / 3600 * facts.price_gpu_hour if facts.price_gpu_hour else None
     return {
         "images": facts.images, "seconds": whole, "price": price,
-        "sentences": [drawn(facts, seconds, timed), priced(facts, whole), "Energy: not measured here."],
+        "sentences": [drawn(facts, seconds, timed), priced(facts, whole), energy(facts)],
     }  # fmt: skip
 
 
@@ -51,6 +51,14 @@ def priced(facts: Facts, seconds: float) -> str:
         return "Price: not told. poc.price_gpu_hour takes what an hour of that machine costs you."
     price = seconds / 3600 * facts.price_gpu_hour
     return f"At {facts.price_gpu_hour:g} an hour (poc.price_gpu_hour) that is {price:.2g}."
+
+
+def energy(facts: Facts) -> str:
+    """What the drawing device used, where it told."""
+    joules = facts.manifest.get("energy_joules")
+    if joules is None:
+        return "Energy: not measured; NVML tells it of NVIDIA devices alone."
+    return f"Energy: {joules / 3.6e6:.3g} kWh, of the whole device while it drew."
 
 
 def not_drawn(facts: Facts) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import inspect
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
@@ -191,7 +192,10 @@ def quiet() -> Iterator[None]:
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            for kind in (FutureWarning, DeprecationWarning):  # of a scheduler's settings, of what they call in NumPy
+                warnings.simplefilter("ignore", kind)
+            yield
     finally:
         for library, (verbosity, bars) in zip(libraries, before, strict=True):
             library.set_verbosity(verbosity)
