@@ -60,7 +60,7 @@ class OfClass(NamedTuple):
     features: np.ndarray  # [m, D] float64
     real: np.ndarray  # [r, D] float64: the class's real images, keys already
     label: int
-    text: np.ndarray | None  # [N, D] float64
+    text: np.ndarray | None  # [N, D]
 
 
 def select(rule: Rule, candidates: Set, per_class: int) -> Selected:
@@ -92,8 +92,9 @@ def check(rule: Rule, candidates: Set, per_class: int) -> None:
     if rule.name in BY_TEXT and candidates.text is None:
         allowed = "first | farthest | medoids | means: there are no text features, which the others choose by"
         raise UsageError("synthesis.selection", rule.name, allowed, "choose one of these, or bring text_features")
-    if rule.name == "shots" and (candidates.real is None or not candidates.real.any()):
-        allowed = "another rule: the server's set has no real images beside others"
+    real = candidates.labels[:0] if candidates.real is None else candidates.labels[candidates.real]
+    if rule.name == "shots" and len(np.unique(real)) < len(counts):
+        allowed = "another rule: the server's set has no real images of every class beside others"
         raise UsageError("synthesis.selection", rule.name, allowed, "synthesis.selection=herding needs none")
 
 
@@ -107,9 +108,8 @@ def groups_of_class(rule: Rule, candidates: Set, label: int, per_class: int) -> 
     count = per_class - len(real)
     if rule.name != "first":
         others = np.array(sorted(others, key=lambda row: candidates.features[row].tobytes()), rows.dtype)
-    features, text = np.asarray(candidates.features, np.float64), candidates.text
-    of_class = OfClass(features[others], features[real], label, None if text is None else np.asarray(text, np.float64))
-    groups = groups_by(rule, of_class, count) if count else []
+    features = (candidates.features[each].astype(np.float64) for each in (others, real))
+    groups = groups_by(rule, OfClass(*features, label, candidates.text), count) if count else []
     found = [*([row] for row in real), *(others[group] for group in groups)]
     return sorted((np.sort(group) for group in found), key=lambda group: group[0])
 

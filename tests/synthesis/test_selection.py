@@ -219,8 +219,9 @@ def test_what_cannot_be_selected_from_is_refused():
     for name in ("margin", "herding", "mixture"):
         with pytest.raises(UsageError, match=rf"synthesis.selection: got {name}; allowed: first \| farthest"):
             select(Rule(name), given._replace(text=None), 2)
-    with pytest.raises(UsageError, match="synthesis.selection: got shots; allowed: another rule"):
-        select(Rule("shots"), given, 2)
+    for real in (None, np.isin(given.labels, [0, 1])):
+        with pytest.raises(UsageError, match="synthesis.selection: got shots; allowed: another rule"):
+            select(Rule("shots"), given._replace(real=real), 2)
     opposite = Set(np.array([[1, 0], [-1, 0], [1, 0]], np.float32)[:2], np.zeros(2, int))
     with pytest.raises(UsageError, match="one of class number 0 has no direction"):
         select(Rule("means"), opposite, 1)
