@@ -44,21 +44,34 @@ def main(paths: Sequence[str]) -> None:
 
     model = read_model(path)
     settle()
-    names, features, labels = given(model, paths)
+    names, features, labelled = given(model, paths)
     found = predict(model, features, flags.FLAGS.nearest)
-    lines = table.lines(model, names, found, labels)
+    lines = table.lines(model, names, found, labelled and labelled.labels)
     if output:
         text = (table.as_json if output.endswith(".json") else table.as_csv)(lines)
         write_whole(pathlib.Path(output), lambda file: file.write(text))
     else:
         sys.stdout.buffer.write(table.as_csv(lines))
-    if labels is not None:
-        known, right = labels >= 0, int((found.predicted == labels).sum())
-        print(f"accuracy {right / known.sum():.4f}: {right} of {known.sum()} images", file=sys.stderr)
+    if labelled:
+        tell_accuracy(found.predicted, labelled)
+
+
+def tell_accuracy(predicted, labelled) -> None:
+    """How many images are right, and which folders were not scored: their name is no class's.
+
+    Args:
+        predicted: [n] the class of each image.
+        labelled: `pictures.Labelled`."""
+    for name, count in labelled.others.items():
+        print(f"not scored: {name} ({count} images): not named after a class", file=sys.stderr)
+    known, right = int((labelled.labels >= 0).sum()), int((predicted == labelled.labels).sum())
+    total = labelled.folders + len(labelled.others)
+    where = f"{known} images in {labelled.folders} of the {total} folders"
+    print(f"accuracy {right / known:.4f}: {right} of {where}", file=sys.stderr)
 
 
 def given(model, paths: Sequence[str]) -> tuple:
-    """(what each row is called, features [n, D], labels [n] or None) of what the words name.
+    """(what each row is called, features [n, D], `pictures.Labelled` or None) of what the words name.
 
     Raises UsageError: images or features cannot be had."""
     from cachefl_jax.deploy.predict import read_features
@@ -85,8 +98,8 @@ def from_images(model, paths: Sequence[str]) -> tuple:
     if faults and (not skips or len(faults) == len(files)):
         sys.exit(2)
     files = [file for row, file in enumerate(files) if row not in faults]
-    labels = labels_of(model.class_names, files) if flags.FLAGS.evaluate else None
-    return files, features_of(model, files, flags.FLAGS.checkpoint), labels
+    labelled = labels_of(model, files) if flags.FLAGS.evaluate else None
+    return files, features_of(model, files, flags.FLAGS.checkpoint), labelled
 
 
 def start() -> None:

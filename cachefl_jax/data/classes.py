@@ -90,15 +90,16 @@ def match_classes(found: Sequence[str], names: Sequence[str], spelled: Sequence[
     return Classes(tuple(names), numbers)
 
 
-def match_among(found: Sequence[str], names: Sequence[str], field: str) -> Classes:
+def match_among(found: Sequence[str], names: Sequence[str], field: str, spelled: Sequence[str] = ()) -> Classes:
     """As `match_classes`, where the source may have further classes, which are left out.
 
     Raises UsageError: a class is missing, or is there in several spellings."""
-    known = spellings(names)
+    spelled = spelled or names
+    known = spellings(names) | spellings(spelled)
     among = [name for name in found if plain(name) in known]
     if {known[plain(name)] for name in among} != set(range(len(names))):
-        return match_classes(found, names, names, field)
-    classes = match_classes(among, names, names, field)
+        return match_classes(found, names, spelled, field)
+    classes = match_classes(among, names, spelled, field)
     return Classes(classes.names, classes.numbers | {name: LEFT_OUT for name in found if name not in among})
 
 

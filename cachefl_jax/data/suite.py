@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cachefl_jax.config.data import is_described
 from cachefl_jax.data import folder, hub, idx
 from cachefl_jax.data.class_names import check_names
 from cachefl_jax.data.classes import LEFT_OUT, Classes, check_order, match_classes, match_some, name_classes, plain
@@ -55,6 +56,13 @@ def named(name: str, directory: pathlib.Path = SUITE) -> NamedSet:
     fields["folder_names"] = fields["folder_names"] or fields["class_names"]
     known = {field: fields[field] for field in NamedSet._fields if field in fields}
     return NamedSet(**{field: tuple(value) if isinstance(value, list) else value for field, value in known.items()})
+
+
+def folder_names_of(data) -> tuple[str, ...]:
+    """What folders may be called beside the class names, in their order, [N]; () where nothing is known of them.
+
+    `data`: the config's data group."""
+    return named(data.name).folder_names if is_described(data.name) and not data.split_file else ()
 
 
 def own(path: pathlib.Path) -> dict:

@@ -48,6 +48,12 @@ class Model(NamedTuple):
         return tuple(self.told["class_names"])
 
     @property
+    def folder_names(self) -> tuple[str, ...]:
+        """[N] what folders of the classes may be called beside their names; () where the file tells none."""
+        told = self.told.get("folder_names")
+        return tuple(told) if list_of(TEXT, 1).holds(told) and len(told) == len(self.class_names) else ()
+
+    @property
     def width(self) -> int:
         """D."""
         return self.arrays["text"].shape[1]

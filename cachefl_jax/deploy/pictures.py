@@ -3,9 +3,11 @@
 Axis letters: n images, D features.
 """
 
+import collections
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from cachefl_jax.data.formats import is_image
 from cachefl_jax.data.images import Images, LabelledImages, read_image
 from cachefl_jax.data.tree import kinds_of, read_tree
 from cachefl_jax.deploy.model import Model
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 
 FIELD = "paths"
 
@@ -87,16 +89,30 @@ def features_of(model: Model, files: Sequence[str], checkpoint: str | None = Non
     return encode_images(encoder._replace(preparation=model.preparation), images_of(files))
 
 
-def labels_of(class_names: Sequence[str], files: Sequence[str]) -> np.ndarray:
-    """[n] the class that the nearest folder above each file is named after, in any spelling; -1 where none is.
+class Labelled(NamedTuple):
+    """Classes by folders."""
+
+    labels: np.ndarray  # [n] of each file; -1: of none
+    folders: int  # how many are named after a class
+    others: dict[str, int]  # images in each folder that is named after none, and lies in none that is
+
+
+def labels_of(model: Model, files: Sequence[str]) -> Labelled:
+    """The class that the nearest folder above each file is named after, by the class's name or by what the run's data
+    set calls its folder, in any spelling.
 
     Raises UsageError: no folder has a class's name."""
-    known = {as_read(name): number for number, name in enumerate(class_names)}
-    labels = [
-        next((known[as_read(part)] for part in reversed(pathlib.Path(file).parts[:-1]) if as_read(part) in known), -1)
-        for file in files
-    ]
-    if max(labels) < 0:
-        allowed = "images in folders that are named after the model's classes"
-        raise UsageError("--evaluate", "no folder with a class's name", allowed, "leave it out")
-    return np.array(labels, np.int32)
+    known = {as_read(name): number for number, name in enumerate(model.folder_names)}
+    known |= {as_read(name): number for number, name in enumerate(model.class_names)}
+    labels, folders, others = [], set(), collections.Counter()
+    for file in files:
+        above = next((each for each in pathlib.Path(file).parents if as_read(each.name) in known), None)
+        labels.append(-1 if above is None else known[as_read(above.name)])
+        if above is None:
+            others[os.path.dirname(file) or "."] += 1
+        else:
+            folders.add(above)
+    if not folders:
+        allowed = f"images in folders that are named after the model's classes, {listing(model.class_names)}"
+        raise UsageError("--evaluate", f"no such folder: {listing(others)}", allowed, "rename them, or leave it out")
+    return Labelled(np.array(labels, np.int32), len(folders), dict(others))

@@ -18,16 +18,18 @@ from cachefl_jax.methods import Server
 SETUP = "setup"  # where a site keeps it from message to message
 
 
-def setup_record(server: Server, agreed: dict, weights: str) -> RecordDict:
+def setup_record(server: Server, agreed: dict, weights: str, folders: Sequence[str] = ()) -> RecordDict:
     """What a site has to know before it trains.
 
     Args:
         server: what the server brings.
         agreed: `limits.agreed_fields`.
         weights: the digest of the encoder's weights; "" where features came from a bank.
+        folders: what the server's data set calls the folders of its classes, [N], beside their names.
     """
     arrays = ArrayRecord([server.synthetic, server.text, np.float64(server.logit_scale)[None]])
-    told = {"agreed": json.dumps(agreed), "classes": json.dumps(list(server.class_names)), "weights": weights}
+    told = {"agreed": json.dumps(agreed), "classes": json.dumps(list(server.class_names)), "weights": weights,
+            "folders": json.dumps(list(folders))}  # fmt: skip
     return RecordDict({"server": arrays, "told": ConfigRecord(told)})
 
 

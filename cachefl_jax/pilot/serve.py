@@ -7,6 +7,7 @@ from flwr.serverapp import Grid
 from ml_collections import ConfigDict
 
 from cachefl_jax.data.card import unknown_cells
+from cachefl_jax.data.suite import folder_names_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import traffic
 from cachefl_jax.methods import Method, find_method
@@ -45,7 +46,8 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
 
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs, workdir))
     weights = inputs.parts.get("encoder", "")
-    roll = Roll(grid, pilot["sites"], setup_record(inputs.server, agreed_fields(config), weights), say)
+    asked = setup_record(inputs.server, agreed_fields(config), weights, folder_names_of(config.data))
+    roll = Roll(grid, pilot["sites"], asked, say)
     roll.wait_for_all(pilot["wait"])
     run = Run(config, inputs, workdir)
     work = ServerWork(config, inputs, [roll.rows[number] for number in range(len(roll.names))])

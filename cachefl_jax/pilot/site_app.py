@@ -46,7 +46,7 @@ def setup(message: Message, context: Context) -> RecordDict:
     told = message.content["told"]
     check_agreed(agreed_fields(config), json.loads(told["agreed"]))
     server = server_of(message.content)
-    split = read_site(config, data, server.class_names, told["weights"])
+    split = read_site(config, data, server.class_names, told["weights"], json.loads(told["folders"]))
     if split.features.shape[1] != server.text.shape[1]:
         allowed = f"[n, {server.text.shape[1]}], as wide as the server's"
         raise UsageError("--data", f"features {split.features.shape}", allowed, "encode with the server's CLIP")
@@ -63,7 +63,7 @@ def train(message: Message, context: Context) -> RecordDict:
     use_engine(config.engine)
     told, numbers = context.state[SETUP], message.content["round"]
     server = server_of(RecordDict({"told": told, "server": context.state["server"]}))
-    split = read_site(config, data, server.class_names, told["weights"])
+    split = read_site(config, data, server.class_names, told["weights"], json.loads(told["folders"]))
     work = SiteWork(config, server, split, numbers["largest"])
     return answer_record(*work.train(arrays_of(message.content["params"]), numbers["number"], numbers["client"]))
 

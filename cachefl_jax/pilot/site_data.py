@@ -4,6 +4,7 @@ Axis letters: n rows, D features.
 """
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,7 +17,9 @@ from cachefl_jax.storage.archive import Archive
 FIELD = "--data"
 
 
-def read_site(config: ConfigDict, data: str, class_names: tuple[str, ...], weights: str) -> Split:
+def read_site(
+    config: ConfigDict, data: str, class_names: tuple[str, ...], weights: str, folders: Sequence[str] = ()
+) -> Split:
     """A site's rows, all to train on; a site may lack classes.
 
     Args:
@@ -24,6 +27,7 @@ def read_site(config: ConfigDict, data: str, class_names: tuple[str, ...], weigh
         data: a folder of class folders, or an .npz with train_features [n, D] and train_labels [n].
         class_names: the server's, in its order.
         weights: the digest of the server's encoder; "": the server's features came from a bank.
+        folders: what the server's data set calls the folders of its classes, beside their names.
 
     Raises UsageError: the data cannot be read, are of other classes, or were encoded by other weights."""
     if data.endswith(".npz"):
@@ -35,7 +39,7 @@ def read_site(config: ConfigDict, data: str, class_names: tuple[str, ...], weigh
         value = f"{config.clip.checkpoint} (weights {checkpoint.weights[:12]})"
         allowed = f"the server's encoder (weights {weights[:12]})" if weights else "an .npz, as the server has features"
         raise UsageError("clip.checkpoint", value, allowed, "give the site the server's encoder")
-    images = read_folder(config, data, class_names)
+    images = read_folder(config, data, class_names, folders)
     return Split(image_features(checkpoint, images, "images of the site"), images.labels)
 
 
@@ -50,7 +54,7 @@ def read_bank(path: pathlib.Path, classes: int) -> Split:
         return Split(read_matrix(archive, "train_features"), labels.astype(np.int32))
 
 
-def read_folder(config: ConfigDict, data: str, class_names: tuple[str, ...]):
+def read_folder(config: ConfigDict, data: str, class_names: tuple[str, ...], folders: Sequence[str] = ()):
     """The images of class folders, class by class. Raises UsageError: a folder is no class of the server's."""
     import functools
 
@@ -63,6 +67,6 @@ def read_folder(config: ConfigDict, data: str, class_names: tuple[str, ...]):
     asked = config.data.copy_and_resolve_references()
     asked.update(name="image_folder", path=data, layout="class", group_column="", split_file="", class_names=())
     limit_pixels(asked.max_pixels)
-    name = functools.partial(match_some, names=class_names, given=(), field=FIELD)
-    images = folder.load(asked, name, known=class_names).train
+    name = functools.partial(match_some, names=class_names, given=(), field=FIELD, spelled=folders)
+    images = folder.load(asked, name, known=(*class_names, *folders)).train
     return check_images({"site": heed_bytes(images, "site")}, asked.broken)["site"]

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax import __version__
 from cachefl_jax.config import Row, lookup, rows_of
+from cachefl_jax.data.suite import folder_names_of
 from cachefl_jax.federation import tree_bytes
 from cachefl_jax.methods import find_method
 from cachefl_jax.methods.cachefl import shortest
@@ -180,7 +181,9 @@ def deployed(run: Run, name: str, artefact: tuple[dict, dict]) -> tuple[dict, di
 
     `text` [N, D] are the class weights, zeros where a bank has none; a method that cannot be restored goes without, for
     its tensors may take a checkpoint's place. Of a bank's own encoder nothing is known: checkpoint, preparation and
-    templates are null."""
+    templates are null.
+
+    `folder_names` [N] are what a described data set calls the folders of its classes."""
     arrays, told = artefact
     config, server, bank = run.config, run.inputs.server, run.inputs.bank
     images = run.inputs.whole_model is not None
@@ -190,6 +193,7 @@ def deployed(run: Run, name: str, artefact: tuple[dict, dict]) -> tuple[dict, di
         "method": name,
         "logit_scale": shortest(server.logit_scale),
         **told,
+        "folder_names": list(folder_names_of(config.data)) or None,
         "templates": list(server.templates) or None,
         "checkpoint": encoder.get("encoder"),
         "weights_sha256": encoder.get("weights_sha256"),

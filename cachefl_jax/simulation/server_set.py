@@ -38,7 +38,7 @@ def load_candidates(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]
     beside = {}
     source = choose_images(config, real)
     if synthesis.source == "image_folder":
-        beside["synthetic"] = bring(synthesis.path, source.class_names, synthesis.images_per_class, config.seed)
+        beside["synthetic"] = bring(config, source.class_names)
     source, sound = without_broken(source, config, **beside)
     source, own = take_apart(source, real, config.seed, "synthesis.real_images")
     if sound:
@@ -86,16 +86,17 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     return LabelledImages(images, labels, fingerprint, real=np.arange(len(labels)) < start)
 
 
-def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> LabelledImages:
-    """At most `count` images of each class, at random, out of class folders called as the classes are; folders of other
-    classes are passed over, and the notes say so.
+def bring(config: ConfigDict, class_names: tuple[str, ...]) -> LabelledImages:
+    """At most synthesis.images_per_class images of each class, at random, out of class folders called as the classes
+    are, or as the data set calls its own folders; folders of other classes are passed over, and the notes say so.
 
     Raises UsageError: the folder is not there, or lacks a class."""
+    path, spelled = config.synthesis.path, suite.folder_names_of(config.data)
     fields = default().data
     fields.update({"path": path, "splits": ("train", "", "")})
-    match = functools.partial(match_among, names=class_names, field=folder.FIELD)
+    match = functools.partial(match_among, names=class_names, field=folder.FIELD, spelled=spelled)
     try:
-        found = folder.load(fields, match, known=class_names)
+        found = folder.load(fields, match, known=(*class_names, *spelled))
     except UsageError as error:
         if error.field in ("data.layout", "data.splits"):  # fields that do not hold for this folder
             found = f"{path} ({error.value})"
@@ -104,7 +105,8 @@ def bring(path: str, class_names: tuple[str, ...], count: int, seed: int) -> Lab
             ) from error
         field = error.field.replace(folder.FIELD, "synthesis.path")
         raise UsageError(field, error.value, error.allowed, error.mend) from error
-    chosen = select(found.train, shot_rows(found.train.labels, count, seed))
+    rows = shot_rows(found.train.labels, config.synthesis.images_per_class, config.seed)
+    chosen = select(found.train, rows)
     return chosen._replace(notes=tuple(f"synthesis.path: {note}" for note in found.notes))
 
 

@@ -98,6 +98,34 @@ def test_the_command_answers_as_the_run_on_the_very_files(pictured, again, comma
     assert f"accuracy {accuracy:.4f}" in done.stderr
 
 
+def test_images_of_no_class_are_told_and_not_counted(pictured, command, changed_model, tmp_path):
+    """Folders may be called as the classes or as the run's data set calls theirs; the others are named with their
+    number of images."""
+    workdir, root = pictured
+    for name, called in (("blue bar", "blue bar"), ("green disc", "GRUEN"), ("red square", "other")):
+        shutil.copytree(root / name, tmp_path / "new" / called)
+    model = changed_model({}, {"folder_names": json.dumps(["balken", "gruen", "rot"])})
+    done = command(f"--model={model}", tmp_path / "new", "--evaluate", f"--output={tmp_path / 'found.json'}")
+    assert done.returncode == 0, done.stderr
+    table = json.loads((tmp_path / "found.json").read_text())
+    assert [line["label"] for line in table] == ["green disc"] * 16 + ["blue bar"] * 16 + [None] * 16
+    right = sum(line["label"] == line["predicted"] for line in table)
+    assert f"accuracy {right / 32:.4f}: {right} of 32 images in 2 of the 3 folders" in done.stderr
+    assert f"not scored: {tmp_path / 'new' / 'other'} (16 images)" in done.stderr
+    words = f"--model={workdir / 'cache.safetensors'}", tmp_path / "new" / "other", "--evaluate"
+    assert_refused(command(*words), "no such folder", "other")
+
+
+def test_a_file_tells_what_its_data_set_calls_the_folders(again, tmp_path):
+    config, inputs = again
+    names = inputs.bank.class_names
+    said = {"class_names": names, "folder_names": ["balken", "gruen", "rot"]}
+    (tmp_path / "shapes.json").write_text(json.dumps(said))
+    own = changed(config, {"data.name": str(tmp_path / "shapes.json")})
+    told = [deployed(Run(each, inputs, None), "cachefl", ({}, {}))[1]["folder_names"] for each in (config, own)]
+    assert told == [None, ["balken", "gruen", "rot"]]
+
+
 def test_nearest_keys_are_those_of_the_largest_cosine(pictured, again):
     model = read_model(pictured[0] / "cache.safetensors")
     features, keys = again[1].bank.test.features, model.keys.reshape(-1, model.width)

@@ -32,6 +32,16 @@ def test_a_site_may_lack_classes(images_config, tmp_path, make_pictures, weights
     np.testing.assert_allclose(np.linalg.norm(split.features, axis=1), 1, rtol=1e-5)
 
 
+def test_a_sites_folders_may_be_called_as_the_servers_data_set_calls_them(
+    images_config, tmp_path, make_pictures, weights
+):
+    make_pictures(tmp_path / "site", {"red square": 2, "green disc": 3})
+    (tmp_path / "site" / "green disc").rename(tmp_path / "site" / "disc")
+    folders = ("blue bar", "green disc", "red square")
+    split = read_site(images_config, str(tmp_path / "site"), ("bar", "disc", "square"), weights, folders)
+    assert split.labels.tolist() == [1] * 3 + [2] * 2
+
+
 def test_folders_of_other_classes_are_refused(images_config, tmp_path, make_pictures, weights):
     make_pictures(tmp_path / "site", {"red square": 2, "green disc": 2})
     with pytest.raises(UsageError, match=r"--data: got classes unknown \(2\): green disc, red square"):

@@ -1,5 +1,6 @@
 """The server's images: set apart from training, brought along, or asked of a generator."""
 
+import json
 import pathlib
 import shutil
 
@@ -97,6 +98,18 @@ def test_classes_are_matched_by_name_where_the_source_has_another_order(bring):
     assert source.class_names == order
     for row, file in enumerate(files_of(images)):
         assert order[images.labels[row]] in file
+
+
+def test_brought_folders_may_be_called_as_the_data_sets_own(bring, tmp_path):
+    """Its JSON says what folders are called beside the classes' names."""
+    said = {"class_names": ["bar", "disc", "square"], "folder_names": list(NAMES), "templates": ["a {}."]}
+    (tmp_path.parent / "shapes.json").write_text(json.dumps(said))
+    counts = {"blue bar": 3, "green disc": 4, "red square": 5}
+    source, images, _ = bring(counts, **{"data.name": str(tmp_path.parent / "shapes.json")})
+    assert source.class_names == ("bar", "disc", "square")
+    for row, file in enumerate(files_of(images)):
+        assert NAMES[images.labels[row]] in file
+    assert per_class(images) == [3, 3, 3]
 
 
 def test_classes_called_by_numbers_keep_their_names_whatever_their_order(make_pictures, tmp_path, config_for_images):
