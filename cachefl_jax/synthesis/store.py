@@ -46,7 +46,7 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
     directory = find_pipeline(request.pipeline)
     weights = weights_digest(directory)
     digest = request_digest(request, weights)
-    folder = (root or home()) / SYNTHETIC / digest[:16]
+    folder = folder_of(digest, root)
     with making(folder, "another run draws these images; waiting for it", begun) as aside:
         if aside:
             remove_older(folder)
@@ -56,6 +56,11 @@ def obtain(request: Request, root: pathlib.Path | None = None) -> SyntheticSet:
                 begin(aside, manifest)
             draw(request, manifest, aside)
     return read(folder, digest, root)
+
+
+def folder_of(digest: str, root: pathlib.Path | None = None) -> pathlib.Path:
+    """Where a set with this digest lies, or will lie; `root` as of `obtain`."""
+    return (root or home()) / SYNTHETIC / digest[:16]
 
 
 def begun(aside: pathlib.Path) -> bool:

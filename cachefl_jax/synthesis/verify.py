@@ -58,6 +58,12 @@ def verify(folder: pathlib.Path, redraw: int = 0) -> Report:
     return redrawn(report, told, folder, redraw) if redraw else report
 
 
+def in_words(report: Report) -> str:
+    """What was looked at, in a line."""
+    told = f"{report.images:,} images, {len(report.faults)} faults"
+    return f"{told}; drawn again: {report.drawn}, of which {report.equal} equal" if report.drawn else told
+
+
 def fault_of(folder: pathlib.Path, line: Line) -> str:
     """What is wrong with one image's file; "" where nothing is."""
     try:
