@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.errors import UsageError
+from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.storage.digests import files_digest
 from cachefl_jax.storage.files import file_digest
 from cachefl_jax.synthesis import descriptions, grammar, language_model
@@ -46,6 +46,20 @@ def prompts_json(config: ConfigDict, class_names: Sequence[str], templates: Sequ
         prompts = class_prompts(class_names, templates, len(templates))
         about = {"source": "templates", "templates": list(templates)}
     return {"about": about, "prompts": {name: list(row) for name, row in zip(class_names, prompts, strict=True)}}
+
+
+def prompts_words(found: dict) -> str:
+    """What `prompts_json` gave, in a line: how many prompts by whom, what was refused, which classes have fewer."""
+    about, prompts = found["about"], found["prompts"]
+    told = f"{sum(map(len, prompts.values())):,} prompts for {len(prompts):,} classes"
+    if about["source"] != "language model":
+        return f"{told}, by templates" if about["source"] == "templates" else f"{told}, from {about['path']}"
+    most_first = sorted(about["refused"].items(), key=lambda pair: -pair[1])
+    refused = [f"{times:,} {fault}" for fault, times in most_first]
+    told += f" by {about['model']}; refused lines: {', '.join(refused) or 'none'}"
+    due = about["made_of"]["descriptions"]
+    fewer = [f"{name} ({len(row)})" for name, row in prompts.items() if len(row) < due]
+    return f"{told}; fewer than {due}: {listing(fewer)}" if fewer else told
 
 
 def described(config: ConfigDict, class_names: tuple[str, ...], templates: tuple[str, ...]) -> dict:

@@ -15,7 +15,7 @@ from cachefl_jax.data.sources import choose_images, read_source, without_broken
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.left_out import without_dropped
 from cachefl_jax.simulation.reviewed import without_marked
-from cachefl_jax.simulation.server_prompts import prompts_json
+from cachefl_jax.simulation.server_prompts import prompts_json, prompts_words
 from cachefl_jax.synthesis import Drawing, Request, obtain, request_of
 from cachefl_jax.synthesis.prompts import in_turn
 
@@ -47,6 +47,9 @@ def load_candidates(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict]
         source = source._replace(notes=(*source.notes, *images.notes))
     else:
         drawn = obtain(synthesis_request(config, source.class_names, source.templates))
+        if synthesis.language_model:
+            told = prompts_words(prompts_json(config, source.class_names, source.templates))
+            source = source._replace(notes=(*source.notes, f"The generator was asked for {told}."))
         images, about = LabelledImages(drawn.images, drawn.labels, drawn.manifest["images_sha256"]), drawn.manifest
     images, notes = without_marked(images, source.class_names, config)
     source = source._replace(notes=(*source.notes, *notes))

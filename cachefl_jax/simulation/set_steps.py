@@ -20,6 +20,7 @@ from cachefl_jax.report.page import fill
 from cachefl_jax.simulation import keys
 from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
 from cachefl_jax.simulation.prepare import key_views, templates_of
+from cachefl_jax.simulation.server_prompts import prompts_json, prompts_words
 from cachefl_jax.simulation.server_set import load_all, synthesis_request, texts_of
 from cachefl_jax.simulation.set_files import copy_set, place_of, scores_csv, selection_of
 from cachefl_jax.storage.files import write_json, write_whole
@@ -131,11 +132,9 @@ def prompts(stage: Stage) -> str:
     """prompts.json, which a person can change and name as synthesis.prompts_file."""
     if not stage.drawn:
         return f"prompts: none, synthesis.source={stage.config.synthesis.source} draws nothing"
-    request = stage.request
-    listed = {name: list(dict.fromkeys(row)) for name, row in zip(request.class_names, request.prompts, strict=True)}
-    write_json(stage.workdir / "prompts.json", {"prompts": listed})
-    different = sum(map(len, listed.values()))
-    return f"prompts: {different:,} different ones for {len(listed):,} classes"
+    found = prompts_json(stage.config, *texts_of(stage.config.data))
+    write_json(stage.workdir / "prompts.json", found)
+    return f"prompts: {prompts_words(found)}"
 
 
 def draw(stage: Stage) -> str:

@@ -24,6 +24,7 @@ PROMPTS = {
     "one template": {"synthesis.prompts": ("a photo of the digit {}.",)},
     "four templates": {},
     "grammar": {"synthesis.language_model": "grammar"},
+    "plain and bold": {"synthesis.prompts": ("a photo of the digit {}.", "a photo of the bold digit {}.")},
 }
 FIGURES = ("round 0, %", "tuned, %", "Frechet", "CMMD", "coverage", "diversity")
 

@@ -12,11 +12,11 @@ from cachefl_jax.data.digits import CLASS_NAMES, TEMPLATES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import server_prompts
 from cachefl_jax.simulation.encoded import Checkpoint
-from cachefl_jax.simulation.server_prompts import fitting, prompts_json, text_features
+from cachefl_jax.simulation.server_prompts import fitting, prompts_json, prompts_words, text_features
 from cachefl_jax.simulation.server_set import synthesis_request
 from cachefl_jax.storage.entries import entries, faults
 from cachefl_jax.storage.home import PROMPTS
-from cachefl_jax.synthesis import descriptions, language_model
+from cachefl_jax.synthesis import language_model
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,7 @@ def test_templates_are_told_class_by_class():
     told = ask(config_of(language_model=""))
     assert told["prompts"]["two"] == [template.replace("{}", "two") for template in TEMPLATES]
     assert told["about"] == {"source": "templates", "templates": list(TEMPLATES)}
+    assert prompts_words(told) == "40 prompts for 10 classes, by templates"
 
 
 def test_a_file_is_told_with_its_digest(tmp_path):
@@ -63,6 +64,7 @@ def test_a_file_is_told_with_its_digest(tmp_path):
     told = ask(config_of(language_model="", prompts_file=str(path)))
     assert told["prompts"]["two"] == ["my two"]
     assert (told["about"]["source"], len(told["about"]["sha256"])) == ("file", 64)
+    assert prompts_words(told) == f"10 prompts for 10 classes, from {path}"
 
 
 def test_the_generator_is_asked_for_the_grammars_prompts_in_turn():
@@ -148,8 +150,15 @@ def test_a_language_model_is_asked_filtered_and_told(monkeypatch, make_digits_mo
     assert (about["source"], about["model"]) == ("language model", make_digits_model)
     assert about["made_of"]["instruction"] == language_model.INSTRUCTION
     assert about["made_of"]["examples"]["two"] == TEMPLATES[0].replace("{}", "two")
-    faults = ("said before", "without the class's name", "too long for the text tower or the generator")
-    assert about["refused"] == dict(zip(faults, (60, 40, 40), strict=True))
+    assert about["refused"] == {
+        "said before": 90,
+        "without the class's name": 40,
+        "too long for the text tower or the generator": 40,
+        "with a text feature near another's": 10,
+    }
+    words = prompts_words(told)
+    assert words.startswith(f"20 prompts for 10 classes by {make_digits_model}; refused lines: 90 said before, 40 ")
+    assert words.endswith("; fewer than 3: zero (2), one (2), two (2) and 7 more")
     nobody()
     monkeypatch.setattr(language_model, "load_model", nobody)  # no model is needed now
     assert ask(config) == told
@@ -164,15 +173,14 @@ def make_digits_model(tmp_path, monkeypatch):
 
     def generator(text, **options):
         (name,) = [name for name in CLASS_NAMES if f'"{name}"' in text]
-        long = f"4. {name} on a wall and " + "so " * 20
-        lines = (f" a bold {name}", "2. a letter", f"3. the digit {name}", long)
+        long = f"5. {name} on a wall and " + "so " * 20
+        lines = (f" a bold {name}", "2. a letter", f"3. the digit {name}", f"4. see digit {name}", long)
         return [{"generated_text": "\n".join(lines)}] * options["num_return_sequences"]
 
     generator.tokenizer = type("Tokenizer", (), {"chat_template": None})
     monkeypatch.setattr(language_model, "load_model", lambda directory: generator)
-    # The embedded text tower has all texts of a digit nearly alike.
-    monkeypatch.setattr(server_prompts, "LEAST_DISTANCE", 0.0)
-    monkeypatch.setattr(descriptions, "LEAST_DISTANCE", 0.0)
+    # The embedded text tower has all texts of a digit nearly alike; these are far from those of another length.
+    monkeypatch.setattr(server_prompts, "text_features", lambda _: lambda texts: np.eye(99)[[len(t) for t in texts]])
     return str(tmp_path / "model")
 
 
