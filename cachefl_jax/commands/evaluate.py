@@ -22,6 +22,7 @@ from cachefl_jax.config.components import fit_fields
 from cachefl_jax.errors import UsageError, listing, refusal
 
 if TYPE_CHECKING:
+    from cachefl_jax.data.images import ImageSet, LabelledImages
     from cachefl_jax.federation import ServerState
     from cachefl_jax.simulation.build import Learner
     from cachefl_jax.simulation.prepare import Inputs
@@ -91,13 +92,16 @@ def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
         raise UsageError("data", f"the classes {listing(class_names)}", f"the run's own, {listing(known)}", mend)
 
 
-def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[str, ...]) -> "Inputs":
+def images_to_evaluate(
+    config: ConfigDict, keys: np.ndarray, class_names: tuple[str, ...], site_names: list[str]
+) -> "Inputs":
     """As `prepare`, of images that are evaluated and not trained on: no more is encoded, and classes may lack images.
 
     Args:
         config: a run's, with the data group of the images.
         keys: the run's at round 0, [N, K, D].
         class_names: its classes, [N].
+        site_names: of its clients [C], where these are sites that have names.
 
     Raises UsageError: the images or the checkpoint are not to be had, or the classes are others."""
     from cachefl_jax.data import FeatureBank, Split, everything
@@ -132,7 +136,20 @@ def images_to_evaluate(config: ConfigDict, keys: np.ndarray, class_names: tuple[
     )
     server = server_of(keys, bank, encoder=checkpoint.whole, templates=templates)
     pixels = pixels_by_split(checkpoint, splits_of(source._replace(train=select(source.test, np.arange(1)))), name)
-    return Inputs(bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels)
+    clients = (clients_by_name(source, split, site_names) for split in (source.test, source.validation))
+    return Inputs(bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels, source, *clients)
+
+
+def clients_by_name(source: "ImageSet", split: "LabelledImages | None", names: list[str]) -> np.ndarray | None:
+    """[n] the client that each image of a split came from, -1 for none; None where no image says so.
+
+    Args:
+        names: of the run's clients, [C]: other images may have other sites, or these in another order."""
+    if split is None or split.groups is None:
+        return None
+    numbers = {name: client for client, name in enumerate(names)}
+    found = np.array([numbers.get(name, -1) for name in source.site_names], np.int32)[split.groups]
+    return found if (found >= 0).any() else None
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
@@ -150,7 +167,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.simulation.scores import own_rows
     from cachefl_jax.simulation.workdir import Workdir
     from cachefl_jax.storage.checkpoint import restore, rounds_saved, versions_saved
-    from cachefl_jax.storage.run_files import sites_of_pilot
+    from cachefl_jax.storage.run_files import OVER_CLIENTS, read_card, sites_of_pilot
 
     sites = sites_of_pilot(workdir)
     config, folder = resolve(config), Workdir(workdir).checkpoints
@@ -159,12 +176,15 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     device_count()
     if sites:
         config.partition.clients = 1  # nobody trains on the rows here, which are dealt to no site
+    card = workdir / "partition.json"
+    names = read_card(card).get("client_names", []) if card.exists() else []
     if config.data.name == "feature_bank":
         inputs = prepare(config)
         check_classes(inputs.bank.class_names, read_cache(Workdir(workdir).cache_init)[1])
         config = counted(config, inputs)
     else:
-        inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init))
+        inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init), names)
+    config, inputs, unknown = without_sites(config, inputs)
     config = config_of(config, own_of(config))
     learner = build(config, inputs, clocked=False)  # no round is trained
     if sites:
@@ -178,11 +198,24 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         learner = learner._replace(federation=learner.federation._replace(versions=versions))
     state = restore(folder, start_of(learner, cells.clients), round_number)
     spoilt = UsageError("round", round_number, "a checkpoint whose logits are finite", "name an earlier one")
-    dealt = config.seed if config.evaluation.client_rows == "dealt" else None
-    learner = learner._replace(score=learner.score._replace(own=own_rows(cells, inputs.bank.test.labels, dealt)))
+    whose = config.evaluation.client_rows
+    dealt, owners = config.seed if whose == "dealt" else None, inputs.test_clients if whose == "site" else None
+    own = own_rows(cells, inputs.bank.test.labels, dealt, owners)._replace(validation=inputs.validation_clients)
+    learner = learner._replace(score=learner.score._replace(own=own))
     scores = finite(learner.scored(state), spoilt)
     tell(inputs.told)
-    return {"round": round_number, **scores}
+    return {"round": round_number, **scores} | ({"clients": dict.fromkeys(OVER_CLIENTS)} if unknown else {})
+
+
+def without_sites(config: ConfigDict, inputs: "Inputs") -> tuple[ConfigDict, "Inputs", bool]:
+    """(config, inputs, whether nobody knows which images are which client's): a run that scored each site on its own
+    images is evaluated on images of no site, too."""
+    if config.evaluation.client_rows != "site" or inputs.test_clients is not None:
+        return config, inputs, False
+    config = config.copy_and_resolve_references()
+    config.evaluation.client_rows = "reweighted"
+    note = "No image is known to be of one of the run's sites: figures over the clients are left out."
+    return config, inputs._replace(told=(*inputs.told, note)), True
 
 
 def start_of(learner: "Learner", clients: int) -> "ServerState":

@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from cachefl_jax.commands.evaluate import evaluate
+from cachefl_jax.config import from_json
 from cachefl_jax.configs import poc as shipped
 from cachefl_jax.data.card import Cells
 from cachefl_jax.errors import UsageError
@@ -17,6 +19,7 @@ from cachefl_jax.poc.run import run_poc
 from cachefl_jax.poc.samples import compared
 from cachefl_jax.simulation.finished_clients import FinishedClients
 from cachefl_jax.simulation.scores import OwnRows
+from cachefl_jax.storage.files import read_json
 from cachefl_jax.study.folder import unpacked_classes
 from cachefl_jax.study.statistics import Sample, difference
 
@@ -170,6 +173,18 @@ def test_what_is_deployed_is_there(done):
     assert (folder / "run" / "cache.safetensors").is_file()
     assert (folder / "report.html").stat().st_size > 20_000
     assert json.loads((folder / "decision.json").read_text()) == json.loads(json.dumps(decision))
+
+
+def test_the_run_is_evaluated_as_it_was_with_each_site_on_its_own_images(done, make_pictures, tmp_path, capsys):
+    run = done[1] / "run"
+    config, summary = from_json(read_json(run / "config.json")), read_json(run / "summary.json")
+    found, told = evaluate(config, run, None), summary["methods"]["cachefl"]
+    assert {name: found[name] for name in ("test_accuracy", "validation_accuracy", "clients")} == {
+        name: pytest.approx(told[name]) for name in ("test_accuracy", "validation_accuracy", "clients")
+    }
+    config.data.path, config.data.layout = str(make_pictures(tmp_path, dict.fromkeys(NAMES, 4))), "class"
+    assert set(evaluate(config, run, None)["clients"].values()) == {None}
+    assert "figures over the clients are left out" in capsys.readouterr().err
 
 
 def test_bytes_of_images_are_those_of_the_files(done, sites, answers):
