@@ -7,7 +7,7 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import default, differences, fields, from_json, lookup, resolve
+from cachefl_jax.config import default, differences, fields, from_json, lookup, resolve, validate
 from cachefl_jax.config.data import IMAGE_SOURCES
 from cachefl_jax.config.partition import CHANGES, OVER, QUANTITIES, SCHEMES
 from cachefl_jax.errors import UsageError
@@ -189,3 +189,10 @@ def test_an_address_is_no_path(address):
     config.data.name, config.data.path = "feature_bank", address
     with pytest.raises(UsageError, match=r"data.path: got \w+://.*a path on this machine.*mount or download it"):
         resolve(config)
+
+
+def test_a_name_that_is_nearly_one_of_those_allowed_is_asked_for():
+    config = default()
+    config.data.layout = "sites/class"
+    with pytest.raises(UsageError, match=r"data.layout: got sites/class; .*; mend: did you mean site/class\?"):
+        validate(config)

@@ -49,6 +49,10 @@ class PathParser(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
+        if argument.startswith("--"):  # the flag after one whose value was forgotten, which absl would take for it
+            raise UsageError(
+                "path", argument, "a path, after an = sign", "give the flag its value; ./ before such a name"
+            )
         return expand("path", argument)
 
 

@@ -137,7 +137,9 @@ def images_to_evaluate(
     server = server_of(keys, bank, encoder=checkpoint.whole, templates=templates)
     pixels = pixels_by_split(checkpoint, splits_of(source._replace(train=select(source.test, np.arange(1)))), name)
     clients = (clients_by_name(source, split, site_names) for split in (source.test, source.validation))
-    return Inputs(bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels, source, *clients)
+    return Inputs(
+        bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels, source, *clients
+    )
 
 
 def clients_by_name(source: "ImageSet", split: "LabelledImages | None", names: list[str]) -> np.ndarray | None:

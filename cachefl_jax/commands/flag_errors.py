@@ -7,6 +7,7 @@ from absl import flags
 
 from cachefl_jax.commands import called
 from cachefl_jax.commands.named_flags import CONFIGS
+from cachefl_jax.config.fields import FIELDS
 from cachefl_jax.errors import UsageError
 
 UNKNOWN = re.compile(r"'(\w+)\\?'")  # a name in an AttributeError's text or a KeyError's
@@ -51,11 +52,19 @@ def explain(argv: Sequence[str], error: BaseException) -> UsageError:
         return UsageError(illegal[1], illegal[2], form, "quote each of them")
     if illegal:
         return UsageError(illegal[1], illegal[2], f"a value of the field's type ({illegal[3]})", "correct the value")
+    if isinstance(error, flags.UnrecognizedFlagError) and is_field(error.flagname):
+        mend = f"--config.{error.flagname}=..."
+        return UsageError("command line", f"--{error.flagname}", "fields as flags that begin with --config.", mend)
     if isinstance(error, flags.Error):
         return UsageError("command line", text, "this command's flags, see --help", "correct the flag")
     allowed = f"a Python file with get_config(), which returns a config, or one of {', '.join(CONFIGS)}"
     text = "no such file" if "[Errno 2]" in text else text
     return UsageError("--config", f"{file} ({text})", allowed, "correct the path or the file")
+
+
+def is_field(name: str) -> bool:
+    """Whether a field of a config is called so."""
+    return any(field.name == name for field in FIELDS)
 
 
 def field_with(argv: Sequence[str], text: str) -> str:

@@ -7,6 +7,7 @@ compared, and `components` what a user's own code adds: once such a component is
 group, such as ``config.method, config.probe = "my/probe.py:probe", {"scale": 3.0}``.
 """
 
+import difflib
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -136,7 +137,9 @@ def check_values(config: ConfigDict) -> None:
         value = lookup(config, field.name)
         if not field.holds(value):
             too_large = isinstance(value, int) and value > field.default  # which is in the range
-            raise UsageError(field.name, value, field.allowed, "lower it" if too_large else field.mend)
+            near = difflib.get_close_matches(value, field.allowed.split(" | "), 1) if isinstance(value, str) else []
+            mend = f"did you mean {near[0]}?" if near else "lower it" if too_large else field.mend
+            raise UsageError(field.name, value, field.allowed, mend)
     for part in PARTS:
         part.check(config)
     check_own(config)

@@ -13,6 +13,7 @@ from cachefl_jax.config.ranges import (
     TEXTS,
     at_least,
     between,
+    distinct,
     one_named,
     one_of,
     three_splits,
@@ -100,6 +101,8 @@ DATA = Part((
     Field("data.label_column", "label", "hub: the column of labels", *TEXT, NONE),
     Field("data.group_column", "", "where a row came from, for partition.name=natural; image_folder: 'folder'",
           *TEXT, NONE),
+    Field("data.left_out_sites", (), "sites of which no image is read at all", distinct,
+          "texts: names of sites, or numbers from 0 on, such as ('celle','4')", NONE),
     Field("data.split_file", "", "image_folder: which files are train, val and test", *TEXT, NONE),
     Field("data.validation_share", 0.1, "of the training rows, held out where the source has no such split",
           *within(0, 1), "0 makes no validation split"),
@@ -119,4 +122,5 @@ DATA = Part((
     Unused(("data.path",), lambda config: config.data.name != "digits", "data.name"),
     Unused(FILES, from_files, "data.name"),
     Unused(HUB, from_hub, "data.name"),
+    Unused(("data.left_out_sites",), lambda config: bool(config.data.group_column), "data.group_column"),
 ))

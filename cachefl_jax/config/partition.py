@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from cachefl_jax.config.field import Field, Part, Unused, only
-from cachefl_jax.config.ranges import CHOOSE, NONE, RAISE, TEXT, at_least, between, finite, one_of
+from cachefl_jax.config.ranges import CHOOSE, NONE, RAISE, TEXT, at_least, between, distinct, finite, one_of
 from cachefl_jax.errors import UsageError
 
 HEEDED = {  # the schemes that deal rows out, each with the fields of its group that it heeds
@@ -37,11 +37,6 @@ def check(config: ConfigDict) -> None:
         raise UsageError("partition.path", "", "a partition.npz, for partition.name=given", mend)
 
 
-def numbers(value) -> bool:
-    """Whether these texts are numbers of clients, each once."""
-    return all(each.isdecimal() for each in value) and len(set(map(int, value))) == len(value)
-
-
 def heeds(field: str) -> Callable[[ConfigDict], bool]:
     """Whether the partition's scheme reads `field` of its group."""
     return lambda config: field in HEEDED.get(config.partition.name, ())
@@ -69,8 +64,9 @@ PARTITION = Part((
     Field("partition.least", 1, "rows that every client gets", *at_least(1), "1 lets nobody go without"),
     Field("partition.path", "", "partition.name=given: a partition.npz", *TEXT, NONE),
     Field("partition.shots", 0, "rows of each class that a client keeps, at most; 0 = all", *at_least(0), RAISE),
-    Field("partition.left_out", (), "numbers of clients whose rows are left out of the federation, to see what they "
-          "bring", numbers, "whole numbers from 0 on, each once", NONE),
+    Field("partition.left_out", (), "clients whose rows are left out of the federation, to see what they bring; what "
+          "they are tested on stays", distinct, "texts: names of sites, or numbers from 0 on, such as ('celle','4')",
+          NONE),
     Field("partition.change", "none", "feature skew: what each client's images go through",
           *one_of("none", *CHANGES, "mixed"), CHOOSE),
     Field("partition.change_strength", 0.5, "the largest; each client's own is drawn up to it",

@@ -15,8 +15,8 @@ def shots(value) -> bool:
 
 # fmt: off
 POC = Part((
-    Field("poc.minutes", 10.0, "wall-clock minutes that it may take; tuning gets what the other stages leave",
-          *finite(0, open_end=True), "raise it"),
+    Field("poc.minutes", 10.0, "wall-clock minutes to plan for: tuning gets what the other stages leave, which take "
+          "what they take", *finite(0.1), "raise it"),
     Field("poc.most_points", 24, "points that are tried of each row, however much time there is", *at_least(1), RAISE),
     Field("poc.current", "", "a CSV file with the columns file and prediction: the model that you have now", *TEXT,
           NONE),

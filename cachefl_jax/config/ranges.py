@@ -55,6 +55,11 @@ def three_splits(names: Sequence[str]) -> bool:
     return len(names) == 3 and bool(names[0]) and len(set(given)) == len(given)
 
 
+def distinct(values: Sequence[str]) -> bool:
+    """Whether none of these stands twice, or is nothing."""
+    return len(set(values)) == len(values) and all(values)
+
+
 def any_of(*names: str) -> Range:
     """Any of these names, in any order."""
     return lambda values: all(value in names for value in values), f"texts out of {', '.join(names)}"

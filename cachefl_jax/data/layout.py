@@ -5,6 +5,8 @@ A layout is the kinds of folders from the root down to the images: "class", "spl
 only wrap others (images/, 101_ObjectCategories/, training_set/training_set/) are no level of it.
 """
 
+import functools
+import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from cachefl_jax.data.splits import ROLES, called_as_sites, check_found, is_no_c
 from cachefl_jax.data.tree import FIELD, Folder
 from cachefl_jax.errors import UsageError, listing
 
+SUITE_FILES = pathlib.Path(__file__).parent / "suite"
 STRAY = 0.05  # the share of images beside the folders up to which the folders around these may still be sites
 
 
@@ -175,10 +178,31 @@ def sites_outside(tops: list[str], insides: list[set[str]], many: bool, question
     sites = called_as_sites(tops)
     if many or not inner:
         return None if sites and not question.known else False
+    found = by_public_names(tops, inner) if question.sites and not question.known else None
+    if found is not None and not sites and crossing(insides):
+        return found
     crossed = crossing(insides)
     if sites or called_as_sites(tops, directions=True):
         return True if crossed and not called_as_sites(inner, directions=True) else None
     return None if crossed and not called_as_sites(inner, directions=True) else False
+
+
+def by_public_names(tops: Sequence[str], inner: Sequence[str]) -> bool | None:
+    """Whether the inner folders are called as classes of the data sets that are known by name, two or more and half of
+    them, and no outer one is; False the other way round; None where neither holds. Sites are seldom called cat."""
+    known = public_classes()
+    outside, inside = (sum(plain(readable(name)) in known for name in names) for names in (tops, inner))
+    if outside and inside:
+        return None
+    most, names = max((outside, tops), (inside, inner), key=lambda pair: pair[0])
+    return inside > outside if most > 1 and 2 * most >= len(names) else None
+
+
+@functools.cache
+def public_classes() -> frozenset[str]:
+    """The plain names of all classes of `data/suite`."""
+    texts = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(SUITE_FILES.glob("*.json"))]
+    return frozenset(plain(name) for text in texts for name in text["class_names"] if not name.isdecimal())
 
 
 def crossing(insides: Sequence[set[str]]) -> bool:

@@ -8,6 +8,7 @@ docs/figures.md tells the seconds of every scheme for a million rows and clients
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from cachefl_jax.config.partition import FOUND, OVER, QUANTITIES, SCHEMES
 from cachefl_jax.data.given import read_given
 from cachefl_jax.data.sampling import shot_rows
+from cachefl_jax.data.sites import site_numbers
 from cachefl_jax.errors import UsageError
 from cachefl_jax.named import find
 
@@ -125,20 +127,20 @@ def by_site(groups: np.ndarray | None) -> Partition:
     return repaired(owners, len(sites), least=0)
 
 
-def thinned(partition: Partition, labels: np.ndarray, config, seed: int) -> tuple[Partition, np.ndarray]:
+def thinned(
+    partition: Partition, labels: np.ndarray, config, seed: int, names: Sequence[str] = ()
+) -> tuple[Partition, np.ndarray]:
     """(the partition of the rows that `config.shots` and `config.left_out` leave, numbered anew; which rows these are).
 
     Args:
         labels: [n] class of each row.
         config: as of `make_partition`.
         seed: draws the rows that a client keeps.
+        names: of the clients, where they are sites that have names.
 
     Raises UsageError: a client that is left out is not there, or nobody is left."""
-    out = set(map(int, config.left_out))
+    out = site_numbers("partition.left_out", config.left_out, names, partition.clients)
     there = [client for client in range(partition.clients) if client not in out]
-    if not there or max(out, default=0) >= partition.clients:
-        allowed = f"numbers from 0 to {partition.clients - 1}, not all of them"
-        raise UsageError("partition.left_out", config.left_out, allowed, "correct the numbers")
     kept = []
     for client in there:
         rows = np.sort(partition.indices[partition.offsets[client] : partition.offsets[client + 1]])

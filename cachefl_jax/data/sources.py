@@ -14,6 +14,7 @@ from cachefl_jax.data.formats import limit_pixels
 from cachefl_jax.data.holding_out import hold_out
 from cachefl_jax.data.images import ImageSet, LabelledImages
 from cachefl_jax.data.sampling import splits_of, take_image_shots
+from cachefl_jax.data.sites import without_sites
 from cachefl_jax.data.splits import ROLES
 from cachefl_jax.errors import UsageError, listing
 from cachefl_jax.named import find
@@ -40,6 +41,7 @@ def choose_images(config, more: int = 0) -> ImageSet:
     data = config.data
     limit_pixels(data.max_pixels)
     source = read_source(data, hints=folder_names(config.synthesis) if data.group_column else ())
+    source = without_sites(source, data.left_out_sites)
     check_source(source, field_of(data))
     source = hold_out(source, data)
     return take_image_shots(source, data.shots, config.seed, more)
@@ -94,7 +96,7 @@ def read_with_sites(data, class_names: tuple[str, ...]) -> ImageSet:
     `data`: a copy of the data group, of which fields about sites are reset where there are none."""
     if data.group_column:
         with contextlib.suppress(UsageError):  # what is wrong besides is told below
-            return read_source(data, class_names)
+            return without_sites(read_source(data, class_names), data.left_out_sites)
     data.group_column, data.held_out_of = "", "class"
     return read_source(data, class_names)
 

@@ -17,6 +17,7 @@ from cachefl_jax.data.file_bytes import in_colour
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.partition import partition_hash, thinned
 from cachefl_jax.data.sampling import VALIDATION_SHOTS, splits_of
+from cachefl_jax.data.sites import site_numbers
 from cachefl_jax.methods import Server
 from cachefl_jax.simulation.keys import chosen, keys_first, leak_notes, member_rows, server_of
 from cachefl_jax.simulation.made_of import bank_parts, image_parts, named_parts
@@ -116,7 +117,7 @@ def from_images(config: ConfigDict) -> Inputs:
     bank, whole_model = encode(config, checkpoint, changed, synthetic)
     bank.metadata["synthetic"] = manifest
     if thins(config):
-        partition, rows = thinned(partition, bank.train.labels, config.partition, config.seed)
+        partition, rows = thinned(partition, bank.train.labels, config.partition, config.seed, names_of(config, source))
         views = bank.train_views if bank.train_views is None else bank.train_views[:, rows]
         bank = bank._replace(train=Split(bank.train.features[rows], bank.train.labels[rows]), train_views=views)
         source, changed = (each._replace(train=select(each.train, rows)) for each in (source, changed))
@@ -160,6 +161,8 @@ def images_of(config: ConfigDict) -> tuple[ImageSet, LabelledImages, dict, Parti
 
     source, synthetic, manifest = load_all(config)
     partition = make_partition(source.train.labels, config.partition, config.seed, source.train.groups)
+    if config.partition.left_out:  # a name that is wrong is told before anything is encoded
+        site_numbers("partition.left_out", config.partition.left_out, names_of(config, source), partition.clients)
     return source, synthetic, manifest, partition
 
 
@@ -171,7 +174,8 @@ def parts_of(config: ConfigDict) -> dict[str, str]:
 
     source, synthetic, _, partition = images_of(config)
     if thins(config):
-        partition, rows = thinned(partition, source.train.labels, config.partition, config.seed)
+        names = names_of(config, source)
+        partition, rows = thinned(partition, source.train.labels, config.partition, config.seed, names)
         source = source._replace(train=select(source.train, rows))
     clip = config.clip
     weights = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size).weights
@@ -273,7 +277,12 @@ def card(config: ConfigDict, inputs: Inputs) -> dict:
 
 def client_names(config: ConfigDict, inputs: Inputs) -> dict[str, list[str]]:
     """client_names: the sites' names, where clients are sites and the source names them; else nothing."""
-    source = inputs.source
+    names = names_of(config, inputs.source)
+    return {"client_names": names} if names else {}
+
+
+def names_of(config: ConfigDict, source: ImageSet | None) -> list[str]:
+    """The clients' names, where they are sites that the source names; else none."""
     if config.partition.name != "natural" or source is None or source.train.groups is None or not source.site_names:
-        return {}
-    return {"client_names": [source.site_names[site] for site in np.unique(source.train.groups)]}
+        return []
+    return [source.site_names[site] for site in np.unique(source.train.groups)]

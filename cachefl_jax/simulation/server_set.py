@@ -108,9 +108,13 @@ def bring(config: ConfigDict, class_names: tuple[str, ...]) -> LabelledImages:
             ) from error
         field = error.field.replace(folder.FIELD, "synthesis.path")
         raise UsageError(field, error.value, error.allowed, error.mend) from error
-    rows = shot_rows(found.train.labels, config.synthesis.images_per_class, config.seed)
-    chosen = select(found.train, rows)
-    return chosen._replace(notes=tuple(f"synthesis.path: {note}" for note in found.notes))
+    count, there = config.synthesis.images_per_class, len(found.train.labels)
+    chosen = select(found.train, shot_rows(found.train.labels, count, config.seed))
+    notes = [*found.notes]
+    if len(chosen.labels) < there:
+        most = f"at most {count} of each class (synthesis.images_per_class)"
+        notes.append(f"{len(chosen.labels)} of {there} images are used, {most}.")
+    return chosen._replace(notes=tuple(f"synthesis.path: {note}" for note in notes))
 
 
 def check_enough(labels: np.ndarray, class_names: tuple[str, ...], config: ConfigDict) -> None:

@@ -9,6 +9,7 @@ from absl import flags
 from command_line import assert_refused, run
 
 from cachefl_jax.commands import command
+from cachefl_jax.commands.flag_errors import explain
 from cachefl_jax.config.listing import listing
 
 
@@ -21,6 +22,21 @@ def test_home_means_the_same_in_a_flag_as_in_a_field(several, tmp_path, monkeypa
     values(["command", "--folder=~/run"])
     expected = str(tmp_path / "run")
     assert values["folder"].value == ([expected] if several else expected)
+
+
+def test_a_flag_whose_value_was_forgotten_does_not_take_the_next_one():
+    values = flags.FlagValues()
+    command.define_path("sites", "a folder", values=values)
+    with pytest.raises(flags.IllegalFlagValueError) as told:
+        values(["command", "--sites", "--synthetic=x"])
+    line = str(explain(["command"], told.value))
+    assert line.startswith("--sites: got --synthetic=x; allowed: a path, after an = sign")
+
+
+def test_a_field_as_a_flag_of_its_own_is_told_with_its_beginning():
+    with pytest.raises(flags.UnrecognizedFlagError) as told:
+        flags.FlagValues()(["command", "--poc.price_gpu_hour=3"])
+    assert explain(["command"], told.value).mend == "--config.poc.price_gpu_hour=..."
 
 
 def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):

@@ -186,6 +186,16 @@ def test_known_class_names_decide():
     assert read(train)[3] == [*PETS]  # training says what the classes are
 
 
+def test_of_sites_that_have_all_classes_names_of_public_data_sets_tell_which_are_which():
+    towns = ("aachen", "bonn", "celle")
+    assert read(of(*towns), sites=True)[:3] == ("site/class", [*PETS], [*towns])
+    assert read(of(*PETS, inside=towns), sites=True)[:3] == ("class/site", [*PETS], [*towns])
+    for counts in (of(*towns, inside=("ok", "scratch")), of("cat", "dog", inside=("frog", "bird"))):
+        with pytest.raises(UsageError, match="data.layout: got auto") as caught:
+            read(counts, sites=True)
+        assert "--config.data.layout=site/class" in caught.value.mend
+
+
 @pytest.mark.parametrize("layout", ["class", "split/class", "site/class"])
 def test_a_layout_that_the_user_names_holds(layout):
     counts = of("train", "test")
