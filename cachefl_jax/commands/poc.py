@@ -24,7 +24,7 @@ if "sites" not in flags.FLAGS:
     command.define_path("sites", "the folder of the sites' folders (data.path)")
     command.define_path("synthetic", "class folders of the server's images (synthesis.path)")
     command.define_path("current", "predictions of the model that you have now, a CSV file (poc.current)")
-    flags.DEFINE_float("minutes", None, "that it may take (poc.minutes)", lower_bound=0.1)
+    flags.DEFINE_float("minutes", None, "to plan for (poc.minutes)")
 
 
 def main() -> None:
@@ -36,7 +36,8 @@ def main() -> None:
 
     decision = run_poc(config, workdir)
     write_config(config, workdir)
-    print(decision["verdict"]["sentence"], *decision["verdict"]["more"], sep="\n")
+    verdict = decision["verdict"]
+    print(verdict["sentence"], *verdict["caveat"], *verdict["more"], sep="\n")
     print(f"report: {(workdir / 'report.html').absolute()}")
 
 

@@ -24,6 +24,11 @@ def main() -> None:
     from cachefl_jax.report import write_report
     from cachefl_jax.simulation.sweep_report import write_sweep
 
+    if poc := next((workdir for workdir in workdirs if (workdir / "poc.json").exists()), None):
+        from cachefl_jax.poc.again import draw_again
+
+        print(draw_again(poc, len(workdirs), output))
+        return
     if study := next((workdir for workdir in workdirs if (workdir / "study.json").exists()), None):
         mend = "open its study.html, which the study's own command writes"
         raise UsageError("--workdir", f"{study} (a study's)", "folders of runs, or one sweep's", mend)

@@ -1,5 +1,6 @@
 """The figures of poc.html."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cachefl_jax.poc.verdict import Z
 from cachefl_jax.report import palette, units
 
-Z = 1.96  # of a 95% interval by the normal distribution
 LINE = 0.3  # inches from one bar to the next
-LETTERS = {palette.WIDE: 44, palette.NARROW: 18}  # of a label, by the figure's width
+LETTERS = {palette.WIDE: 44, palette.NARROW: 20}  # of a line of a label, by the figure's width
 
 Decision = Mapping[str, Any]
 
@@ -50,9 +51,22 @@ def axes_of(width: float, height: float):
 
 def name_bars(axes, labels: list[str], width: float) -> None:
     """Labels of horizontal bars, the first at the bottom."""
-    axes.set_yticks(range(len(labels)), [palette.shortened(each, LETTERS[width]) for each in labels], color=palette.INK)
+    axes.set_yticks(range(len(labels)), wrapped(labels, width), color=palette.INK)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.tick_params(length=0)
+
+
+def wrapped(labels: list[str], width: float) -> list[str]:
+    """In two lines at most, so that what they differ in at their ends is read."""
+    letters = LETTERS[width]
+    broken = [textwrap.wrap(each, letters) or [""] for each in labels]
+    return ["\n".join((*lines[:1], *(palette.shortened(" ".join(lines[1:]), letters),) * (len(lines) > 1)))
+            for lines in broken]  # fmt: skip
+
+
+def height(labels: list[str], width: float) -> float:
+    """Of so many bars, inches."""
+    return (1.4 if any("\n" in each for each in wrapped(labels, width)) else 1) * LINE * len(labels)
 
 
 def accuracies(decision: Decision, width: float) -> Figure:
@@ -64,7 +78,7 @@ def accuracies(decision: Decision, width: float) -> Figure:
     if current and current.get("test_accuracy") is not None:
         bars.append((current.get("label", "your model of today"), current["test_accuracy"], 0, False))
     bars.sort(key=lambda bar: bar[1])
-    figure, axes = axes_of(width, 0.6 + LINE * len(bars))
+    figure, axes = axes_of(width, 0.6 + height([label for label, *_ in bars], width))
     for at, (_, share, error, main) in enumerate(bars):
         colour = palette.SERIES[0] if main else palette.MUTED
         whisker = [[100 * min(Z * error, share)], [100 * min(Z * error, 1 - share)]]
@@ -84,7 +98,7 @@ def rounds(decision: Decision, width: float) -> Figure:
         points = [(at, 100 * each) for at, each in zip(found["evaluated"], values, strict=False) if each is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, color=colour, lw=2, label=name)
-    if found.get("enough") is not None:
+    if found.get("enough") is not None and found.get("settled", True):
         axes.axvline(found["enough"], color=palette.MUTED, lw=1, ls=":", label=f"enough: {found['enough']}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return labelled(axes, "round", "accuracy (%)")
@@ -100,7 +114,7 @@ def labelled(axes: Axes, across: str, up: str) -> Figure:
 
 
 def shots(decision: Decision, width: float) -> Figure:
-    """Accuracy over labelled images a class and site, with one standard deviation over seeds."""
+    """Accuracy over labelled images a class and site, with one standard deviation over seeds if there are any."""
     found = decision["shots"]
     _, axes = axes_of(width, 2.9)
     for number, (name, means) in enumerate(found["rows"].items()):
@@ -121,7 +135,7 @@ def shots(decision: Decision, width: float) -> Figure:
 def moved(decision: Decision, width: float) -> Figure:
     """Bytes of all sites, both ways, in the whole run: the most above, on a logarithmic axis."""
     ways = sorted(decision["bytes"]["ways"], key=lambda way: way["all"])
-    figure, axes = axes_of(width, 0.7 + LINE * len(ways))
+    figure, axes = axes_of(width, 0.7 + height([way["label"] for way in ways], width))
     colours = [palette.SERIES[0] if way["name"] == decision["recommended"] else palette.MUTED for way in ways]
     bars = axes.barh(range(len(ways)), [way["all"] for way in ways], color=colours, height=0.6)
     axes.bar_label(bars, [units.readable_bytes(way["all"]) for way in ways], padding=4, color=palette.INK, fontsize=9)
@@ -131,5 +145,5 @@ def moved(decision: Decision, width: float) -> Figure:
     axes.set_xticks([], minor=True)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    axes.set_xlabel("bytes of all sites in the whole run (logarithmic)")
+    axes.set_xlabel("bytes of all sites (logarithmic)")
     return figure

@@ -10,7 +10,7 @@ from cachefl_jax.clock.presets import PRESETS
 from cachefl_jax.report import units
 
 FLOAT = LABEL = 4  # bytes of a number, and of an image's label
-PROBE = "linear_probe"
+PROBE, ONCE = "linear_probe", "features_once"
 # Medians of cachefl_jax.clock.presets; docs/sites.md has the sources of what is measured.
 LINES = (
     ("office", "office behind ADSL", "up 1 Mbit/s, assumed; down 12 Mbit/s, FCC 2015"),
@@ -119,13 +119,22 @@ def once_ways(facts: Facts) -> list[Way]:
     head, clients = FLOAT * facts.classes * facts.width, len(facts.sites)
     features = [site["train"] * (FLOAT * facts.width + LABEL) for site in facts.sites]
     files = [site.get("image_bytes") for site in facts.sites]
-    ways = [("features_once", "features once", features, f"{facts.width} numbers and a label an image")]
+    ways = [(ONCE, "features sent once", features, f"{facts.width} numbers and a label an image")]
     if None not in files:
         ways.append(("images_once", "images once", files, "the training files as they lie on disk"))
     return [
-        Way(name, label, max(sent), head, sum(sent) + head * clients, 1, f"{what}; a linear head comes back")
+        Way(name, label, max(sent), head, sum(sent) + head * clients, 1, f"{what}; a linear head comes back{more}")
         for name, label, sent, what in ways
+        for more in [ran_once(facts) if name == ONCE else ""]
     ]
+
+
+def ran_once(facts: Facts) -> str:
+    """What the row of this name, which ran, moved otherwise."""
+    counted = (facts.rows.get(ONCE) or {}).get("total_bytes")
+    if not counted:
+        return ""
+    return f"; the row of this name sends back the method's whole model, {units.readable_bytes(counted)} in all"
 
 
 def sentences(facts: Facts, ways: Sequence[Way]) -> list[str]:
@@ -136,7 +145,7 @@ def sentences(facts: Facts, ways: Sequence[Way]) -> list[str]:
     if not ours:
         return ["No row with bytes of its own was run."]
     for main in ours:
-        others = ("images_once", "features_once", "whole_model")
+        others = ("images_once", ONCE, "whole_model")
         told += [against(main, by_name[name]) for name in others if name in by_name and name not in chosen]
         if "images_once" in by_name and by_name["images_once"].all < main.all:
             told.append(f"Bytes do not speak for {main.label} here. What may is that images stay at the sites.")

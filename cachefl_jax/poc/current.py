@@ -1,5 +1,6 @@
 """The model that a firm has now, by its predictions on the same test images."""
 
+import collections
 import csv
 import os
 import pathlib
@@ -43,10 +44,17 @@ def read_answers(path: str, root: str) -> dict[str, str]:
             lines = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(FIELD, f"{path}, which cannot be read", "a CSV file in UTF-8", "correct the path") from error
+    if lines and any(";" in str(name) for name in lines[0]) and len(lines[0]) == 1:
+        found, allowed = f"{path} with semicolons between its columns", "commas between them"
+        raise UsageError(FIELD, found, allowed, "save it as CSV with commas (in UTF-8)")
     if not lines or any(line.get(column) is None for line in lines for column in COLUMNS):
         found = f"{path} with the columns {listing([str(name) for name in (lines[0] if lines else {})]) or 'none'}"
         raise UsageError(FIELD, found, " and ".join(COLUMNS) + " in every line", "correct the first line")
-    return {relative(line["file"], root): line["prediction"].strip() for line in lines}
+    files = [relative(line["file"], root) for line in lines]
+    if twice := [file for file, count in collections.Counter(files).items() if count > 1]:
+        found = f"{path} with more than a line for {len(twice)} images: {listing(twice)}"
+        raise UsageError(FIELD, found, "one line for every image", "delete those that do not count")
+    return {file: line["prediction"].strip() for file, line in zip(files, lines, strict=True)}
 
 
 def relative(file: str, root: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax.data.classes import plain
 from cachefl_jax.poc.samples import Predictions, TestRows, compared, predictions_of, standard_error
 from cachefl_jax.poc.sections import image_bytes, sections
 from cachefl_jax.poc.verdict import ALONE, recommended, verdict
@@ -50,7 +51,7 @@ def decide(found: Found) -> dict[str, Any]:
         "recommended": best, "own": config.method, "rows": rows, "current": current_of(found, rows),
         "family": family_of(found, best), "sites": sites_of(found, best), "classes": classes_of(found, best),
         "confusion": {"row": best, "counts": confusion(predicted[best][0], tests.labels, len(tests.class_names))},
-        "rounds": rounds_of(found), "left_out": left_out_of(found, best), "shots": shots_of(found),
+        "rounds": rounds_of(found, rows, best), "left_out": left_out_of(found, best), "shots": shots_of(found),
         "data": data_of(found), "seeds": seeds_of(found), "points": found.points,
         "seconds": found.seconds, "minutes": sum(found.seconds.values()) / 60,
         "asked_minutes": config.poc.minutes, "config": resolved(config),
@@ -66,8 +67,9 @@ def seeds_of(found: Found) -> list[int]:
 def row_of(row: Standing, predicted: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """A row of the table. Of each site alone, an image is judged by the model of its own site."""
     accuracy = (predicted == labels).mean(axis=1)
+    label = "each site alone" if row.regime == "alone" else row.label.removesuffix(" (ours)")
     return {
-        "label": "each site alone" if row.regime == "alone" else row.label, "regime": row.regime,
+        "label": label, "regime": row.regime,
         "test_accuracy": float(accuracy.mean()),
         "error": standard_error(predicted, labels),
         "std_seeds": float(accuracy.std(ddof=1)) if len(accuracy) > 1 else None,
@@ -151,8 +153,13 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[l
     return counts.tolist()
 
 
-def rounds_of(found: Found) -> dict[str, Any] | None:
-    """How many of CacheFL's rounds are enough, by validation accuracy."""
+def rounds_of(found: Found, named: dict[str, dict], best: str) -> dict[str, Any] | None:
+    """How many rounds of config.method are enough, by validation accuracy; they are not settled where that would be the
+    last tenth of them, in which accuracy still moves.
+
+    Args:
+        named: the rows with their labels and rounds.
+        best: the recommended one, which may have other rounds."""
     lines = [line for line in read_lines(found.run / "metrics.jsonl") if line["test_accuracy"] is not None]
     validation = [line["validation_accuracy"] for line in lines]
     if not lines or None in validation:
@@ -160,10 +167,14 @@ def rounds_of(found: Found) -> dict[str, Any] | None:
     last, rows = validation[-1], len(found.inputs.bank.validation.labels)
     error = float(np.sqrt(max(last * (1 - last), 0) / rows))
     below = [place for place, each in enumerate(validation) if each < last - error]
+    enough, whole = lines[below[-1] + 1 if below else 0]["round"], lines[-1]["round"]
     return {
+        "row": found.config.method, "settled": enough <= 0.9 * whole, "of": whole, "seed": found.config.seed,
+        "recommended": None if best == found.config.method else {
+            "label": named[best]["label"], "rounds": named[best]["rounds"]},
         "evaluated": [line["round"] for line in lines], "validation": validation,
         "test": [line["test_accuracy"] for line in lines],
-        "enough": lines[below[-1] + 1 if below else 0]["round"], "error": error,
+        "enough": enough, "error": error,
         "rule": "the first round from which on validation accuracy stays within one standard error of the last round's",
     }  # fmt: skip
 
@@ -207,11 +218,24 @@ def shots_of(found: Found) -> dict[str, Any] | None:
     return {"shots": counts, "rows": rows, "all": everything}
 
 
+def layout_of(found: Found) -> str:
+    """What the folders were read as."""
+    asked, tests = found.config.data.layout, found.tests
+    if asked != "auto":
+        return asked
+    sites = {plain(name) for name in tests.site_names}
+    parts = pathlib.PurePosixPath(tests.files[0]).parts[:-1]
+    label = plain(tests.class_names[tests.labels[0]])
+    levels = {plain(part): "site" for part in parts if plain(part) in sites} | {label: "class"}
+    read = [levels[plain(part)] for part in parts if plain(part) in levels]
+    return f"{'/'.join(read)}, told apart by their names" if sorted(read) == ["class", "site"] else asked
+
+
 def data_of(found: Found) -> dict[str, Any]:
     """What the folders held."""
     bank, source = found.inputs.bank, found.inputs.source
     return {
-        "path": found.config.data.path, "layout": found.config.data.layout, "classes": bank.classes,
+        "path": found.config.data.path, "layout": layout_of(found), "classes": bank.classes,
         "sites": len(found.tests.site_names),
         "class_names": list(bank.class_names),
         "train": len(bank.train.labels), "validation": 0 if bank.validation is None else len(bank.validation.labels),

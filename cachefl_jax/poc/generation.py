@@ -20,7 +20,10 @@ class Facts(NamedTuple):
 def generation(facts: Facts) -> dict[str, Any]:
     """`generation` of decision.json: images, seconds and price (None where not known), and sentences."""
     if facts.source not in DRAWN:
-        return {"images": facts.images, "seconds": None, "price": None, "sentences": [not_drawn(facts)]}
+        told = [not_drawn(facts)]
+        if facts.price_gpu_hour:
+            told.append("The price of an hour (poc.price_gpu_hour) has no effect: no image was drawn here.")
+        return {"images": facts.images, "seconds": None, "price": None, "sentences": told}
     seconds, timed = facts.manifest.get("seconds"), facts.manifest.get("timed", facts.images)
     if not seconds or not timed:
         told = f"{facts.images:,} images were drawn; how long that took was not recorded."

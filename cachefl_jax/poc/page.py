@@ -1,9 +1,12 @@
 """poc.html: the decision on one printed page, and after it everything that it rests on; from decision.json alone."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from cachefl_jax.poc import charts
+from cachefl_jax.poc.glossary import glossary
+from cachefl_jax.poc.samples import reason
 from cachefl_jax.report import units
 from cachefl_jax.report.comparison import flat
 from cachefl_jax.report.page import fill
@@ -15,7 +18,7 @@ SHOWN = ("zero_shot", ALONE)  # beside the recommended row, of sites and classes
 MOST_CLASSES = 25  # of a confusion matrix that is shown whole
 MOST_PAIRS = 20
 SHORTEST = 1e-4  # seconds that are told in figures
-NO_BREAK = "\u00a0"  # between a number and its unit, in a table
+NO_BREAK, MINUS = "\u00a0", "\u2212"  # between a number and its unit; the sign
 REGIMES = {"centralized": "all data in one place"}
 
 
@@ -23,16 +26,29 @@ def render(decision: Decision) -> str:
     """The page as HTML, the same for the same decision. Sections that were not computed are left out."""
     verdict = decision["verdict"]
     return fill(
-        "poc", name=decision.get("name") or "proof of concept", title=verdict["sentence"], kind=verdict["kind"],
-        more=verdict["more"], answers=answers(decision), charts=charts.drawn(decision), rows=table(decision),
+        "poc", name=decision.get("name") or "proof of concept", title=joined(verdict["sentence"]), kind=verdict["kind"],
+        caveat=list(map(joined, verdict.get("caveat") or ())), more=list(map(joined, verdict["more"])),
+        answers=answers(decision), charts=charts.drawn(decision), rows=table(decision),
         sites=parts(decision, "sites", "site"), classes=parts(decision, "classes", "class"),
         confusion=confusion(decision), left_out=left_out(decision), shots=shots(decision), moved=moved(decision),
         work=work(decision), lists=lists(decision), facts=facts(decision),
         notes=decision["data"].get("notes") or (), rounds=enough(decision), repeat=decision.get("repeat"),
         versions=decision.get("versions"),
         current=(decision.get("current") or {}).get("label"),
+        glossary=glossary(decision), seeds=seeds(decision), best=label(decision, decision["recommended"]),
         provenance=(decision.get("provenance") or {}).get("rows", ()), config=flat(decision["config"]).items(),
     )  # fmt: skip
+
+
+def joined(text: str) -> str:
+    """A text for the page: its minus signs are such, and no line ends between a number and its error."""
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text).replace(" ± ", f"{NO_BREAK}±{NO_BREAK}")
+
+
+def seeds(decision: Decision) -> dict[str, Any]:
+    """How many there are, and the first, by which parts of the page are told alone."""
+    found = decision.get("seeds") or [0]
+    return {"count": len(found), "first": found[0]}
 
 
 def label(decision: Decision, name: str) -> str:
@@ -56,7 +72,7 @@ def signed(gain: Mapping[str, Any] | None) -> str:
     if not gain or gain.get("points") is None:
         return units.EMPTY
     half = gain.get("half")
-    return f"{round(gain['points'], 1) + 0.0:+.1f}" + ("" if half is None else f" ± {half:.1f}")
+    return joined(f"{round(gain['points'], 1) + 0.0:+.1f}" + ("" if half is None else f" ± {half:.1f}"))
 
 
 def answers(decision: Decision) -> list[tuple[str, str, str]]:
@@ -130,9 +146,11 @@ def table(decision: Decision) -> list[dict[str, Any]]:
     return [
         {
             "label": row["label"], "main": name == decision["recommended"], "how": how(row),
+            "mark": "recommended" if decision["verdict"]["kind"] == "better" else "best on validation of those that "
+            "send no image and no image's feature",
             "accuracy": accuracy(row.get("test_accuracy"), row.get("error")),
             "validation": units.percent(row.get("validation_accuracy")),
-            "alone": signed(row.get("against_alone")), "verdict": (row.get("against_alone") or {}).get("verdict", ""),
+            "alone": signed(row.get("against_alone")), "verdict": judged(row.get("against_alone")),
             "current": signed(rivals.get(name)),
             "up": units.readable_bytes(row.get("uplink_bytes_per_client_round")),
             "all": units.readable_bytes(row.get("total_bytes")), "rounds": units.integer(row.get("rounds")),
@@ -140,6 +158,13 @@ def table(decision: Decision) -> list[dict[str, Any]]:
         }
         for name, row in ranked
     ]  # fmt: skip
+
+
+def judged(gain: Mapping[str, Any] | None) -> str:
+    """A verdict, and where the interval seems to contradict it why it stands."""
+    if not gain:
+        return ""
+    return "; ".join(part for part in (gain.get("verdict") or "", reason(gain)) if part)
 
 
 def how(row: Mapping[str, Any]) -> str:
@@ -152,7 +177,7 @@ def how(row: Mapping[str, Any]) -> str:
 def accuracy(share: float | None, error: float | None) -> str:
     """ "81.2% ± 1.1", half of the 95% interval from the standard error."""
     interval = "" if None in (share, error) else f" ± {charts.Z * 100 * error:.1f}"
-    return units.percent(share) + interval
+    return joined(units.percent(share) + interval)
 
 
 def parts(decision: Decision, section: str, what: str) -> dict[str, Any] | None:
@@ -166,7 +191,7 @@ def parts(decision: Decision, section: str, what: str) -> dict[str, Any] | None:
     lines = [
         {"name": each["name"], "counts": [units.integer(each.get("train")), units.integer(each.get("test"))],
          "cells": [units.percent(each["rows"].get(name)) for name in names], "gain": signed(each["gain"]),
-         "verdict": each["gain"].get("verdict") or "", "heat": heat(each["gain"], most)}
+         "verdict": judged(each["gain"]), "heat": heat(each["gain"], most)}
         for each in found
     ]  # fmt: skip
     return {"what": what, "heads": [label(decision, name) for name in names], "lines": lines}
@@ -212,9 +237,25 @@ def cells(line: list[int], true: int) -> list[tuple[str, str]]:
 
 
 def enough(decision: Decision) -> dict[str, Any] | None:
-    """How many rounds are enough, and by which rule."""
+    """How many rounds are enough, of which row, and by which rule."""
     found = decision.get("rounds")
-    return found and {"enough": found.get("enough"), "rule": found.get("rule") or ""}
+    if not found:
+        return None
+    row, enough, other = found.get("row", decision["own"]), found.get("enough"), found.get("recommended")
+    settled, whose = found.get("settled", True), label(decision, row)
+    told = f"{enough} {'round' if enough == 1 else 'rounds'}" if settled else f"Not settled within {found['of']} rounds"
+    rule = found.get("rule") or ""
+    lines = [f"Of {whose}, by {rule}." if rule else f"Of {whose}."]
+    if not settled:
+        lines.append(
+            "Accuracy still moved at the end by more than its error: more rounds, or a smaller rate, may help."
+        )
+    if other:
+        count = round(other["rounds"] or 0)
+        lines.append(f"The row that is best on validation, {other['label']}, takes {count} "
+                     f"{'round' if count == 1 else 'rounds'}: nothing of this holds for it.")  # fmt: skip
+    lines.append(f"By seed {found.get('seed', 0)} alone, so the end need not be the mean in the table of rows.")
+    return {"told": None if enough is None else told, "lines": lines}
 
 
 def left_out(decision: Decision) -> list[list[str]]:
@@ -225,7 +266,7 @@ def left_out(decision: Decision) -> list[list[str]]:
         for whose in ("others", "own"):
             with_it, without = each["with"].get(whose), each["without"].get(whose)
             lost = None if None in (with_it, without) else without - with_it
-            line += [units.percent(with_it), units.percent(without), units.points(lost)]
+            line += [units.percent(with_it), units.percent(without), joined(units.points(lost))]
         lines.append(line)
     return lines
 
@@ -241,7 +282,8 @@ def shots(decision: Decision) -> dict[str, Any] | None:
         told = [units.percent(mean) + ("" if None in (mean, std) else f" ± {100 * std:.1f}")
                 for mean, std in zip(means, spread, strict=True)]  # fmt: skip
         lines.append([label(decision, name), *told, *([units.percent(whole.get(name))] if whole else [])])
-    return {"head": ["row", *(f"{count}" for count in found["shots"]), *(["all"] if whole else [])], "lines": lines}
+    head = ["row", *(f"{count}" for count in found["shots"]), *(["all"] if whole else [])]
+    return {"head": head, "lines": lines, "spread": bool(found.get("std"))}
 
 
 def moved(decision: Decision) -> dict[str, Any] | None:

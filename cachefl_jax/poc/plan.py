@@ -7,7 +7,7 @@ left_out  the same without one site after another
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -60,5 +60,7 @@ def shots_settings(config: ConfigDict) -> list[dict]:
     return [{"partition.shots": int(shots)} for shots in config.poc.shots]
 
 
-def left_out_settings(sites: int) -> list[dict]:
-    return [{"partition.left_out": (str(site),)} for site in range(sites)] if sites > 1 else []
+def left_out_settings(sites: int, names: Sequence[str]) -> list[dict]:
+    """One for each site, by its name where that is its own."""
+    words = [names[site] if names and list(names).count(names[site]) == 1 else str(site) for site in range(sites)]
+    return [{"partition.left_out": (word,)} for word in words] if sites > 1 else []

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from cachefl_jax.config.secure import SECURE
 from cachefl_jax.config.synthesis import DRAWN
+from cachefl_jax.report import units
 
 GENERATED, REAL, UNKNOWN = "generated", "real", "unknown"  # poc.synthetic_origin
 ORIGINS = {
@@ -81,7 +82,7 @@ def sent(facts: Facts) -> list[str]:
     for name in dict.fromkeys((facts.recommended, facts.own)):
         entry = facts.entries.get(name) or {}
         words = entry.get("privacy") or "What a site's update tells of its images is not known of this method."
-        told.append(f"{entry.get('label', name)}: {words}")
+        told.append(f"{units.sentence(label_of(facts, name))}: {words}")
     return told
 
 
@@ -117,13 +118,23 @@ def leak(facts: Facts) -> str:
         )
     case = min((each for each in found if each["update"] == found[0]["update"]), key=lambda each: each["rows"])
     rows = "1 row" if case["rows"] == 1 else f"{case['rows']} rows"
-    cosine, label = case["cosine"], (facts.entries.get(facts.own) or {}).get("label", facts.own)
+    cosine, label = case["cosine"], label_of(facts, facts.own)
+    others = ""
+    if facts.recommended != facts.own:
+        others = f" That is of {label}'s updates; what those of {label_of(facts, facts.recommended)} give away was not "
+        others += "measured."
     return (
         f"Measured leak of {label}, from an update of {rows} ({case['update']}): |cos| of the features found to the "
         f"true ones {cosine['mean']:.2f} ({cosine['low']:.2f} to {cosine['high']:.2f}), "
         f"{case['cosine_by_chance']:.2f} by chance; {case['named_rows']['mean']:.0%} of the rows named, "
         f"{case['exact_classes']['mean']:.0%} of the sites' classes named exactly. Another attack may find more."
+        + others
     )
+
+
+def label_of(facts: Facts, row: str) -> str:
+    """What a row is called on this page."""
+    return (facts.entries.get(row) or {}).get("label", row).removesuffix(" (ours)")
 
 
 def headline(facts: Facts) -> str:
@@ -137,9 +148,18 @@ def headline(facts: Facts) -> str:
     private = facts.config["privacy"]["mechanism"] != "none" and guarantee is not None
     told.append(f"differential privacy with epsilon {guarantee:.3g}" if private else "no differential privacy")
     told.append("secure sums" if summed(facts) else "no secure sums")
-    measured = facts.recommended == facts.own and bool((facts.inversion or {}).get("cases"))
-    told.append("leak measured, see below" if measured else "leak not measured")
+    told.append(measured(facts))
     return f"{'; '.join(told)}."
+
+
+def measured(facts: Facts) -> str:
+    """Whose leak was measured, as `leak` tells it."""
+    if not (facts.inversion or {}).get("cases"):
+        return "leak not measured"
+    if facts.recommended == facts.own:
+        return "leak measured, see below"
+    label, own = label_of(facts, facts.recommended), label_of(facts, facts.own)
+    return f"leak of {label} not measured, that of {own} is told below"
 
 
 def choice(told: Choice) -> str:

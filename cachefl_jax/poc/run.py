@@ -1,6 +1,7 @@
 """A proof of concept from its config to the report, stage by stage; each goes on where it was stopped."""
 
 import csv
+import functools
 import io
 import json
 import pathlib
@@ -11,20 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import changed, default, lookup, resolve
+from cachefl_jax.config import changed, default, lookup, other_fields, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.poc import plan
+from cachefl_jax.poc.asked import accepted, first_words
 from cachefl_jax.poc.current import read_current, test_files
 from cachefl_jax.poc.decision import Found, decide
 from cachefl_jax.poc.page import render
 from cachefl_jax.poc.samples import TestRows, predictions_of
 from cachefl_jax.poc.verdict import ALONE, recommended
+from cachefl_jax.report import units
 from cachefl_jax.report.page import write_page
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import each_once, tell
-from cachefl_jax.simulation.prepare import Inputs, prepare
+from cachefl_jax.simulation.prepare import Inputs, names_of, prepare
 from cachefl_jax.simulation.train import run_in
-from cachefl_jax.simulation.workdir import Workdir, refuse_other_files, resolved
+from cachefl_jax.simulation.workdir import Workdir, at, refuse_other_files, resolved
 from cachefl_jax.storage.checked_json import read
 from cachefl_jax.storage.files import write_json, write_whole
 from cachefl_jax.storage.locks import folder_lock
@@ -69,9 +72,10 @@ class Poc:
         names = self.names(table)
         overrides = overrides_words(tuned.study, table)
         rows, sites = tuple(dict.fromkeys((self.config.method, names, ALONE))), inputs.partition.clients
+        site_names = names_of(self.config, inputs.source)
         shots = self.varied(plan.SHOTS, rows, overrides, plan.shots_settings(self.config))
         without = (self.config.method, *(name for name in (names,) if name != self.config.method))
-        left_out = self.varied(plan.LEFT_OUT, without, overrides, plan.left_out_settings(sites))
+        left_out = self.varied(plan.LEFT_OUT, without, overrides, plan.left_out_settings(sites, site_names))
         self.train(names, overrides)
         tests = test_rows(self.config, inputs)
         chosen = {row.name: choose(tuned.lines, "", row, tuned.study) for row in tuned.study.rows}
@@ -88,6 +92,8 @@ class Poc:
     def prepare(self) -> tuple[Inputs, np.ndarray | None]:
         """The images and features, and what today's model takes each test image for."""
         began = time.monotonic()
+        for line in first_words(self.config):
+            print(line, file=sys.stderr)
         inputs = prepare(self.config)
         if inputs.source is None or inputs.test_clients is None:
             allowed = "folders of sites: data.group_column=folder and partition.name=natural"
@@ -109,7 +115,7 @@ class Poc:
         budget = study.config.study.budget
         told = f"{len(study.settings)} settings, {len(study.rows)} rows, {budget} points each, {len(study.seeds)} seeds"
         print(f"{name}: {told}", file=sys.stderr)
-        run_study(study, self.workdir / name)
+        run_study(study, self.workdir / name, functools.partial(tell_of_row, name, began))
         self.took(name, began)
         return Stage(study, claim(self.workdir / name, study))
 
@@ -133,6 +139,10 @@ class Poc:
             return int(read(file)["points"])
         points = plan.points_for(self.config, first.lines, self.seconds[plan.FIRST], time.monotonic() - self.began)
         write_json(file, {"points": points, "minutes": self.config.poc.minutes})
+        if points == 1 < self.config.poc.most_points:
+            spent = units.readable_seconds(time.monotonic() - self.began)
+            told = f"tuning is skipped: {spent} of {self.config.poc.minutes:g} minutes are over, which leaves no time"
+            print(f"{told}. --minutes=MORE, into a new folder, has it tuned.", file=sys.stderr)
         return points
 
     def names(self, table: Table) -> str:
@@ -164,13 +174,21 @@ def run_poc(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     """Runs the proof of concept of a config, or goes on with it; returns what decision.json holds.
 
     Raises UsageError: as `Poc.run`, or the folder holds another."""
-    config = resolve(config)
+    config = accepted(resolve(config))
     claim_folder(workdir, config)
     use_engine(config.engine)
     Workdir(workdir).refuse_read_only()
     with folder_lock(workdir), each_once():
         claim_folder(workdir, config)
         return Poc(config, workdir).run()
+
+
+def tell_of_row(stage: str, began: float, row: str, done: int, whole: int) -> None:
+    """A line of a stage's progress, for a terminal or a log."""
+    spent = time.monotonic() - began
+    left = units.readable_seconds(spent * (whole - done) / done)
+    told = f"{row}, {done} of {whole} rows" + (f", about {left} left" if done < whole else "")
+    print(f"{stage}: {told}", file=sys.stderr)
 
 
 def lasting(config: ConfigDict) -> ConfigDict:
@@ -183,8 +201,12 @@ def claim_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Raises UsageError: the folder holds something else, or a proof of concept of another config."""
     mark = workdir / MARK
     refuse_other_files(workdir, mark, "a proof of concept's")
-    if mark.is_file() and read(mark) != json.loads(json.dumps({"config": resolved(lasting(config))})):
-        value = f"{workdir} with a proof of concept of another config"
+    if not mark.is_file():
+        return
+    theirs, ours = read(mark)["config"], json.loads(json.dumps(resolved(lasting(config))))
+    if fields := other_fields(theirs, ours):
+        shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
+        value = f"{workdir} with a proof of concept of another config ({shown})"
         raise UsageError("--workdir", value, "a new folder, or the same command", "name another")
 
 

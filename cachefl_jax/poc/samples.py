@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cachefl_jax.study.folder import Key, Lines, unpacked_classes
-from cachefl_jax.study.statistics import Difference, Sample, difference, holm, verdict
+from cachefl_jax.study.statistics import EQUAL, LEVEL, Difference, Sample, difference, holm, verdict
 
 
 class TestRows(NamedTuple):
@@ -56,11 +56,23 @@ def compared(pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[dic
     differences = [difference(sample(left, labels), sample(right, labels)) if len(labels) else None
                    for left, right, labels in pairs]  # fmt: skip
     adjusted = holm([None if each is None else each.p for each in differences])
-    return [told(each, p) for each, p in zip(differences, adjusted, strict=True)]
+    count = sum(p is not None for p in adjusted)
+    return [told(each, p) | {"comparisons": count} for each, p in zip(differences, adjusted, strict=True)]
 
 
 def told(found: Difference | None, p: float | None) -> dict:
+    """p is adjusted, p_single is not."""
     if found is None:
-        return {"points": None, "half": None, "p": None, "verdict": verdict(0.0, None)}
+        return {"points": None, "half": None, "p": None, "p_single": None, "verdict": verdict(0.0, None)}
     half = None if found.half is None else 100 * found.half
-    return {"points": 100 * found.mean, "half": half, "p": p, "verdict": verdict(found.mean, p)}
+    return {"points": 100 * found.mean, "half": half, "p": p, "p_single": found.p, "verdict": verdict(found.mean, p)}
+
+
+def reason(found: dict) -> str:
+    """Why a difference whose interval has no 0 in it is none all the same, by its p; '' for any other."""
+    half, single = found.get("half"), found.get("p_single")
+    if found.get("verdict") != EQUAL or half is None or single is None or abs(found["points"]) <= half:
+        return ""
+    if single > LEVEL:
+        return f"p = {single:.2g}"
+    return f"p = {single:.2g} by itself, {found['p']:.2g} adjusted for {found['comparisons']} comparisons"

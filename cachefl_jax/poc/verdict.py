@@ -6,10 +6,14 @@ comparisons with each site alone, zero-shot CLIP, CacheFL and today's model are 
 
 from typing import Any
 
+from cachefl_jax.data.classes import plain
+from cachefl_jax.poc.samples import reason
 from cachefl_jax.report import units
 from cachefl_jax.study.statistics import BETTER, EQUAL, WORSE
 
-ALONE = "local_only"
+ALONE, POCKET = "local_only", "pocket"
+Z = 1.96  # of a 95% interval by the normal distribution
+DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
 KINDS = {BETTER: "better", EQUAL: "equal", WORSE: "worse"}
 AGAINST = {
     BETTER: "better than",
@@ -28,10 +32,38 @@ def recommended(rows: dict[str, dict[str, Any]], own: str) -> str:
 def verdict(facts: dict[str, Any]) -> dict[str, Any]:
     """`verdict` of decision.json, from its other sections."""
     row, family = facts["recommended"], facts["family"]
-    found = family.get(ALONE)
+    found, told = family.get(ALONE), {"caveat": caveat(facts), "more": more(facts)}
     if found is None or found["verdict"] not in KINDS:
-        return {"sentence": "There is nothing to compare training together with.", "kind": None, "more": more(facts)}
-    return {"sentence": first(facts, row, found), "kind": KINDS[found["verdict"]], "more": more(facts)}
+        return {"sentence": "There is nothing to compare training together with.", "kind": None} | told
+    return {"sentence": first(facts, row, found), "kind": KINDS[found["verdict"]]} | told
+
+
+def caveat(facts: dict[str, Any]) -> list[str]:
+    """What the verdict hangs on where the encoder does not know the images: it is then about the encoder."""
+    data, told = facts["data"], []
+    pocket = facts["config"]["clip"]["checkpoint"] == POCKET and not all(map(is_digit, data["class_names"]))
+    if pocket:
+        told.append("The encoder is the embedded pocket CLIP, which has learnt digits and nothing else.")
+    row, chance = facts["rows"].get("zero_shot"), 1 / data["classes"]
+    if row and row["test_accuracy"] - Z * row["error"] <= chance:
+        told.append(
+            f"Zero-shot, the encoder has {units.percent(row['test_accuracy'])} ± {100 * Z * row['error']:.1f} of the "
+            f"test images right, no more than guessing among {data['classes']} classes ({units.percent(chance)})."
+        )
+    if not told:
+        return []
+    first = "So this verdict is about this encoder, and not about whether training together is worth it."
+    what = "a released CLIP" if pocket else "an encoder that knows such images"
+    return [
+        *told,
+        first,
+        f"Before you decide, bring {what} by --config.clip.checkpoint=DIR, and a new folder for --workdir.",
+    ]
+
+
+def is_digit(name: str) -> bool:
+    """Whether a class is a digit, as a figure or as a word."""
+    return plain(name).removeprefix("digit") in DIGITS
 
 
 def first(facts: dict[str, Any], row: str, found: dict[str, Any]) -> str:
@@ -67,8 +99,8 @@ def more(facts: dict[str, Any]) -> list[str]:
 def against(found: dict[str, Any], other: str) -> str:
     """better than OTHER by so much, with the error."""
     told = f"{found['points']:+.1f} ± {found['half']:.1f} points"
-    if found["verdict"] == EQUAL and abs(found["points"]) > found["half"]:
-        told += ", which several comparisons at once make by chance"
+    if why := reason(found):
+        told += f"; {why}"
     return f"{AGAINST[found['verdict']]} {other} ({told})"
 
 

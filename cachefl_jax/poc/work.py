@@ -81,7 +81,10 @@ def this_machine(site: Site, here: Here) -> dict[str, Any]:
     """What was timed here; all clients train in one program, of which a site has its equal share."""
     encoding = site.images / here.encoding if here.encoding else None
     training = None if site.round_seconds is None else site.rounds * site.round_seconds / max(site.clients, 1)
-    return line(f"this machine ({machine.cores()} cores)", encoding, training, MEASURED, "timed in this run")
+    source = "timed in this run"
+    if training is None:
+        source += "; a single round is not timed apart from compiling it"
+    return line(f"this machine ({machine.cores()} cores)", encoding, training, MEASURED, source)
 
 
 def on(each: Machine, site: Site, here: Here) -> dict[str, Any]:
@@ -105,8 +108,8 @@ def line(name: str, encoding: float | None, training: float | None, kind: str, s
 def sentences(site: Site, here: Here) -> list[str]:
     """What the figures are of."""
     told = [
-        f"Encoding is once, of the {site.images:,} training images of the largest site; training is of all "
-        f"{site.rounds:,} rounds, a site of average size."
+        f"Encoding is once, of the {site.images:,} training images of the largest site; training is of "
+        f"{'the one round' if site.rounds == 1 else f'all {site.rounds:,} rounds'}, a site of average size."
     ]
     if site.image_flops is not None:
         told.append(f"Encoding takes {units.readable_flops(site.image_flops)} an image.")

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, place
 from cachefl_jax.report.units import readable_seconds
+from cachefl_jax.simulation import notes
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.simulation.devices import as_process_0_has_it
 from cachefl_jax.simulation.filling import Engine, compiled, fill
@@ -102,7 +103,8 @@ def choose(config: ConfigDict, learner: Learner, plans: list[Plan], measures: bo
 @functools.cache
 def tell(line: str) -> None:
     """A line for the person at the terminal, once a process: the runs of a study mostly have one plan."""
-    print(line, file=sys.stderr)
+    if not notes.inside():
+        print(line, file=sys.stderr)
 
 
 def fastest(

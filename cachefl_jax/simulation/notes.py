@@ -18,6 +18,11 @@ def tell(notes: Iterable[str]) -> None:
             told.add(note)
 
 
+def inside() -> bool:
+    """Whether runs belong to a command that tells of itself, such as a proof of concept."""
+    return TOLD.get() is not None
+
+
 @contextlib.contextmanager
 def each_once() -> Iterator[None]:
     """Within it, what was told is not told again: many runs on the same data have the same notes."""

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -48,8 +49,11 @@ from cachefl_jax.study.trainers import Trained, Trainer, learner_of
 SECONDS_A_SAVE = 2.0  # between two, which write all lines
 
 
-def run_study(study: Study, workdir: pathlib.Path) -> None:
-    """Runs what the folder does not hold yet, and writes what comes of it.
+Told = Callable[[str, int, int], None]  # (a row that is done, how many are, of how many)
+
+
+def run_study(study: Study, workdir: pathlib.Path, told: Told | None = None) -> None:
+    """Runs what the folder does not hold yet, and writes what comes of it; `told` is called after each row.
 
     Raises UsageError: the folder holds another study or one on other data, or a config asks for what is not there."""
     lines = claim(workdir, study)
@@ -63,7 +67,7 @@ def run_study(study: Study, workdir: pathlib.Path) -> None:
         tidy_stores()
         lines = claim(workdir, study)  # once more: another command may just have left
         refuse_other_data(workdir, *by_number(lines, study))
-        Runner(study, workdir, lines).run()
+        Runner(study, workdir, lines).run(told)
         write_results(study, lines, workdir)
 
 
@@ -94,17 +98,22 @@ class Runner:
         self.points = 0  # that were made ready
         self.bar = tqdm(total=sum(map(self.most_runs, study.rows)), desc="runs", unit="run", disable=None)
 
-    def run(self) -> None:
+    def run(self, told: Told | None = None) -> None:
         """Source after source of data, so that no more than one's rows are in memory; settings of one source share
         programs."""
         sources: dict[str, list[Setting]] = {}
         for setting in self.study.settings:
             sources.setdefault(source_of(setting.config), []).append(setting)
         with self.bar:
+            done, whole = 0, len(sources) * len(self.study.rows)
             for settings in sources.values():
                 self.prepare(settings)
                 for row in self.study.rows:
+                    self.bar.set_description(row.name)
                     self.run_row(row, settings)
+                    done += 1
+                    if told is not None:
+                        told(row.name, done, whole)
 
     def most_runs(self, row: Row, settings: list[Setting] | None = None) -> int:
         """How many runs a row has in these settings, or in all, where the method refuses none of its points."""

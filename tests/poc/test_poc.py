@@ -3,21 +3,26 @@
 import csv
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from cachefl_jax.commands.evaluate import evaluate
-from cachefl_jax.config import from_json
+from cachefl_jax.config import from_json, resolve
 from cachefl_jax.configs import poc as shipped
 from cachefl_jax.data.card import Cells
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Scores
+from cachefl_jax.poc import plan
+from cachefl_jax.poc.again import draw_again
+from cachefl_jax.poc.asked import accepted
 from cachefl_jax.poc.file import write_config
 from cachefl_jax.poc.run import run_poc
 from cachefl_jax.poc.samples import compared
 from cachefl_jax.simulation.finished_clients import FinishedClients
+from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.scores import OwnRows
 from cachefl_jax.storage.files import read_json
 from cachefl_jax.study.folder import unpacked_classes
@@ -163,6 +168,7 @@ def test_rounds_that_are_enough_are_those_of_the_run(done):
     told = decision["rounds"]
     assert told["test"] == [line["test_accuracy"] for line in lines]
     assert told["validation"] == [line["validation_accuracy"] for line in lines]
+    assert (told["row"], told["of"], told["settled"]) == ("cachefl", 3, told["enough"] < 3)
     enough, least = told["evaluated"].index(told["enough"]), told["validation"][-1] - told["error"]
     assert all(each >= least for each in told["validation"][enough:])
     assert enough == 0 or told["validation"][enough - 1] < least
@@ -212,8 +218,61 @@ def test_the_same_again_says_the_same_and_another_is_refused(done, asked):
     assert {name: again[name] for name in again if name not in timed} == {
         name: decision[name] for name in decision if name not in timed
     }
-    with pytest.raises(UsageError, match="another config"):
+    with pytest.raises(UsageError, match=r"of another config \(rounds 3 there, 4 here\)"):
         run_poc(asked(rounds=4), folder)
+
+
+def test_the_page_is_drawn_again_from_the_decision(done, tmp_path):
+    folder = done[1]
+    path = draw_again(folder, 1, tmp_path / "again.html")
+    assert path.read_bytes() == (folder / "report.html").read_bytes()
+    with pytest.raises(UsageError, match="a proof of concept's"):
+        draw_again(folder, 2, None)
+    (tmp_path / "poc.json").write_text("{}")
+    with pytest.raises(UsageError, match="not done yet"):
+        draw_again(tmp_path, 1, None)
+
+
+def test_the_terminal_tells_of_the_time_and_of_each_row_and_of_no_engine(done, asked, capsys):
+    copy = done[1].parent / "copy"
+    shutil.copytree(done[1], copy)
+    for name in ("runs.jsonl", "results.json"):
+        (copy / "shots" / name).unlink()
+    run_poc(asked(**{"poc.price_gpu_hour": 3.0}), copy)
+    told = capsys.readouterr().err
+    assert told.startswith("10 minutes (poc.minutes): reading, encoding and every row once by 2 seeds come first")
+    assert "poc.price_gpu_hour has no effect" in told
+    rows = [line for line in told.splitlines() if line.startswith("shots: ") and " rows" in line and ", 1 of" in line]
+    assert len(rows) == 1
+    assert re.search(r"shots: \w+, 1 of (2|3) rows, about [\d.]+ m?s left", rows[0])
+    assert "engine:" not in told
+
+
+@pytest.mark.parametrize("word", ["celle", "2"])
+def test_a_site_that_is_left_out_is_neither_trained_nor_tested_on(asked, word):
+    config = accepted(resolve(asked(**{"partition.left_out": (word,)})))
+    assert config.data.left_out_sites == (word,)
+    inputs = prepare(config)
+    assert inputs.partition.clients == 2
+    assert set(inputs.test_clients) == set(inputs.validation_clients) == {0, 1}
+    assert plan.left_out_settings(2, ["aachen", "bonn"])[1] == {"partition.left_out": ("bonn",)}
+
+
+def test_of_two_sites_of_one_name_each_is_left_out_by_its_number():
+    settings = plan.left_out_settings(3, ["a", "a", "b"])
+    assert settings == [{"partition.left_out": (word,)} for word in ("0", "1", "b")]
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "the sites"])
+def test_a_folder_of_the_servers_images_that_is_none_is_refused_before_anything_is_read(asked, sites, tmp_path, kind):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    path = sites if kind == "the sites" else tmp_path / kind
+    config = asked(**{"synthesis.source": "image_folder", "synthesis.path": str(path), "data.layout": "auto"})
+    with pytest.raises(UsageError, match=r"--synthetic \(synthesis.path\): got ") as told:
+        run_poc(config, tmp_path / "w")
+    assert "real images are set apart then" in told.value.mend
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_config_file_is_the_config(asked, tmp_path):
@@ -230,6 +289,8 @@ def test_the_config_file_is_the_config(asked, tmp_path):
     [
         ("file,answer\na,b\n", "columns"),
         ("file,prediction\naachen/blue bar/000.png,blue bar\n", "leaves out"),
+        ("file;prediction\naachen/blue bar/000.png;blue bar\n", "with semicolons between its columns"),
+        ("file,prediction\n" + 2 * "aachen/blue bar/000.png,blue bar\n", "more than a line for 1 images"),
     ],
 )
 def test_predictions_of_today_that_do_not_fit_are_told(asked, tmp_path, lines, words):
@@ -266,7 +327,8 @@ def test_what_is_told_of_a_difference_is_the_studys():
     expected = difference(*ours)
     assert found["points"] == pytest.approx(100 * expected.mean)
     assert found["half"] == pytest.approx(100 * expected.half)
-    assert found["p"] == expected.p
+    assert found["p"] == found["p_single"] == expected.p
+    assert found["comparisons"] == 1
     assert found["verdict"] == "better"
 
 

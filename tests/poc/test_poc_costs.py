@@ -59,6 +59,20 @@ def test_features_that_a_row_sent_once_count_once_whatever_its_rounds_of_trainin
     assert (way.up, way.down, way.exchanges, way.how) == (900, 100, 1, "sent once, as counted")
 
 
+def test_where_the_row_of_features_sent_once_ran_it_is_said_what_it_moved_otherwise():
+    row = ROW | {"label": "features sent once", "total_bytes": 4096.0}
+    for rows, told in (({}, False), ({"features_once": row}, True)):
+        way = ways(facts(rows={"cachefl": ROW} | rows))["features_once"]
+        assert way.label == row["label"]
+        assert ("the row of this name sends back the method's whole model, 4 KiB in all" in way.how) == told
+
+
+def test_a_single_round_is_no_all_rounds():
+    told = work.work(SITE._replace(rounds=1, round_seconds=None), HERE)
+    assert "training is of the one round, a site of average size" in told["sentences"][0]
+    assert told["machines"][0]["source"].endswith("a single round is not timed apart from compiling it")
+
+
 def test_seconds_are_bytes_over_the_lines_rates_and_its_latency():
     found = costs.costs(facts())["uplinks"]
     assert [line["name"] for line in found["lines"]] == ["office", "phone", "hospital"]
@@ -149,5 +163,8 @@ def test_a_drawing_that_was_resumed_counts_all_its_images():
 def test_a_set_that_was_not_drawn_here_has_no_seconds(source, words):
     told = generation.generation(generation.Facts(source, "/somewhere/brought", {"seconds": 3.0}, 40, 2.5))
     assert (told["seconds"], told["price"]) == (None, None)
-    (sentence,) = told["sentences"]
+    sentence, price = told["sentences"]
     assert words in sentence
+    assert price == "The price of an hour (poc.price_gpu_hour) has no effect: no image was drawn here."
+    free = generation.generation(generation.Facts(source, "/somewhere/brought", {}, 40, 0.0))
+    assert free["sentences"] == [sentence]

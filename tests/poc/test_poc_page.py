@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cachefl_jax.poc import page
+from cachefl_jax.poc import charts, page
+from cachefl_jax.study.statistics import EQUAL
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SECTIONS = {
@@ -48,25 +49,76 @@ def test_a_section_that_was_not_computed_is_left_out(decision, section):
 
 def test_every_site_class_and_row_is_told_with_its_figures(decision):
     text = text_of(page.render(decision))
-    assert "Aachen <north> 90 30 60.0% 70.0% 80.0% +10.0 ± 2.0 better" in text
-    assert "Bonn 60 30 60.0% 70.0% 80.0% -5.0 ± 1.5 worse" in text
-    assert "Celle 30 30 60.0% 70.0% 80.0% +0.4 ± 2.0 no difference within error" in text
-    assert "frog 60 30 70.0% 80.0% +1.0 ± 3.0 no difference within error" in text
+    assert "Aachen <north> +10.0 ± 2.0 better 60.0% 70.0% 80.0% 90 30" in text
+    assert "Bonn −5.0 ± 1.5 worse 60.0% 70.0% 80.0% 60 30" in text
+    assert "Celle +0.4 ± 2.0 no difference within error 60.0% 70.0% 80.0% 30 30" in text
+    assert "frog +1.0 ± 3.0 no difference within error 70.0% 80.0% 60 30" in text
     assert (
-        "CacheFL (recommended) cache.alpha=3.0 81.2% ± 2.4 80.2% +4.2 ± 1.1 better +7.2 ± 1.5 20 6 KiB 720 KiB 12"
-        in text
+        "CacheFL recommended cache.alpha=3.0 81.2% ± 2.4 +4.2 ± 1.1 better +7.2 ± 1.5 720 KiB 6 KiB 20 80.2% 12" in text
     )
-    assert "each site alone 77.0% ± 2.4 76.0% - - - - - 1" in text
-    assert "Aachen <north> 81.0% 79.0% -2.0 80.0% 70.0% -10.0" in text
+    assert "each site alone 77.0% ± 2.4 - - - - - 76.0% 1" in text
+    assert "Aachen <north> 81.0% 79.0% −2.0 80.0% 70.0% −10.0" in text
     assert "<north>" not in page.render(decision)  # escaped
 
 
 def test_a_gain_is_blue_and_a_loss_is_orange_and_the_deepest_is_the_largest(decision):
     cells = re.findall(r'class="tinted" style="background: ([^"]*)">([^<]*)<', page.render(decision))
-    colours = {text: colour for colour, text in cells}
+    colours = {text.replace("\u00a0", " "): colour for colour, text in cells}
     assert "--blue) 45%" in colours["+10.0 ± 2.0"]
-    assert "--orange) 22%" in colours["-5.0 ± 1.5"]
+    assert "--orange) 22%" in colours["−5.0 ± 1.5"]
     assert colours["+0.4 ± 2.0"] == "transparent"  # may be chance
+
+
+def test_the_caveat_stands_right_under_the_verdict(decision):
+    decision["verdict"]["caveat"] = ["This verdict is about this encoder."]
+    text = text_of(page.render(decision))
+    assert f"{decision['verdict']['sentence']} This verdict is about this encoder." in text
+
+
+def test_a_row_is_recommended_only_where_it_is_better(decision):
+    assert "CacheFL recommended" in text_of(page.render(decision))
+    decision["verdict"]["kind"] = "equal"
+    text = text_of(page.render(decision))
+    assert "CacheFL best on validation of those that send no image" in text
+    assert "CacheFL recommended" not in text
+
+
+def test_a_verdict_that_its_interval_contradicts_gives_its_p_in_every_table(decision):
+    found = {"points": 3.0, "half": 2.0, "p": 0.09, "p_single": 0.03, "comparisons": 3, "verdict": EQUAL}
+    decision["rows"]["ridge"]["against_alone"] = decision["sites"][0]["gain"] = decision["classes"][0]["gain"] = found
+    told = "+3.0 ± 2.0 no difference within error; p = 0.03 by itself, 0.09 adjusted for 3 comparisons"
+    assert text_of(page.render(decision)).count(told) == 3
+
+
+def test_rounds_are_told_of_their_row_and_only_where_they_settled(decision):
+    decision["rounds"] |= {"row": "cachefl", "settled": True, "of": 20, "seed": 4}
+    text = text_of(page.render(decision))
+    assert "10 rounds. Of CacheFL, by The first round within" in text
+    assert "By seed 4 alone" in text
+    decision["rounds"] |= {"settled": False, "recommended": {"label": "ridge", "rounds": 1.0}}
+    text = text_of(page.render(decision))
+    assert "Not settled within 20 rounds. Of CacheFL" in text
+    assert "The row that is best on validation, ridge, takes 1 round: nothing of this holds for it." in text
+
+
+def test_whiskers_are_told_of_only_where_there_are_some(decision):
+    assert "whiskers are one standard deviation" in page.render(decision)
+    del decision["shots"]["std"]
+    text = text_of(page.render(decision))
+    assert "whiskers" not in text
+    assert "By seed 0 alone, with the settings that were chosen with all images" in text
+
+
+def test_labels_that_differ_at_their_ends_stay_apart_and_no_figure_leaves_its_error(decision):
+    labels = ["the whole pocket CLIP, every round", "the whole pocket CLIP, once"]
+    assert len(set(charts.wrapped(labels, 4.0))) == 2
+    rendered = page.render(decision)
+    assert not re.search(r"\d ± |>-\d", rendered)
+
+
+def test_every_row_is_explained(decision):
+    meanings = text_of(page.render(decision)).split("What the words mean")[1]
+    assert all(row["label"] in meanings for row in decision["rows"].values())
 
 
 def test_of_many_classes_the_most_confused_pairs_are_told(large):

@@ -80,7 +80,7 @@ def test_sums_are_secure_only_where_they_were(name, secure):
 def test_what_is_sent_is_told_of_the_recommended_row_and_of_the_runs_own():
     assert text(facts()).count("A client sends") == 1
     both = text(facts(recommended="ridge"))
-    assert both.index("ridge: A client sends sums.") < both.index("CacheFL: A client sends tuned keys.")
+    assert both.index("Ridge: A client sends sums.") < both.index("CacheFL: A client sends tuned keys.")
 
 
 def test_features_sent_once_are_named_on_the_first_page():
@@ -102,8 +102,11 @@ def test_a_leak_is_told_where_it_was_measured_of_the_run_as_it_is():
     assert "from an update of 1 row" in told
     assert "0.70 (0.10 to 0.90)" in told
     headlines = [privacy.privacy(facts(inversion={"cases": plain}, recommended=name))["headline"] for name in ENTRIES]
-    assert ["leak not measured" in each for each in headlines] == [False, True]  # the audit is of CacheFL
+    assert "leak measured, see below" in headlines[0]
+    assert "leak of ridge not measured, that of CacheFL is told below" in headlines[1]  # the audit is of CacheFL
     assert "Measured leak of CacheFL" in told
+    assert "give away was not measured" in text(facts(inversion={"cases": plain}, recommended="ridge"))
+    assert "leak not measured" in privacy.privacy(facts())["headline"]
     own = text(facts(inversion={"cases": [*plain, case("this run as it is", 1, 0.15)]}))
     assert "0.15 (0.10 to 0.90)" in own
     assert "0.70" not in own
