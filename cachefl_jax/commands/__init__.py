@@ -11,8 +11,8 @@ import sys
 from cachefl_jax.errors import UsageError
 
 NAMES = (
-    "run", "sweep", "study", "poc", "evaluate", "predict", "export", "synthesize", "features", "audit", "server",
-    "site", "report", "fields",
+    "run", "sweep", "study", "poc", "evaluate", "predict", "explain", "export", "synthesize", "features", "audit",
+    "server", "site", "report", "fields",
 )  # fmt: skip
 INSTALLED, CHECKOUT = "cachefl ", "python -m experiments."
 

@@ -20,6 +20,7 @@ from cachefl_jax.commands.flag_errors import explain
 from cachefl_jax.commands.named_flags import named_on
 from cachefl_jax.config.components import fit_fields
 from cachefl_jax.errors import UsageError, listing, refusal
+from cachefl_jax.storage.first_cache import read_cache
 
 if TYPE_CHECKING:
     from cachefl_jax.data.images import ImageSet, LabelledImages
@@ -63,25 +64,6 @@ def define_config(config: ConfigDict) -> None:
         config_flags.DEFINE_config_dict("config", config, lock_config=True)
     except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:  # it reads the command line already
         raise explain(sys.argv, error) from error
-
-
-def read_cache(cache: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(keys [N, K, D], names [N] of their classes) of the cache that a run starts from.
-
-    Raises UsageError: the run left no cache."""
-    from safetensors import SafetensorError, safe_open
-
-    from cachefl_jax.storage.checked_json import TEXT, list_of, parse
-
-    try:
-        with safe_open(cache, "numpy") as file:
-            keys, names = file.get_tensor("keys"), parse(file.metadata()["class_names"].encode(), str(cache))
-        if keys.ndim != 3 or not list_of(TEXT).holds(names) or len(names) != len(keys):
-            raise ValueError("not a name for each class of the keys")
-        return keys, tuple(names)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        found = f"{cache} ({type(error).__name__})"
-        raise UsageError("--workdir", found, "the cache that a run leaves", "repeat the run's command") from error
 
 
 def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from cachefl_jax.commands import command
+from cachefl_jax.commands import command, given_images
 from cachefl_jax.errors import UsageError
 
 ARRAYS = (".npy", ".npz")
@@ -23,9 +23,7 @@ command.define_path("output", "where the table goes: a .csv or .json; stdout by 
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("checkpoint", None, "where the run's CLIP checkpoint lies now; by default where it lay then")
-    flags.DEFINE_integer("nearest", 3, "how many of a cache's nearest keys are told", lower_bound=0)
-    flags.DEFINE_enum("broken", "stop", ["stop", "skip"], "what to do about images that cannot be decoded")
+    given_images.define_flags()
     flags.DEFINE_bool("evaluate", False, "tell the accuracy on images in folders that are named after their class")
 
 
@@ -88,16 +86,9 @@ def given(model, paths: Sequence[str]) -> tuple:
 
 def from_images(model, paths: Sequence[str]) -> tuple:
     """`given` of image files; those that cannot be decoded are told one a line."""
-    from cachefl_jax.deploy.pictures import broken_images, features_of, find_images, labels_of
+    from cachefl_jax.deploy.pictures import features_of, labels_of
 
-    files = find_images(paths)
-    faults, skips = broken_images(files), flags.FLAGS.broken == "skip"
-    for why in faults.values():
-        print(UsageError("image", why, "an image that can be decoded", "replace it, or --broken=skip")
-              if not skips else f"left out: {why}", file=sys.stderr)  # fmt: skip
-    if faults and (not skips or len(faults) == len(files)):
-        sys.exit(2)
-    files = [file for row, file in enumerate(files) if row not in faults]
+    files = given_images.sound_files(paths)
     labelled = labels_of(model, files) if flags.FLAGS.evaluate else None
     return files, features_of(model, files, flags.FLAGS.checkpoint), labelled
 

@@ -21,8 +21,12 @@ def chosen(config: ConfigDict, bank: FeatureBank, real: np.ndarray | None = None
     """The keys of a bank's synthetic rows, of which `real` [n] tells the real images.
 
     Raises UsageError: a class has fewer rows than it is to have keys, or the rule needs what there is not."""
+    return chosen_of(config, Set(bank.synthetic.features, bank.synthetic.labels, bank.text_features, real))
+
+
+def chosen_of(config: ConfigDict, candidates: Set) -> Selected:
+    """As `chosen`, of the candidates by themselves."""
     rule = Rule(config.synthesis.selection, config.synthesis.mixture, config.seed)
-    candidates = Set(bank.synthetic.features, bank.synthetic.labels, bank.text_features, real)
     return selection.select(rule, candidates, config.cache.keys_per_class)
 
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cachefl_jax.commands.evaluate import read_cache, stored_config
+from cachefl_jax.commands.evaluate import stored_config
 from cachefl_jax.commands.sweep import ranking
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
@@ -20,6 +20,7 @@ from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir, resolved
 from cachefl_jax.storage.checkpoint import fault
 from cachefl_jax.storage.files import write_tensors
+from cachefl_jax.storage.first_cache import read_cache
 from cachefl_jax.storage.run_files import read_baselines, read_summary
 
 DAMAGE = {
