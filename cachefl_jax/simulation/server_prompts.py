@@ -74,7 +74,8 @@ def described(config: ConfigDict, class_names: tuple[str, ...], templates: tuple
     tokenizers = tokenizer_files(find_pipeline(source))
     made_of = {
         **own, "class_names": list(class_names), "descriptions": synthesis.descriptions, "seed": config.seed,
-        "rules": [LINES, TRIES, None if model == GRAMMAR else LEAST_DISTANCE], "text_tower": checkpoint.weights,
+        "rules": [descriptions.VERSION, LINES, TRIES, None if model == GRAMMAR else LEAST_DISTANCE],
+        "text_tower": checkpoint.weights,
         "generator": files_digest(find_pipeline(source), tokenizers, "synthesis.pipeline"),
     }  # fmt: skip
     about = {

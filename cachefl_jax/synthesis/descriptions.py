@@ -18,6 +18,7 @@ import numpy as np
 from cachefl_jax.errors import UsageError
 
 FIELD = "synthesis.language_model"
+VERSION = 1  # of what is refused: raise it when the same answers come to give other prompts
 LINES = 8  # descriptions that an answer is asked for
 AT_ONCE = 4  # answers at most that are asked for together
 TRIES = 4  # times as many answers as would do if every line were good
@@ -29,6 +30,7 @@ Ask = Callable[[str, int, int], Sequence[str]]  # (class name, answers, seed) ->
 NUMBERED = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*\u2022\u2013\u2014])\s+")
 QUOTES = " \t\"'\u2018\u2019\u201c\u201d\u00ab\u00bb\u201e*"
 MARKUP = re.compile(r"[<>{}\[\]`\\|*_#^~=$@]|://|www\.|&\w+;")
+TALK = re.compile(r"(?:I|I['\u2019]m|sorry|sure|certainly|of course|okay|here (?:are|is)|as an ai)\b", re.IGNORECASE)
 # Scripts that put no space between words: a name counts wherever it stands.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
@@ -112,7 +114,7 @@ class Found:
             return "without the class's name"
         if named != {own}:
             return "with another class's name"
-        if text.endswith((":", "?")):
+        if text.endswith((":", "?")) or TALK.match(text):
             return "that describe nothing"
         if len(text) > LONGEST or not self.rules.fits(text):
             return "too long for the text tower or the generator"

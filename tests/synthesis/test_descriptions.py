@@ -54,6 +54,7 @@ def test_of_a_numbered_list_only_the_list_counts():
         ("one sea hen", "sea_hen"),
         ("code in c++ on a screen", "C++"),
         ("a cat of the category of felines", "cat"),
+        ("Icelandic cat here, surely asleep", "cat"),
     ],
 )
 def test_a_text_that_names_its_class_alone_is_taken(text, name):
@@ -82,6 +83,9 @@ def test_a_text_that_names_its_class_alone_is_taken(text, name):
         ("a \ud800cat", "with control characters"),
         ("Here are some cats:", "that describe nothing"),
         ("Do you want a cat?", "that describe nothing"),
+        ("I'm sorry, I cannot draw a cat.", "that describe nothing"),
+        ("Here are eight cats.", "that describe nothing"),
+        ("As an AI I know no cat.", "that describe nothing"),
         ("a cat" + " very" * 100 + " old", "too long for the text tower or the generator"),
         ("", "without the class's name"),
     ],
