@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cachefl_jax.data.images import LabelledImages
 from cachefl_jax.report import page
-from cachefl_jax.report.synthetic_set import thumbnail
+from cachefl_jax.report.synthetic_set import short, thumbnail
 from cachefl_jax.synthesis.origins import Origin
 
 MOST_OF_KEY = 4  # images that are shown of a key that is the mean of more
@@ -69,4 +69,4 @@ def write_page(path: pathlib.Path, view: Page) -> None:
 def images_of_key(server: LabelledImages, key: Key) -> list[tuple[str, Origin]]:
     """(data URI, origin) of the first images of a key."""
     pairs = list(zip(key.rows, key.origins, strict=True))[:MOST_OF_KEY]
-    return [(thumbnail(server.images[row]), origin) for row, origin in pairs]
+    return [(thumbnail(server.images[row]), origin._replace(name=short(origin.name))) for row, origin in pairs]

@@ -329,6 +329,16 @@ byId('save').addEventListener('click', () => {
   say('Saved as review.json, where this browser puts downloads.');
 });
 
+byId('anew').addEventListener('click', () => {
+  if (!confirm('Forget what was seen and marked here, for instance so that another person begins?')) return;
+  review = empty();
+  unsaved = false;
+  byId('reviewer').value = '';
+  keep();
+  show();
+  say('');
+});
+
 function isReview(found) {
   const digest = /^[0-9a-f]{64}$/;
   return found && typeof found.set === 'string' && Array.isArray(found.seen) && found.seen.every((each) => digest.test(each))

@@ -43,6 +43,7 @@ class View(NamedTuple):
     origins: Sequence[Origin]  # [n]
     scores: Table | None = None  # None where the set was not scored
     members: Sequence[Sequence[np.ndarray]] | None = None  # [N][K] rows that each key is made of; None: not selected
+    reviews: Sequence[str] = ()  # what earlier reviews left out, a sentence each
 
 
 def write_page(path: pathlib.Path, view: View) -> list[pathlib.Path]:
@@ -104,7 +105,7 @@ def render(view: View, rows: np.ndarray, links: Sequence[tuple[str, str, str]], 
     return page.fill(
         "set", name=view.title, title=view.title, count=len(view.images.labels), classes=len(view.class_names),
         links=links, number=number, shown=len(rows), selected=view.members is not None, scored=view.scores is not None,
-        data=data, script=Markup(script), policy=Markup(f"; script-src 'sha256-{digest}'"),
+        reviews=view.reviews, data=data, script=Markup(script), policy=Markup(f"; script-src 'sha256-{digest}'"),
     )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def entry(view: View, row: int, image: str) -> dict[str, Any]:
         "image": image,
         "pixels": origin.pixels,
         "label": int(view.images.labels[row]),
-        "name": origin.name,
+        "name": short(origin.name),
         "prompt": origin.prompt,
         "seed": None if origin.seed is None else str(origin.seed),  # which may be beyond a script's whole numbers
         "real": real,
@@ -135,6 +136,11 @@ def entry(view: View, row: int, image: str) -> dict[str, Any]:
         told["runner_up"] = view.class_names[int(scores.runner_up[row])]
         told["constant"] = bool(scores.constant[row])
     return told
+
+
+def short(name: str) -> str:
+    """The end of a file's path, which tells images apart; a page that is passed on need not tell whose home it was."""
+    return "/".join(pathlib.PurePath(name).parts[-3:])
 
 
 def figure(value: float) -> float | None:

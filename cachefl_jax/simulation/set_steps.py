@@ -176,16 +176,22 @@ def look(stage: Stage) -> str:
     view = synthetic_set.View(
         title=stage.config.data.name, class_names=stage.class_names, images=stage.images, origins=stage.origins,
         scores=stage.table, members=stage.selected.members, fingerprint=stage.images.fingerprint,
+        reviews=reviews_of(stage),
     )  # fmt: skip
     synthetic_set.write_page(stage.workdir / "set.html", view)
     return f"look: open {(stage.workdir / 'set.html').absolute()}, mark what is wrong, save review.json"
+
+
+def reviews_of(stage: Stage) -> list[str]:
+    """What reviews left out of the set, a sentence each."""
+    return [note for note in stage.loaded[0].notes if note.startswith("synthesis.review:")]
 
 
 def account(stage: Stage) -> str:
     """provenance.jsonl, datasheet.html and summary.json; with a copy of the images also croissant.json."""
     write(stage, "provenance.jsonl", as_jsonl(stage.facts, stage.candidates))
     name = stage.config.data.name
-    reviews = [note for note in stage.loaded[0].notes if note.startswith("synthesis.review:")]
+    reviews = reviews_of(stage)
     found = datasheet.sections(stage.facts, stage.candidates, reviews, stage.measures)
     title = f"{len(stage.candidates):,} images of {len(stage.class_names):,} classes for {name}"
     write(stage, "datasheet.html", fill("datasheet", name=name, title=title, sections=found).encode())

@@ -197,4 +197,9 @@ def test_filter_order_and_a_loaded_review(made, page_file, browser, tmp_path):
     page.locator(".card").first.scroll_into_view_if_needed()
     page.locator(".card.seen").nth(1).wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    # Another person begins with nothing seen or marked.
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#anew")
+    assert page.inner_text("#told") == "0 of 45 seen, 0 wrong"
+    assert page.input_value("#reviewer") == ""
     context.close()

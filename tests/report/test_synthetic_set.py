@@ -71,6 +71,21 @@ def test_a_set_that_was_not_scored_or_selected_is_shown_too(view, tmp_path):
     assert "those with a key" not in page
 
 
+def test_a_file_is_named_by_the_end_of_its_path(view, tmp_path):
+    found = [origin._replace(name=f"/home/ada/set/images/0/{row}.png") for row, origin in enumerate(view.origins)]
+    page = write_page(tmp_path / "set.html", view._replace(origins=found))[0].read_text("utf-8")
+    assert data_of(page)["images"][1]["name"] == "images/0/2.png"
+    assert "ada" not in page
+
+
+def test_what_earlier_reviews_left_out_is_told(view, tmp_path):
+    """A review in place of an earlier one would bring its images back."""
+    page = write_page(tmp_path / "set.html", view._replace(reviews=(f"Ada marked 3 {ATTACK}.",)))[0].read_text("utf-8")
+    assert f"Ada marked 3 {html.escape(ATTACK)}.".replace("&quot;", "&#34;") in page
+    assert "in their place, their images would come back" in page
+    assert "come back" not in write_page(tmp_path / "set.html", view)[0].read_text("utf-8")
+
+
 def test_only_the_pages_own_script_may_run(view, tmp_path):
     """The policy names one script by its digest; no text of the set closes an element or opens one."""
     page = write_page(tmp_path / "set.html", view)[0].read_text("utf-8")
