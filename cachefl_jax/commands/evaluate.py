@@ -2,8 +2,9 @@
 
     python -m experiments.evaluate --workdir=runs/digits [--round=R] [--config.data.path=other.npz ...]
 
-Prints one line of JSON: the round and the figures that summary.json has of a method. Writes nothing. Images of a single
-site need not show every class of the run; only those that are evaluated are decoded and encoded.
+Prints one line of JSON: the round, how many rows were scored, and the figures that summary.json has of a method. Writes
+nothing. Images of a single site need not show every class of the run; only those that are evaluated are decoded and
+encoded. Of other images than the run's all are tested on, unless their folder has splits of its own.
 """
 
 import json
@@ -36,8 +37,6 @@ def stored_config(argv: list[str]) -> ConfigDict:
     """The config of the folder that argv's --workdir names: its fields are this command's --config.* flags.
 
     Raises UsageError: no --workdir, not a path, or a folder that holds no run."""
-    from cachefl_jax.config import from_json
-
     parser = flags.FlagValues()
     command.define_path("workdir", "the folder of a run", values=parser)
     try:
@@ -46,14 +45,20 @@ def stored_config(argv: list[str]) -> ConfigDict:
         raise explain(argv, error) from error
     if not parser.workdir:
         raise UsageError("--workdir", "nothing", "a run's folder", "add --workdir=...")
-    file = pathlib.Path(parser.workdir) / "config.json"
-    if not file.is_file():
-        raise UsageError("--workdir", f"{parser.workdir} (no config.json)", "a run's folder", "run an experiment first")
-    from cachefl_jax.storage.run_files import read_config
-
-    config = from_json(read_config(file))
+    config = stored_in(pathlib.Path(parser.workdir))
     fit_fields(config, named_on(argv))
     return config
+
+
+def stored_in(workdir: pathlib.Path) -> ConfigDict:
+    """The config of a run's folder. Raises UsageError: the folder holds no run."""
+    from cachefl_jax.config import from_json
+    from cachefl_jax.storage.run_files import read_config
+
+    file = workdir / "config.json"
+    if not file.is_file():
+        raise UsageError("--workdir", f"{workdir} (no config.json)", "a run's folder", "run an experiment first")
+    return from_json(read_config(file))
 
 
 def define_config(config: ConfigDict) -> None:
@@ -75,7 +80,12 @@ def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
 
 
 def images_to_evaluate(
-    config: ConfigDict, keys: np.ndarray, class_names: tuple[str, ...], site_names: list[str]
+    config: ConfigDict,
+    keys: np.ndarray,
+    class_names: tuple[str, ...],
+    site_names: list[str],
+    own: ConfigDict,
+    pilot: bool,
 ) -> "Inputs":
     """As `prepare`, of images that are evaluated and not trained on: no more is encoded, and classes may lack images.
 
@@ -84,6 +94,8 @@ def images_to_evaluate(
         keys: the run's at round 0, [N, K, D].
         class_names: its classes, [N].
         site_names: of its clients [C], where these are sites that have names.
+        own: the run's config as it was, which tells images that were brought from its own.
+        pilot: whether sites held the training rows: nothing is known of them.
 
     Raises UsageError: the images or the checkpoint are not to be had, or the classes are others."""
     from cachefl_jax.data import FeatureBank, Split, everything
@@ -92,10 +104,13 @@ def images_to_evaluate(
     from cachefl_jax.data.sources import load_for_evaluation
     from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, pixels_by_split
     from cachefl_jax.simulation.keys import server_of
+    from cachefl_jax.simulation.other_images import is_brought, trained_on_notes
     from cachefl_jax.simulation.prepare import Inputs, templates_of
 
-    source = load_for_evaluation(config, class_names)
+    source = load_for_evaluation(config, class_names, brought=is_brought(config, own))
     check_classes(source.class_names, class_names)
+    known = [] if pilot else trained_on_notes(source.test, config, own)
+    source = source._replace(notes=(*source.notes, *known))
     clip, name = config.clip, config.data.name
     checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
     templates = templates_of(config, source)
@@ -167,7 +182,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
         check_classes(inputs.bank.class_names, read_cache(Workdir(workdir).cache_init)[1])
         config = counted(config, inputs)
     else:
-        inputs = images_to_evaluate(config, *read_cache(Workdir(workdir).cache_init), names)
+        cache, own = read_cache(Workdir(workdir).cache_init), resolve(stored_in(workdir))
+        inputs = images_to_evaluate(config, *cache, names, own, bool(sites))
     config, inputs, unknown = without_sites(config, inputs)
     config = config_of(config, own_of(config))
     learner = build(config, inputs, clocked=False)  # no round is trained
@@ -188,7 +204,10 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     learner = learner._replace(score=learner.score._replace(own=own))
     scores = finite(learner.scored(state), spoilt)
     tell(inputs.told)
-    return {"round": round_number, **scores} | ({"clients": dict.fromkeys(OVER_CLIENTS)} if unknown else {})
+    bank = inputs.bank
+    rows = {name: split and len(split.labels) for name, split in (("test", bank.test), ("validation", bank.validation))}
+    left_out = {"clients": dict.fromkeys(OVER_CLIENTS)} if unknown else {}
+    return {"round": round_number, "rows": rows, **scores} | left_out
 
 
 def without_sites(config: ConfigDict, inputs: "Inputs") -> tuple[ConfigDict, "Inputs", bool]:

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +22,8 @@ from cachefl_jax.machine import cores
 from cachefl_jax.storage.files import file_digest
 from cachefl_jax.storage.home import is_settled, memory_of, recall, remember
 
+COPIES = "{} images are training images too"  # how notes tell of images that are in two splits; {}: a split's name
+READ: dict[str, str] = {}  # digests of files that this process read last, by their paths
 UNREADABLE = "unreadable"  # instead of a file's digest: whoever decodes it says why
 
 
@@ -49,6 +51,7 @@ def bytes_digest(paths: list[str], place: str, what: str, root: pathlib.Path | N
     bar = tqdm(total=len(paths), desc=f"hashing {what}", unit="image", leave=False, disable=None, delay=2)
     with bar, concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         found = [bar.update() or digest for digest in pool.map(digest_or_not, paths)]
+    READ.update(zip(paths, found, strict=True))
     digest = fingerprint_of(*found)
     if UNREADABLE not in found and is_settled(newest) and file_facts(paths)[0] == facts:
         remember(memory, {"facts": facts, "sha256": digest})
@@ -72,11 +75,25 @@ def file_facts(paths: list[str]) -> tuple[str, int]:
     return hashlib.sha256(facts.tobytes()).hexdigest(), int(facts[:, 2].max(initial=0))
 
 
-def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
+def shared_count(split: LabelledImages, others: LabelledImages) -> int:
+    """How many of `shared_rows` there are, of splits that went through `heed_bytes`; remembered by their fingerprints.
+
+    Raises UsageError: as `shared_rows`."""
+    memory = memory_of(fingerprint_of("shared", split.fingerprint, others.fingerprint)[:16])
+    before = recall(memory)
+    key = [split.fingerprint, others.fingerprint]
+    if before.get("of") == key and isinstance(before.get("shared"), int):
+        return before["shared"]
+    shared = len(shared_rows(split, others, READ))
+    remember(memory, {"of": key, "shared": shared})
+    return shared
+
+
+def shared_rows(split: LabelledImages, others: LabelledImages, read: Mapping[str, str] | None = None) -> np.ndarray:
     """The rows, in ascending order, of the images of `split` that are among `others`.
 
     Encoded images, such as files, are the same if their bytes are; only those of equal sizes are read. Where one of the
-    two is arrays, decoded pixels are compared.
+    two is arrays, decoded pixels are compared. `read` has the digests of files that were just read.
 
     Raises UsageError: an image cannot be decoded."""
     rows, among = np.arange(len(split.labels)), np.arange(len(others.labels))
@@ -84,7 +101,7 @@ def shared_rows(split: LabelledImages, others: LabelledImages) -> np.ndarray:
         return rows[np.isin(pixel_digests(split, rows), pixel_digests(others, among))]
     sizes, found = sizes_of(split), sizes_of(others)
     rows, among = rows[np.isin(sizes, found)], among[np.isin(found, sizes)]
-    return rows[np.isin(byte_digests(split, rows), byte_digests(others, among))]
+    return rows[np.isin(byte_digests(split, rows, read or {}), byte_digests(others, among, read or {}))]
 
 
 def is_encoded(split: LabelledImages) -> bool:
@@ -99,13 +116,16 @@ def sizes_of(split: LabelledImages) -> np.ndarray:
     return np.fromiter(sizes, np.int64, len(rows))
 
 
-def byte_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
+def byte_digests(split: LabelledImages, rows: Sequence[int], read: Mapping[str, str]) -> np.ndarray:
     """The sha256, in hex, of these rows' bytes."""
-    return np.array([digest_of(split.images, row) for row in rows], "U64")
+    return np.array([digest_of(split.images, row, read) for row in rows], "U64")
 
 
-def digest_of(images, row: int) -> str:
-    return file_digest(images.name(row)) if images.files else hashlib.sha256(images.encoded(row)).hexdigest()
+def digest_of(images, row: int, read: Mapping[str, str]) -> str:
+    if not images.files:
+        return hashlib.sha256(images.encoded(row)).hexdigest()
+    path = os.path.abspath(images.name(row))
+    return read.get(path) or file_digest(path)
 
 
 def pixel_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:

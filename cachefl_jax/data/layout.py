@@ -229,11 +229,16 @@ def unclear(question: Question, folder: Folder, readings: dict, tops: list[str],
         found = f"auto, but {place(question, folder)}: {outside} are called as sites are, with images directly in them"
         mend = "sort each site's images by class, or --config.data.layout=class if these are the classes"
         return UsageError("data.layout", found, "folders of classes in those of sites", mend)
+    called = {levels: ["/".join(levels)] for levels in readings}
+    for levels, names in called.items():
+        if levels[-1] == "class" and not readings[levels] and not any(top.files for top in folder.filled.values()):
+            # What lies inside of the classes may be sites.
+            names.append(f"{names[0]}/site")
     texts = [
-        f"{'/'.join(levels)} ({'sites' if by_site else 'classes'} {outside} of {inside})"
+        f"{' or '.join(called[levels])} ({'sites' if by_site else 'classes'} {outside} of {inside})"
         for levels, by_site in readings.items()
     ]
-    layouts = ["/".join(levels) for levels in readings]
+    layouts = [name for names in called.values() for name in names]
     found = f"{question.layout}, but {place(question, folder)} may be {' or '.join(texts)}"
     mend = " or ".join(f"--config.data.layout={layout}" for layout in layouts)
     return UsageError("data.layout", found, " | ".join(layouts), mend)

@@ -9,7 +9,7 @@ from cachefl_jax.config.data import IMAGE_SOURCES, is_described
 from cachefl_jax.data import folder, hub, suite
 from cachefl_jax.data.broken import check_images
 from cachefl_jax.data.classes import check_source, match_some
-from cachefl_jax.data.file_bytes import heed_bytes
+from cachefl_jax.data.file_bytes import COPIES, heed_bytes, shared_count
 from cachefl_jax.data.formats import limit_pixels
 from cachefl_jax.data.holding_out import hold_out
 from cachefl_jax.data.images import ImageSet, LabelledImages
@@ -40,7 +40,7 @@ def choose_images(config, more: int = 0) -> ImageSet:
     `more`: training images of each class beyond data.shots."""
     data = config.data
     limit_pixels(data.max_pixels)
-    source = read_source(data, hints=folder_names(config.synthesis) if data.group_column else ())
+    source = read_source(data, hints=folder_names(config.synthesis))
     source = without_sites(source, data.left_out_sites)
     check_source(source, field_of(data))
     source = hold_out(source, data)
@@ -58,12 +58,25 @@ def without_broken(source: ImageSet, config, **beside: LabelledImages) -> tuple[
     splits = {what: sound[what] for what in names}
     source = source._replace(**splits)
     check_source(source, field_of(config.data))
-    notes = [note for split in splits.values() for note in split.notes]
+    notes = [note for split in splits.values() for note in split.notes] + copies_of_training(source, config.data)
     source = source._replace(notes=(*source.notes, *notes, *class_notes(source)))
     return source, {what: sound[what] for what in beside}
 
 
-def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
+def copies_of_training(source: ImageSet, data) -> list[str]:
+    """How many images of the other splits are training images too; near-duplicates that are held out together are told
+    with the rest of them."""
+    if data.duplicates == "together":
+        return []
+    notes = []
+    for what, split in splits_of(source).items():
+        if what != "train" and (shared := shared_count(split, source.train)):
+            told = f"{shared} of {len(split.labels)} {COPIES.format(what)}, byte for byte: {what} accuracy is measured"
+            notes.append(f"{told} on them too; --config.data.duplicates=together holds copies out together.")
+    return notes
+
+
+def load_for_evaluation(config, class_names: tuple[str, ...], brought: bool = False) -> ImageSet:
     """As `load_images`, for classes that are known: a site need not have images of them all.
 
     Training images are not decoded: those that are no one's to evaluate on may be broken.
@@ -71,12 +84,19 @@ def load_for_evaluation(config, class_names: tuple[str, ...]) -> ImageSet:
     Args:
         config: of a run, with the data group of the images.
         class_names: the run's, in its order.
+        brought: whether the images are others than the run's: then nothing is held out of a source without splits, all
+            of which is tested on.
 
     Raises UsageError: as `load_images`; or the images are of other classes."""
     data = config.data.copy_and_resolve_references()
     limit_pixels(data.max_pixels)
-    source = hold_out(read_with_sites(data, class_names), data)
-    source = take_image_shots(source, data.shots, config.seed)
+    source = read_with_sites(data, class_names)
+    if brought and source.test is None:
+        count = len(source.train.labels)
+        note = f"All {count} images are tested on: they were brought to evaluate on, without a test split of their own."
+        source = source._replace(test=source.train, notes=(*source.notes, note))
+    else:
+        source = take_image_shots(hold_out(source, data), data.shots, config.seed)
     evaluated = {what: split for what, split in splits_of(source).items() if what != "train"}
     for what, split in list(evaluated.items()):
         if not len(split.labels):

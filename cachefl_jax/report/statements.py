@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from cachefl_jax.data.file_bytes import COPIES
 from cachefl_jax.report import rivals, table, units, words
 from cachefl_jax.report.captions import server_images
 from cachefl_jax.report.table import main_row
@@ -20,6 +21,8 @@ def accuracy(run: Run) -> Iterator[str]:
     if row.test_accuracy is not None:
         when = f"the {words.at_round_0(run)}" if rivals.untrained(run) else "the last round"
         whose = "of the server's own; nobody compared them with a site's" if run.sites else "that no client trained on"
+        if any(COPIES.format("test") in note for note in run.summary.get("notes") or []):
+            whose = "held out of training, some of them copies of training images"
         yield f"Test accuracy is that of {when}, on {count}rows {whose}."
     if sum(line["test_accuracy"] is not None for line in run.rounds) > 1:
         yield "The curve over the rounds comes from the test rows: this run chose no round and no setting by it."

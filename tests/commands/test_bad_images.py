@@ -129,7 +129,11 @@ def test_a_wrong_field_is_told(refused_photos, photos, flags, parts):
         ({"": 3}, ("data.path: got", "photos (no folders in it)", "a folder of each class")),
         (
             {"berlin/cat": 3, "berlin/dog": 3, "paris/cat": 3, "paris/dog": 3},
-            ("data.layout: got auto", "photos may be class (classes berlin", "--config.data.layout=site/class"),
+            (
+                "data.layout: got auto",
+                "photos may be class or class/site (classes berlin",
+                "--config.data.layout=site/class",
+            ),
         ),
         ({"train/cat": 3, "bus/cat": 3}, ("data.layout: got auto", "--config.data.layout=split/class")),
         ({"trainA/x": 3, "testA/x": 1, "trainB/x": 3, "testB/x": 1}, ("data.splits: got train", "trainA, trainB")),

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from cachefl_jax.commands.evaluate import evaluate
-from cachefl_jax.config import from_json
+from cachefl_jax.config import from_json, resolve
 from cachefl_jax.data import suite
+from cachefl_jax.data.sources import load_images
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.files import read_json
@@ -50,12 +52,34 @@ def test_a_site_that_lacks_classes_is_evaluated(trained, evaluate_on, make_pictu
     site = make_pictures(tmp_path, {"RED_square": 20, "blue bar": 15}, seed=1)
     found = evaluate_on(site)
     assert evaluate_on(site, group_column="folder") == found
-    assert found["test_accuracy"] > 0.5
-    assert found["validation_accuracy"] is not None
+    assert found["test_accuracy"] > 1 / 3
+    assert found["validation_accuracy"] is None
+    assert found["rows"] == {"test": 35, "validation": None}  # nothing is held out of images that were brought
     errors = capsys.readouterr().err
     assert "note: Classes without images in the test split (1): green disc." in errors
+    assert "note: All 35 images are tested on" in errors
+    assert "training split" not in errors
     alone = make_pictures(tmp_path / "one", {"red square": 5}, seed=2)
     assert 0 <= evaluate_on(alone)["test_accuracy"] <= 1
+
+
+def test_images_that_the_run_trained_on_are_counted(trained, evaluate_on, make_pictures, tmp_path, capsys):
+    """By their bytes, whatever their names; the run's own test images are none of them."""
+    config = resolve(from_json(read_json(trained[0] / "config.json")))
+    source = load_images(config)
+    make_pictures(tmp_path, {"red square": 4}, seed=5)
+    for number, (split, row) in enumerate([(source.train, 0), (source.train, 5), (source.test, 0)]):
+        place = tmp_path / NAMES[split.labels[row]]
+        place.mkdir(exist_ok=True)
+        shutil.copy(split.images.name(row), place / f"copy {number}.png")
+    assert evaluate_on(tmp_path)["rows"]["test"] == 7
+    assert "note: 2 of 7 test images are in the run's training split, byte for byte" in capsys.readouterr().err
+    found = evaluate(config, trained[0], None)
+    assert found["rows"] == {name: trained[1]["dataset"][name] for name in ("test", "validation")}
+    assert "training split" not in capsys.readouterr().err
+    changed = evaluate_on(pathlib.Path(config.data.path), test_share=0.8)  # other rows of the run's own are tested on
+    assert changed["rows"]["test"] > found["rows"]["test"]
+    assert "in the run's training split" in capsys.readouterr().err
 
 
 def test_a_site_is_evaluated_class_by_class_as_the_whole_is(trained, evaluate_on, make_pictures, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_damaged_memory_is_made_again(pets, monkeypatch, content):
     monkeypatch.setattr(home, "SETTLED", 0)
     before = prints(load_images(pets))
     files = list((home.memory_of("any").parent).iterdir())
-    assert len(files) == 3
+    assert len(files) == 5  # of every split, and of what two have in common
     for path in files:
         path.write_text(content)
     assert prints(load_images(pets)) == before
@@ -110,3 +111,18 @@ def test_names_that_are_not_in_utf_8_are_read_and_told(pets):
     pets.data.broken = "stop"
     with pytest.raises(UsageError, match=r"1 of \d+ that cannot be decoded"):
         load_images(pets)
+
+
+def test_copies_across_splits_are_told(make_images, config_of):
+    """Test and validation images that are training images too, by their bytes; not where near-duplicates are held out
+    together, which tells of them itself."""
+    root = make_images({"pets/train/cat": 6, "pets/train/dog": 6, "pets/test/cat": 4, "pets/test/dog": 4}) / "pets"
+    for number in range(3):
+        shutil.copy(root / "train" / "cat" / f"{number}.png", root / "test" / "cat" / f"again {number}.png")
+    config = config_of("image_folder", path=root, validation_share=0.0)
+    found = [note for note in load_images(config).notes if "training images too" in note]
+    assert len(found) == 1
+    assert found[0].startswith("3 of 11 test images are training images too, byte for byte")
+    assert load_images(config).notes == load_images(config).notes  # as remembered
+    config.data.duplicates = "together"
+    assert not [note for note in load_images(config).notes if "training images too" in note]

@@ -129,15 +129,22 @@ def test_sites_around_classes_and_inside_them_are_told_apart_by_their_names(coun
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        (of("berlin", "paris"), ("class (classes berlin, paris of cat, dog)", "site/class (sites berlin, paris")),
-        (of("site1", "site2", inside=("site3", "site4")), ("class (classes site1", "site/class (sites site1")),
-        ({"site1/cat": 2, "site2/dog": 2}, ("class (classes site1", "site/class (sites site1")),
+        (of("berlin", "paris"),
+         ("class or class/site (classes berlin, paris of cat, dog)", "class/site (", "site/class (sites berlin")),
+        (of("site1", "site2", inside=("site3", "site4")),
+         ("class or class/site (classes site1", "class/site (", "site/class (sites site1")),
+        ({"site1/cat": 2, "site2/dog": 2},
+         ("class or class/site (classes site1", "class/site (", "site/class (sites site1")),
         ({"site1": 2, "site2": 2}, ("site1, site2 are called as sites are, with images directly in them",)),
-        (of("train/berlin", "train/paris", "test"), ("split/class (classes berlin", "split/site/class (sites berlin")),
+        ({"site1/cat": 2, "site1": 1, "site2/cat": 2}, ("class (classes site1", "site/class (sites site1")),
+        (of("train/berlin", "train/paris", "test"),
+         ("split/class or split/class/site (classes berlin", "split/class/site (", "split/site/class (sites berlin")),
         (of("berlin/train", "paris/train"), ("class/split (classes berlin", "site/split/class (sites berlin")),
         (of("train", "car", inside=("1", "2")), ("class (classes train, car)", "split/class (train a split, car")),
-        (of("site1/2019", "site1/2020", "site2/2019", "site2/2020"), ("class (classes", "site/class (sites site1")),
-        (of("berlin", "paris") | {"notes": 0}, ("class (", "site/class (sites berlin, paris")),
+        (of("site1/2019", "site1/2020", "site2/2019", "site2/2020"),
+         ("class or class/site (classes", "class/site (", "site/class (sites site1")),
+        (of("berlin", "paris") | {"notes": 0},
+         ("class or class/site (", "class/site (", "site/class (sites berlin, paris")),
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_refused_with_all_readings_and_a_flag_that_decides(counts, told):
@@ -173,7 +180,7 @@ def test_a_test_split_without_class_folders_is_left_out_by_the_advice():
 
 
 def test_a_word_for_a_split_among_other_folders_is_none_without_training():
-    with pytest.raises(UsageError, match=r"may be class \(classes dev, prod of cat, dog\) or site/class"):
+    with pytest.raises(UsageError, match=r"may be class or class/site \(classes dev, prod of cat, dog\) or site/class"):
         read(of("dev", "prod"))
     with pytest.raises(UsageError, match=r"data.splits: got train; allowed: the splits of root: rest, test, val"):
         read(of("rest", "val", "test"))

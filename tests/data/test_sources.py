@@ -82,3 +82,19 @@ def test_importing_the_sources_loads_nothing_heavy():
     code = f"import sys, cachefl_jax.data.sources; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_brought_images_tell_classes_from_sites(make_images, config_of):
+    """Sites of any name lie in the classes; what the server's folders are called are classes, also for a run that asks
+    for no sites."""
+    folders = {f"photos/{name}/{site}": 3 for name in ("cat", "dog") for site in ("Haus Süd", "NORD")}
+    root = make_images(folders | {"drawn/cat": 1, "drawn/dog": 1, "drawn/frog": 1})
+    config = config_of("image_folder", path=root / "photos")
+    with pytest.raises(UsageError, match=r"may be class or class/site \(classes cat, dog of") as caught:
+        load_images(config)
+    mends = [f"--config.data.layout={layout}" for layout in ("class", "class/site", "site/class")]
+    assert caught.value.mend == " or ".join(mends)
+    config.synthesis.source, config.synthesis.path = "image_folder", str(root / "drawn")
+    assert load_images(config).class_names == ("cat", "dog")
+    config.data.group_column = "folder"
+    assert load_images(config).site_names == ("Haus Süd", "NORD")
