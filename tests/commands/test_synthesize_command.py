@@ -7,8 +7,8 @@ FLAGS = (
     "--config=experiments/configs/digits.py",
     "--config.synthesis.images_per_class=2",
     "--config.synthesis.steps=1",
+    "--config.cache.keys_per_class=2",
 )
-KEYS = "--config.cache.keys_per_class=2"
 
 
 @pytest.fixture
