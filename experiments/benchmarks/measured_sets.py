@@ -1,8 +1,8 @@
 """Synthetic sets of different quality, for `experiments.benchmarks.set_measures`: how each is made.
 
-Digits: what the embedded generator draws, by steps, guidance and prompts. Photographs: CIFAKE's images of Stable
-Diffusion 1.4, whole or with one fault in several strengths, beside CIFAR-10. Every set becomes a feature bank of the
-same training, validation and test rows.
+Digits: what the embedded generator draws, by steps, guidance and prompts; and one of these sets with one fault in
+several strengths. Photographs: CIFAKE's images of Stable Diffusion 1.4, sound or with one fault, beside CIFAR-10. Every
+set becomes a feature bank of the same training, validation and test rows.
 
 Axis letters: N classes, K images a class, n rows, H W image.
 """
@@ -16,21 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import ndimage
 
 from cachefl_jax.config import default, resolve
 from cachefl_jax.configs import digits
 from cachefl_jax.data import FeatureBank, Split, folder
+from cachefl_jax.data.file_bytes import in_colour
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.sampling import shot_rows
 from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features
 from cachefl_jax.simulation.prepare import prepare
-from cachefl_jax.simulation.server_set import bring
+from cachefl_jax.simulation.server_set import bring, load_all
 from cachefl_jax.storage.files import write_arrays
+from experiments.benchmarks.set_faults import FAULTS, half_of_each
 
-IMAGES = {"digits": 16, "photographs": 32}  # a class; all become keys
-TRAIN, VALIDATION, TEST = 300, 200, 500  # photographs of a class
-Fault = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # images [N, K, H, W, 3], random numbers -> images
+IMAGES = 16  # a class; all become keys
+TRAIN, VALIDATION, TEST = 100, 200, 500  # photographs of a class
 
 
 class Made(NamedTuple):
@@ -59,21 +59,49 @@ def digit_sets(_: argparse.Namespace) -> Iterator[Made]:
 
 
 def digit_set(kind: str, name: str, steps: int, guidance: float, prompts: tuple[str, ...] = ()) -> Made:
+    return Made(kind, name, lambda: prepare(digit_config(steps, guidance, prompts)).bank)
+
+
+def digit_config(steps: int, guidance: float, prompts: tuple[str, ...] = ()) -> ConfigDict:
     config = digits.get_config()
     config.compare, config.overrides, config.methods = (), (), ("cachefl",)
-    config.cache.keys_per_class = config.synthesis.images_per_class = IMAGES["digits"]
+    config.cache.keys_per_class = config.synthesis.images_per_class = IMAGES
     config.synthesis.steps, config.synthesis.guidance, config.synthesis.prompts = steps, guidance, prompts
-    return Made(kind, name, lambda: prepare(resolve(config)).bank)
+    return resolve(config)
+
+
+def faulty_digit_sets(_: argparse.Namespace) -> Iterator[Made]:
+    """The most diverse of these sets, sound and with each fault."""
+    config = digit_config(20, 1.0)
+    bank, (_, synthetic, _) = prepare(config).bank, load_all(config)
+    checkpoint, images = Checkpoint("pocket"), by_class(synthetic)
+    yield Made("sound", "sound", lambda: with_images(bank, checkpoint, images))
+    for kind, name, change in all_faults():
+        yield Made(kind, name, lambda change=change: with_images(bank, checkpoint, change(images)))
+
+
+def all_faults() -> Iterator[tuple[str, str, Callable[[np.ndarray], np.ndarray]]]:
+    """(kind, name, what it does to images) of every fault."""
+    for kind, faults in FAULTS.items():
+        for name, fault in faults.items():
+            yield kind, name, lambda images, fault=fault: fault(images, np.random.default_rng(0))
+
+
+def with_images(bank: FeatureBank, checkpoint: Checkpoint, images: np.ndarray) -> FeatureBank:
+    """The bank with these as the server's images, [N, K, H, W, 3] uint8."""
+    labels = np.repeat(np.arange(len(images), dtype=np.int32), images.shape[1])
+    flat = np.ascontiguousarray(images.reshape(-1, *images.shape[2:]))
+    features = image_features(checkpoint, LabelledImages(flat, labels, fingerprint_of(flat)), "the server's set")
+    return bank._replace(synthetic=Split(features, labels))
 
 
 def photograph_sets(given: argparse.Namespace) -> Iterator[Made]:
-    """CIFAKE's images, four samples of them and one with each fault; real ones, for comparison."""
+    """CIFAKE's images, four samples of them and one of these with each fault; real ones, for comparison."""
     rows = Photographs(given.cifar, given.generated)
     for seed in range(4):
-        yield Made("whole", f"sample {seed}", lambda seed=seed: rows.bank(rows.generated(seed)))
-    for kind, faults in FAULTS.items():
-        for name, fault in faults.items():
-            yield Made(kind, name, lambda fault=fault: rows.bank(fault(rows.generated(0), np.random.default_rng(0))))
+        yield Made("sound", f"sample {seed}", lambda seed=seed: rows.bank(rows.generated(seed)))
+    for kind, name, change in all_faults():
+        yield Made(kind, name, lambda change=change: rows.bank(change(rows.generated(0))))
     yield Made("real", "real", lambda: rows.bank(rows.real()))
     yield Made("real", "half real", lambda: rows.bank(half_of_each(rows.real(), rows.generated(0))))
 
@@ -91,7 +119,7 @@ class Photographs:
         self.source, self.folder = folder.load(data), generated
         self.checkpoint = Checkpoint("pocket")
         labels = self.source.train.labels
-        rows = shot_rows(labels, TRAIN + VALIDATION + IMAGES["photographs"], 0)
+        rows = shot_rows(labels, TRAIN + VALIDATION + IMAGES, 0)
         place = np.concatenate([np.arange(count) for count in np.bincount(labels[rows])])
         self.rows = [rows[place < TRAIN], rows[(place >= TRAIN) & (place < TRAIN + VALIDATION)]]
         self.server = rows[place >= TRAIN + VALIDATION]
@@ -109,14 +137,10 @@ class Photographs:
         return FeatureBank(train, validation, test, train, text, source.class_names, scale, {"logit_scale": scale})
 
     def bank(self, images: np.ndarray) -> FeatureBank:
-        """The bank whose server's images are these, [N, K, H, W, 3] uint8."""
-        labels = np.repeat(np.arange(len(images), dtype=np.int32), images.shape[1])
-        flat = np.ascontiguousarray(images.reshape(-1, *images.shape[2:]))
-        split = LabelledImages(flat, labels, fingerprint_of(flat))
-        return self.base._replace(synthetic=Split(image_features(self.checkpoint, split, "the server's set"), labels))
+        return with_images(self.base, self.checkpoint, images)
 
     def generated(self, seed: int) -> np.ndarray:
-        return by_class(bring(self.folder, self.source.class_names, IMAGES["photographs"], seed))
+        return by_class(bring(self.folder, self.source.class_names, IMAGES, seed))
 
     def real(self) -> np.ndarray:
         return by_class(select(self.source.train, self.server))
@@ -125,56 +149,11 @@ class Photographs:
 def by_class(split: LabelledImages) -> np.ndarray:
     """The images [N, K, H, W, 3] uint8 of a split that has K of every class."""
     order = np.argsort(split.labels, kind="stable")
-    images = np.stack([np.asarray(split.images[row].convert("RGB")) for row in order])
+    images = np.stack([in_colour(split.images[row]) for row in order])
     return images.reshape(split.labels.max() + 1, -1, *images.shape[1:])
 
 
-def half_of_each(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    half = first.shape[1] // 2
-    return np.concatenate([first[:, :half], second[:, half:]], axis=1)
-
-
-def wrong(share: float) -> Fault:
-    """A share of each class's images are of other classes, in turn."""
-
-    def change(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        classes, count = images.shape[:2]
-        changed = images.copy()
-        for slot in rng.choice(count, round(share * count), replace=False):
-            changed[:, slot] = np.roll(images[:, slot], rng.integers(1, classes), axis=0)
-        return changed
-
-    return change
-
-
-def exchanged(pairs: int) -> Fault:
-    """Each of the first classes stands for its neighbour."""
-    order = np.arange(2 * pairs).reshape(-1, 2)[:, ::-1].ravel()
-    return lambda images, _: np.concatenate([images[order], images[len(order) :]])
-
-
-def pixels(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Fault:
-    """A change of pixels as float, back in whole numbers of 0 to 255."""
-    return lambda images, rng: np.clip(np.rint(change(images.astype(np.float32), rng)), 0, 255).astype(np.uint8)
-
-
-FAULTS: dict[str, dict[str, Fault]] = {
-    "wrong labels": {f"{share:.0%} wrong": wrong(share) for share in (0.1, 0.3, 0.5, 0.7)},
-    "classes exchanged": {f"{2 * pairs} exchanged": exchanged(pairs) for pairs in (1, 2, 5)},
-    "few distinct": {
-        f"{count} distinct": lambda images, _, count=count: images[:, np.arange(images.shape[1]) % count]
-        for count in (1, 2, 4, 8)
-    },
-    "blurred": {
-        f"blur {width}": pixels(lambda x, _, width=width: ndimage.gaussian_filter(x, (0, 0, width, width, 0)))
-        for width in (1, 2, 4)
-    },
-    "noisy": {
-        f"noise {size}": pixels(lambda x, rng, size=size: x + rng.normal(0, size, x.shape)) for size in (20, 60, 120)
-    },
-    "pale": {f"contrast {part}": pixels(lambda x, _, part=part: 128 + part * (x - 128)) for part in (0.3, 0.1)},
-}  # fmt: skip
-SETS = {"digits": digit_sets, "photographs": photograph_sets}
+SETS = {"digits": digit_sets, "digits with faults": faulty_digit_sets, "photographs": photograph_sets}
 
 
 def write_bank(path: pathlib.Path, bank: FeatureBank) -> None:
@@ -186,11 +165,11 @@ def write_bank(path: pathlib.Path, bank: FeatureBank) -> None:
     write_arrays(path, arrays | {"metadata": np.array(json.dumps({"logit_scale": float(bank.logit_scale)}))})
 
 
-def training_config(domain: str, bank: pathlib.Path) -> ConfigDict:
+def training_config(bank: pathlib.Path) -> ConfigDict:
     """CacheFL alone on a bank: 20 clients, Dirichlet 0.1, 50 rounds."""
     config = default()
     config.data.name, config.data.path, config.synthesis.source = "feature_bank", str(bank), "bank"
-    config.cache.keys_per_class = IMAGES[domain]
+    config.cache.keys_per_class = IMAGES
     config.methods, config.compare, config.overrides = ("cachefl",), (), ()
     config.rounds = config.eval_every = 50
     return config

@@ -62,22 +62,19 @@ def margin(bank: FeatureBank) -> float:
 
 def make(domain: str, given: argparse.Namespace) -> list[dict]:
     """Makes and measures every set of a domain that is not there yet; a line each."""
-    folder, lines = given.out / domain, []
+    folder, lines = given.out / domain.replace(" ", "_"), []
+    folder.mkdir(parents=True, exist_ok=True)
     for number, made in enumerate(SETS[domain](given)):
         path = folder / f"{number:02d}.npz"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_bank(path, made.bank())
         told = path.with_suffix(".json")
         if not told.is_file():
             bank = load_bank(path)
-            write_json(
-                told,
-                {"predictors": predictors(measure(bank.synthetic, bank.validation, bank.class_names), margin(bank))},
-            )
-        lines.append(
-            {"domain": domain, "kind": made.kind, "name": made.name, "bank": str(path), **json.loads(told.read_text())}
-        )
+            measured = measure(bank.synthetic, bank.validation, bank.class_names)
+            write_json(told, {"predictors": predictors(measured, margin(bank)), "measures": measured})
+        about = {"domain": domain, "kind": made.kind, "name": made.name, "bank": str(path)}
+        lines.append(about | {"predictors": json.loads(told.read_text())["predictors"]})
         print(f"{domain}: {made.name}", flush=True)
     return lines
 
@@ -86,10 +83,10 @@ def train(domain: str, lines: list[dict], out: pathlib.Path) -> list[dict]:
     """The lines with the accuracies of each set."""
     points = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     overrides = [{"data.path": line["bank"], **point} for line in lines for point in points]
-    base = training_config(domain, pathlib.Path(lines[0]["bank"]))
+    base = training_config(pathlib.Path(lines[0]["bank"]))
     configs = [resolve(changed(base, fields)) for fields in overrides]
     with settled():
-        results = run_points(configs, overrides, out / f"{domain}_sweep", ["run"], False)
+        results = run_points(configs, overrides, out / f"{domain.replace(' ', '_')}_sweep", ["run"], False)
     return [
         line | accuracies([result for result in results if result["overrides"]["data.path"] == line["bank"]])
         for line in lines
@@ -188,14 +185,14 @@ def main() -> None:
     parser.add_argument("--cifar", help="CIFAR-10: train and test, class folders in each")
     parser.add_argument("--generated", help="class folders of generated images")
     given = parser.parse_args()
-    domains = ["digits", *(["photographs"] if given.cifar and given.generated else [])]
-    lines = [line for domain in domains for line in train(domain, make(domain, given), given.out)]
+    domains = [domain for domain in SETS if domain != "photographs" or (given.cifar and given.generated)]
+    groups = {domain: train(domain, make(domain, given), given.out) for domain in domains}
+    lines = [line for some in groups.values() for line in some]
     (given.out / "sets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    groups = {domain: [line for line in lines if line["domain"] == domain] for domain in domains}
     found = {domain: correlations(some) for domain, some in groups.items()}
-    if "photographs" in groups:
-        others = [line for line in groups["photographs"] if line["kind"] not in BLIND]
-        found["photographs, labels right"] = correlations(others)
+    for domain, some in groups.items():
+        if any(line["kind"] in BLIND for line in some):
+            found[f"{domain}, labels right"] = correlations([line for line in some if line["kind"] not in BLIND])
     write_json(given.out / "correlations.json", found)
     print(table(found))
     draw({domain: found[domain] for domain in domains}, given.out / "set_measures.png")

@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from cachefl_jax.data import FeatureBank, Split, load_bank
-from experiments.benchmarks.measured_sets import FAULTS, half_of_each, write_bank
+from experiments.benchmarks.measured_sets import write_bank
+from experiments.benchmarks.set_faults import FAULTS, half_of_each
 from experiments.benchmarks.set_measures import (
     GRID,
     KEYS_ALONE,
