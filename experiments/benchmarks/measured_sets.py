@@ -23,9 +23,10 @@ from cachefl_jax.data import FeatureBank, Split, folder
 from cachefl_jax.data.file_bytes import in_colour
 from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of, select
 from cachefl_jax.data.sampling import shot_rows
+from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features
 from cachefl_jax.simulation.prepare import prepare
-from cachefl_jax.simulation.server_set import bring, load_all
+from cachefl_jax.simulation.server_set import load_all
 from cachefl_jax.storage.files import write_arrays
 from experiments.benchmarks.set_faults import FAULTS, half_of_each
 
@@ -114,9 +115,10 @@ class Photographs:
         generated: class folders of generated images."""
 
     def __init__(self, cifar: str, generated: str):
-        data = default().data
-        data.path = cifar
-        self.source, self.folder = folder.load(data), generated
+        self.source, self.made = folder_of(cifar), folder_of(generated, ("train", "", ""))
+        if self.made.class_names != self.source.class_names:
+            allowed = f"folders called {', '.join(self.source.class_names)}"
+            raise UsageError("--generated", generated, allowed, "rename or leave out the others")
         self.checkpoint = Checkpoint("pocket")
         labels = self.source.train.labels
         rows = shot_rows(labels, TRAIN + VALIDATION + IMAGES, 0)
@@ -140,10 +142,17 @@ class Photographs:
         return with_images(self.base, self.checkpoint, images)
 
     def generated(self, seed: int) -> np.ndarray:
-        return by_class(bring(self.folder, self.source.class_names, IMAGES, seed))
+        return by_class(select(self.made.train, shot_rows(self.made.train.labels, IMAGES, seed)))
 
     def real(self) -> np.ndarray:
         return by_class(select(self.source.train, self.server))
+
+
+def folder_of(path: str, splits: tuple[str, str, str] = default().data.splits) -> ImageSet:
+    """The images of class folders."""
+    data = default().data
+    data.path, data.splits = path, splits
+    return folder.load(data)
 
 
 def by_class(split: LabelledImages) -> np.ndarray:
