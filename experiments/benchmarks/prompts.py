@@ -1,10 +1,12 @@
 """Do diversified prompts make a better set? One template against several and against the grammar's descriptions.
 
     python -m experiments.benchmarks.prompts --seeds=5 --rounds=20 --keys=16
+    python -m experiments.benchmarks.prompts --words
 
 Everything else is as in the demo's config (`experiments/configs/digits.py`), a seed of which seeds the prompts, the
 images, the clients and the rounds. Prints a table of means and standard deviations over seeds, and of what each
-diversified set has more than the first row's of the same seed.
+diversified set has more than the first row's of the same seed. With --words it prints how much of an image each word of
+style changes, beside what another seed does.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from cachefl_jax.config import resolve
 from cachefl_jax.configs import digits
 from cachefl_jax.simulation.environment import settled
 from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.synthesis import Drawing, generate, grammar
 from cachefl_jax.synthesis.measures import measure
 
 PROMPTS = {
@@ -47,7 +50,8 @@ def figures(config: ConfigDict) -> list[float]:
     with settled():
         bank = prepare(resolve(config)).bank
     found = measure(bank.synthetic, bank.validation, bank.class_names)["mean_of_classes"]
-    return [*accuracy, *(found[name] for name in ("frechet", "cmmd", "coverage", "diversity"))]
+    measures = (found[name] for name in ("frechet", "cmmd", "coverage", "diversity"))
+    return [*accuracy, *(np.nan if value is None else value for value in measures)]  # too few images for neighbours
 
 
 def table(found: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
@@ -64,12 +68,30 @@ def table(found: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     return lines
 
 
+def words(images: int = 24) -> list[str]:
+    """Mean differences of images of a five, in grey levels: by a word of style at equal seeds, and between seeds."""
+
+    def drawn(style: str) -> np.ndarray:
+        prompt = " ".join(f"a photo of the {style} digit five.".split())
+        config = digits.get_config().synthesis
+        how = Drawing(config.steps, config.guidance)
+        return generate("pocket", [prompt] * images, range(images), how).astype(float)
+
+    plain = drawn("")
+    lines = [f"{style}: {np.abs(drawn(style) - plain).mean():.1f}" for style in grammar.TYPE.parts["style"] if style]
+    return [*lines, f"another seed: {np.abs(plain[1:] - plain[:-1]).mean():.1f}"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--keys", type=int, default=16)
+    parser.add_argument("--words", action="store_true")
     options = parser.parse_args()
+    if options.words:
+        print("\n".join(words()))
+        return
     found: dict[str, list[list[float]]] = {name: [] for name in PROMPTS}
     for seed in range(options.seeds):
         for name, changes in PROMPTS.items():

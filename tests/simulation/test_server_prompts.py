@@ -10,7 +10,7 @@ from cachefl_jax.clip import load_encoder
 from cachefl_jax.config import default, resolve
 from cachefl_jax.data.digits import CLASS_NAMES, TEMPLATES
 from cachefl_jax.errors import UsageError
-from cachefl_jax.simulation import server_prompts
+from cachefl_jax.simulation import server_prompts, set_steps
 from cachefl_jax.simulation.encoded import Checkpoint
 from cachefl_jax.simulation.server_prompts import fitting, prompts_json, prompts_words, text_features
 from cachefl_jax.simulation.server_set import synthesis_request
@@ -182,6 +182,15 @@ def make_digits_model(tmp_path, monkeypatch):
     # The embedded text tower has all texts of a digit nearly alike; these are far from those of another length.
     monkeypatch.setattr(server_prompts, "text_features", lambda _: lambda texts: np.eye(99)[[len(t) for t in texts]])
     return str(tmp_path / "model")
+
+
+def test_the_stages_step_writes_a_file_that_a_run_takes(tmp_path):
+    config = config_of(descriptions=4, images_per_class=2)
+    said = set_steps.prompts(set_steps.Stage(config, tmp_path, False))
+    assert said.startswith("prompts: 40 prompts for 10 classes by grammar")
+    assert json.loads((tmp_path / "prompts.json").read_text()) == ask(config)
+    copied = config_of(language_model="", prompts_file=str(tmp_path / "prompts.json"), images_per_class=2)
+    assert synthesis_request(copied, CLASS_NAMES, TEMPLATES) == synthesis_request(config, CLASS_NAMES, TEMPLATES)
 
 
 def test_fitting_is_by_the_text_tower_and_the_generator(monkeypatch):
