@@ -19,9 +19,16 @@ EXACT_IN_DUAL = {
 
 
 def check(config: ConfigDict) -> None:
-    """What training on coefficients demands of other fields."""
-    if config.engine.strategy != "dual":
+    """What training on coefficients, and keys that are shared, demand of other fields."""
+    engine = config.engine
+    if engine.devices % engine.class_devices:
+        allowed = f"a divisor of engine.devices, {engine.devices}"
+        raise UsageError("engine.class_devices", engine.class_devices, allowed, "engine.devices=0 takes all")
+    if engine.strategy != "dual":
         return
+    if engine.class_devices > 1:
+        allowed = "1 with engine.strategy=dual, whose coefficients are all classes'"
+        raise UsageError("engine.class_devices", engine.class_devices, allowed, "engine.strategy=auto, scan or chunk")
     if config.local.optimizer != "sgd":
         mend = "local.optimizer=sgd, or engine.strategy=auto"
         raise UsageError("engine.strategy", "dual", "with local.optimizer sgd: AdamW leaves the features' span", mend)
@@ -46,6 +53,8 @@ ENGINE = Part((
           *one_of(*PRECISIONS), CHOOSE),
     Field("engine.devices", 0, "devices that train; 0 = all; on a CPU each core is one",
           *at_least(0), "0 takes all there are"),
+    Field("engine.class_devices", 1, "of these, devices that share one client's keys by classes, for a cache that one "
+          "cannot hold", *at_least(1), "1 leaves a client's keys on one device"),
 ), check, (
     only(("engine.client_chunk",), "engine.strategy", "auto", "chunk", "dual"),
     only(("engine.block_rows",), "engine.strategy", "auto", "dual"),

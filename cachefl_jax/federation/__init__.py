@@ -28,7 +28,7 @@ from cachefl_jax.federation.optimizers import CLIENT_OPTIMIZERS, Hyper
 from cachefl_jax.federation.participation import Participation, draw_cohort, everybody
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.personal import with_personal_leaves
-from cachefl_jax.federation.place import place, unplaced
+from cachefl_jax.federation.place import place, place_by_class, unplaced
 from cachefl_jax.federation.plan import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan
 from cachefl_jax.federation.primal.client import traffic
 from cachefl_jax.federation.problem import (
@@ -116,6 +116,7 @@ __all__ = [
     "make_scores_of_models",
     "make_sweep",
     "place",
+    "place_by_class",
     "place_locally",
     "plan_batches",
     "prepare",

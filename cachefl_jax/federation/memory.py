@@ -3,10 +3,14 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from cachefl_jax import machine
+from cachefl_jax.federation.place import by_class
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem, ServerState, tree_bytes
+
+ONE_DEVICE = Plan()
 
 
 class Footprint(NamedTuple):
@@ -24,17 +28,32 @@ class Footprint(NamedTuple):
         return sum(self)
 
 
-def footprint(compiled: jax.stages.Compiled, state: ServerState, problem: Problem) -> Footprint:
-    """What `compiled` (from `compile_run`) needs for arguments of these shapes."""
+def footprint(
+    compiled: jax.stages.Compiled, state: ServerState, problem: Problem, plan: Plan = ONE_DEVICE
+) -> Footprint:
+    """What `compiled` (from `compile_run`, by the plan) needs for arguments of these shapes."""
+
+    def bytes_of(*trees) -> int:
+        """On one of the devices that share the classes."""
+        if plan.class_devices == 1:
+            return tree_bytes(trees)
+
+        def share(leaf):
+            of_all = jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+            return jax.ShapeDtypeStruct(by_class(plan, of_all).shard_shape(of_all.shape), of_all.dtype)
+
+        return tree_bytes(jax.tree.map(share, trees))
+
     analysis = compiled.memory_analysis()
     # Results that do not take over a donated argument's place are extra.
     extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     numbers = problem.hyper, problem.server, problem.part_hyper
     return Footprint(
-        data=tree_bytes((problem.clients, problem.data, problem.root, problem.frozen, problem.schedule, numbers)),
+        data=tree_bytes((problem.clients, problem.schedule, numbers))
+        + bytes_of(problem.data, problem.root, problem.frozen),
         gram=tree_bytes(problem.gram),
-        params=tree_bytes(state.params),
-        optimizer_state=tree_bytes((state.optimizer_state, state.shared, state.parts)),
+        params=bytes_of(state.params),
+        optimizer_state=bytes_of(state.optimizer_state, state.shared, state.parts),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
         clients=tree_bytes(state.clients),
     )
@@ -44,8 +63,8 @@ def needed(plan: Plan, need: Footprint) -> int:
     """Bytes that a plan takes of what is free: of an accelerator's device, or of the machine by all of a CPU's, which
     share one copy of data and Gram matrices. What clients keep is dealt to the devices."""
     if jax.default_backend() != "cpu":
-        return need.total - need.clients + -(-need.clients // plan.devices)
-    shared, copies = need.data + need.gram + need.clients, min(plan.devices, jax.local_device_count())
+        return need.total - need.clients + -(-need.clients // plan.all_devices)
+    shared, copies = need.data + need.gram + need.clients, min(plan.all_devices, jax.local_device_count())
     return shared + copies * (need.total - shared)
 
 

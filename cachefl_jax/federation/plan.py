@@ -41,14 +41,23 @@ class Plan(NamedTuple):
         strategy: scan (one client after another), chunk (some side by side), vmap (all at once on a stacked pytree)
             or dual (on coefficients).
         client_chunk: clients side by side on each device.
-        devices: over how many devices, of all processes, the cohort is dealt.
+        devices: over how many devices, of all processes, the cohort is dealt; or so many groups of devices.
         block_rows: rows of a block of the dual strategy.
+        class_devices: devices of a group; each has a share of the classes' params, and of what is frozen for them.
+        classes: N, where a group is of several devices.
     """
 
     strategy: str = "scan"
     client_chunk: int = 1
     devices: int = 1
     block_rows: int = 0
+    class_devices: int = 1
+    classes: int = 0
+
+    @property
+    def all_devices(self) -> int:
+        """Over how many devices, of all processes, its arrays lie."""
+        return self.devices * self.class_devices
 
 
 class Shapes(NamedTuple):
@@ -167,6 +176,8 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
         raise ValueError(f"strategy {plan.strategy!r} is none of {', '.join(STRATEGIES)}")
     if plan.client_chunk < 1 or plan.devices < 1:
         raise ValueError(f"client_chunk {plan.client_chunk} and devices {plan.devices} must be 1 or more")
+    if plan.class_devices > 1 and (plan.strategy == "dual" or plan.classes % plan.class_devices):
+        raise ValueError(f"{plan}: {plan.class_devices} devices cannot share {plan.classes} classes in this strategy")
     if plan.strategy == "dual" and not fits_dual(federation):
         raise ValueError(DUAL_NEEDS)
     largest = min(federation.local.capacity, width)

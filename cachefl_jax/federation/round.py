@@ -21,11 +21,27 @@ from cachefl_jax.federation.hostile import hostile_clients
 from cachefl_jax.federation.mechanism import Release
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
-from cachefl_jax.federation.place import client_mesh, dealt, place, whole
+from cachefl_jax.federation.place import (
+    CLIENTS,
+    padded,
+    place,
+    plan_mesh,
+    problem_shardings,
+    state_shardings,
+    whole,
+)
 from cachefl_jax.federation.plan import Plan, check
 from cachefl_jax.federation.primal.client import first_mechanism, init_client, update_shape
 from cachefl_jax.federation.primal.root import update_of_server
-from cachefl_jax.federation.problem import Cohort, PartStates, Problem, RoundMetrics, ServerState, in_view
+from cachefl_jax.federation.problem import (
+    Cohort,
+    PartStates,
+    Problem,
+    RoundMetrics,
+    ServerState,
+    in_view,
+    shapes_of,
+)
 from cachefl_jax.federation.schedule import AS_EVER, Pace
 from cachefl_jax.federation.timetable import parts_of, places_of
 from cachefl_jax.federation.work import Params, Start, server_key
@@ -96,25 +112,31 @@ def make_round(federation: Federation, plan: Plan) -> Callable:
     return checked
 
 
-def shardings(plan: Plan) -> ServerState:
-    """Where each part of a state lies on the plan's devices."""
-    everywhere = whole(plan.devices)
-    return ServerState(*(everywhere,) * 4, dealt(plan.devices), everywhere)
+def spread_out(body: Callable, plan: Plan, state: ServerState, problem: Problem) -> Callable:
+    """`body` (state, other, problem) -> (state, metrics) jitted for arguments of these shapes on the plan's devices.
+    The state is donated."""
+    if plan.all_devices == 1:
+        return jax.jit(body, donate_argnums=0)
+    own, rest = state_shardings(padded(state, plan), plan), whole(plan)
+    spread = {"in_shardings": (own, rest, problem_shardings(problem, plan)), "out_shardings": (own, rest)}
+    return jax.jit(body, donate_argnums=0, **spread)
 
 
 def on_devices(body: Callable, plan: Plan) -> Callable:
-    """`body` jitted, its first argument, a state, donated; all else whole on each of the plan's devices."""
-    if plan.devices == 1:
+    """`spread_out` for arguments of any shapes, which need not be placed yet."""
+    if plan.all_devices == 1:
         return jax.jit(body, donate_argnums=0)
-    # The first state is not yet on all devices: placing it here keeps the second call, whose state comes placed out of
-    # the first, from compiling anew.
-    state, rest = shardings(plan), whole(plan.devices)
-    compiled = jax.jit(body, donate_argnums=0, in_shardings=(state, rest, rest), out_shardings=(state, rest))
+    programs = {}
 
-    def run(given: ServerState, *others):
+    def run(given: ServerState, other, problem: Problem):
+        # A first state is not yet on all devices: placing it here keeps the second call, whose state comes placed out
+        # of the first, from compiling anew.
         uneven = any(len(leaf) % plan.devices for leaf in jax.tree.leaves(given.clients))
-        given = place(given, plan) if uneven else ServerState(*map(jax.device_put, given, state))
-        return compiled(given, *others)
+        given = place(given, plan) if uneven else jax.device_put(given, state_shardings(given, plan))
+        shapes = shapes_of((given, problem))
+        if shapes not in programs:
+            programs[shapes] = spread_out(body, plan, given, problem)
+        return programs[shapes](given, other, problem)
 
     return run
 
@@ -288,19 +310,21 @@ def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: S
         if aggregation.collect is not None:
             total = lead(total)
         elif aggregation.add is not None:
-            every = jax.lax.all_gather(total, "clients")
+            every = jax.lax.all_gather(total, CLIENTS)
             each = [jax.tree.map(lambda leaf, at=at: leaf[at], every) for at in range(plan.devices)]
             total = functools.reduce(aggregation.merge, each)
         else:
-            total = jax.lax.psum(total, "clients")
-        loss, spread, told = jax.lax.psum((loss, spread, told), "clients")
+            total = jax.lax.psum(total, CLIENTS)
+        loss, spread, told = jax.lax.psum((loss, spread, told), CLIENTS)
         return Folded(total, loss, spread, lead(states), told)
 
-    split, whole = PartitionSpec("clients"), PartitionSpec()
+    split, whole = PartitionSpec(CLIENTS), PartitionSpec()
+    # Along the classes XLA divides the work itself.
+    by_hand = {CLIENTS} if plan.class_devices > 1 else plan_mesh(plan).axis_names
     # With check_vma, a gradient with respect to the params, which all devices share, would be summed over the devices:
     # not the client's own.
     spread = jax.shard_map(
-        on_one, mesh=client_mesh(plan.devices), in_specs=(split, whole), check_vma=False,
+        on_one, mesh=plan_mesh(plan), in_specs=(split, whole), check_vma=False, axis_names=set(by_hand),
         out_specs=Folded(split if aggregation.collect else whole, whole, whole, split, whole),
     )  # fmt: skip
     folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), members), start), len(members.clients)

@@ -7,10 +7,10 @@ import numpy as np
 from cachefl_jax.federation.checks import ClientCheck, all_finite, check_clients, count_rows
 from cachefl_jax.federation.participation import by_size, everybody
 from cachefl_jax.federation.parts import Federation
-from cachefl_jax.federation.place import padded, place, whole
+from cachefl_jax.federation.place import padded, place
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Cohort, Drift, Problem, RoundMetrics, ServerState, in_view
-from cachefl_jax.federation.round import prepare, shardings, train_round
+from cachefl_jax.federation.round import prepare, spread_out, train_round
 from cachefl_jax.federation.schedule import AS_EVER, attending
 
 COHORT = np.uint32(2**32 - 1)  # folded into a round's key to draw its cohort; no client has this number
@@ -87,13 +87,8 @@ def compile_run(federation: Federation, plan: Plan, capacity: int, state: Server
     def rounds(state, count, problem):
         return train_rounds(federation, plan, capacity, state, count, problem)
 
-    spread = {}
-    if plan.devices > 1:
-        own, rest = shardings(plan), whole(plan.devices)
-        spread = {"in_shardings": (own, rest, rest), "out_shardings": (own, rest)}
-        state = padded(state, plan)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    return Run(federation, jax.jit(rounds, donate_argnums=0, **spread).lower(state, count, problem).compile())
+    program, count = spread_out(rounds, plan, state, problem), jax.ShapeDtypeStruct((), jnp.int32)
+    return Run(federation, program.lower(padded(state, plan), count, problem).compile())
 
 
 def add_gram(federation: Federation, plan: Plan, problem: Problem) -> Problem:

@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, backend: str) -> Federation:
     """The federation with its clients' sizes, rows [C], where an accelerator gains by knowing them."""
-    if backend == "cpu" or plan.devices > 1 or plan.strategy == "scan":
+    if backend == "cpu" or plan.all_devices > 1 or plan.strategy == "scan":
         return federation
     # A step is written once, or there is none.
     if federation.local.compact or federation.local.work.statistics is not None:

@@ -26,6 +26,7 @@ from cachefl_jax.federation import (
     ServerState,
     init_server,
     make_scores,
+    place_by_class,
     traffic,
     unplaced,
 )
@@ -67,12 +68,13 @@ class Scorer(NamedTuple):
     validation: Rows | None
     own: OwnRows  # the test rows that stand for each client
     each_row: bool = False  # whether figures come with `Right`, by the name of `RIGHT`
+    sharing: Plan = ONE_DEVICE  # over which devices a model lies, by classes, while it is scored
 
     def __call__(self, params) -> dict:
         """The figures of a model by their names in summary.json (`scores_of`). Accuracies are NaN where a logit is not
         finite; validation is None where the bank has none."""
         # From the host, so that it does not matter over how many devices they were trained.
-        params, frozen = jax.device_get((params, self.frozen))
+        params, frozen = place_by_class(jax.device_get((params, self.frozen)), self.sharing)
         test, *validation = jax.device_get([self.scores(params, frozen, rows) for rows in self.splits])
         found = scores_of(self.own, test, *validation)
         return found | ({RIGHT: Right(test.correct.astype(np.int64), 1, test.predicted)} if self.each_row else {})
@@ -132,8 +134,10 @@ class Learner(NamedTuple):
         return traffic(self.federation, self.params, self.problem)
 
     def start(self) -> ServerState:
-        """The server before round 1."""
-        return init_server(self.federation, self.params, self.problem)
+        """The server before round 1; on the host where no device is to hold all of it."""
+        host = jax.local_devices(backend="cpu")[0] if self.score.sharing.class_devices > 1 else None
+        with jax.default_device(host) if host else contextlib.nullcontext():
+            return init_server(self.federation, self.params, self.problem)
 
 
 def build(
@@ -212,7 +216,8 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
     own = shared.once(own_rows, held, bank.test.labels, config.seed if whose == "dealt" else None, sites)
     if sites is not None:
         own = own._replace(validation=inputs.validation_clients)
-    return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own)
+    sharing = Plan(class_devices=config.engine.class_devices, classes=bank.classes)
+    return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own, sharing=sharing)
 
 
 def sites_of_tests(inputs: Inputs) -> np.ndarray:

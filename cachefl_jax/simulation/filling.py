@@ -71,7 +71,7 @@ def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.
     ready = jax.eval_shape(lambda problem: prepare(learner.federation, plan, problem), learner.problem)
     federation = with_sizes(learner.federation, plan, learner.client_rows, jax.default_backend())
     run = compile_run(federation, plan, segment(config), state, ready)
-    return run, footprint(run, state, ready)
+    return run, footprint(run, state, ready, plan)
 
 
 def needs_table(config: ConfigDict, learner: Learner) -> str:

@@ -36,6 +36,8 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     if not engine.devices and engine.strategy == "auto" and backend == "cpu" and jax.process_count() == 1:
         spreads.append(1)  # one CPU device uses all cores too, by splitting every product
     processes = jax.process_count()
+    if engine.class_devices > 1:
+        return shared_plans(config, learner, shapes, count)
     if processes > 1 and count != jax.device_count():
         allowed = f"0 or {jax.device_count()}, the devices of all {processes} processes"
         raise UsageError("engine.devices", count, allowed, "leave none of them out")
@@ -57,10 +59,35 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     return [*plans[:-1], *(plan for plan in fewer if plan.strategy == "chunk"), plans[-1]]
 
 
+def shared_plans(config: ConfigDict, learner: Learner, shapes: Shapes, count: int) -> list[Plan]:
+    """The plans in which `engine.class_devices` devices share a client's keys.
+
+    Raises UsageError: devices or classes cannot be divided so, or there are several processes."""
+    engine, share, backend = config.engine, config.engine.class_devices, jax.default_backend()
+    classes = learner.score.sharing.classes
+    if jax.process_count() > 1:
+        raise UsageError("engine.class_devices", share, "1 with several processes", "run one process, or leave it out")
+    for what, number in (("devices", count), ("classes", classes)):
+        if number % share:
+            divisors = [each for each in range(1, min(number, count) + 1) if number % each == 0 and count % each == 0]
+            allowed = f"a divisor of the {number} {what}: {' | '.join(map(str, divisors))}"
+            raise UsageError("engine.class_devices", share, allowed, "choose one of these")
+    names = [engine.strategy]
+    if engine.strategy == "auto":
+        names = ["scan", "chunk"] if backend == "cpu" else ["chunk", "scan"]
+    groups = min(count // share, shapes.cohort)
+    shapes = shapes._replace(params=shapes.params // share)
+    plans = [make_plan(name, learner.federation.local, shapes, groups, backend) for name in names]
+    return [plan._replace(class_devices=share, classes=classes) for plan in plans]
+
+
 def describe(plan: Plan) -> str:
     """A plan in words."""
     side = f" of {plan.client_chunk} clients" if plan.strategy in ("chunk", "dual") else ""
     spread = f" on {plan.devices} devices" if plan.devices > 1 else ""
+    if plan.class_devices > 1:
+        groups = f"{plan.devices} groups of " if plan.devices > 1 else ""
+        spread = f" on {groups}{plan.class_devices} devices that share the classes"
     return f"{plan.strategy}{side}{spread}"
 
 
@@ -70,10 +97,10 @@ def stored(file: pathlib.Path) -> Plan | None:
         plan = Plan(**read_plan(file)) if file.is_file() else None
     except UsageError:
         return None
-    if plan is None or plan.devices > jax.device_count():
+    if plan is None or plan.all_devices > jax.device_count():
         return None
     # All processes take part, or those that do not would wait for ever.
-    return plan if jax.process_count() == 1 or plan.devices == jax.device_count() else None
+    return plan if jax.process_count() == 1 or plan.all_devices == jax.device_count() else None
 
 
 def stored_run(file: pathlib.Path) -> Plan | None:
@@ -89,7 +116,7 @@ def agreed(plan: Plan | None) -> Plan | None:
     """The plan that process 0 knows, told to all."""
     if jax.process_count() == 1:
         return plan
-    numbers = [-1, 0, 0, 0] if plan is None else [STRATEGIES.index(plan.strategy), *plan[1:]]
+    numbers = [-1, *[0] * (len(Plan._fields) - 1)] if plan is None else [STRATEGIES.index(plan.strategy), *plan[1:]]
     name, *sizes = multihost_utils.broadcast_one_to_all(np.asarray(numbers)).tolist()
     return None if name < 0 else Plan(STRATEGIES[name], *sizes)
 

@@ -112,10 +112,11 @@ POINT = Fields(
     {"point": COUNT, "methods": OBJECT, "overrides": OBJECT},
     {"method": TEXT, "diverged": FLAG, "command": TEXT, "keys_sha256": maybe(TEXT), "curve": maybe(OBJECT)},
 )
+DEVICES = Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or more")
 PLAN = Fields(
     {"strategy": Kind(lambda value: value in STRATEGIES, " | ".join(STRATEGIES)), "client_chunk": COUNT,
-     "devices": Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or more"), "block_rows": COUNT},
-    {},
+     "devices": DEVICES, "block_rows": COUNT},
+    {"class_devices": DEVICES, "classes": COUNT},
 )  # fmt: skip
 
 
@@ -213,7 +214,8 @@ def read_baselines(path: pathlib.Path) -> dict[str, Any]:
 def read_plan(path: pathlib.Path) -> dict[str, Any]:
     """The plan in an engine.json: the fields of `cachefl_jax.federation.Plan`."""
     record = check(read(path), Fields({"plan": OBJECT}, {}), str(path))
-    return {name: check(record["plan"], PLAN, str(path), "plan.")[name] for name in PLAN.needed}
+    plan = check(record["plan"], PLAN, str(path), "plan.")
+    return {name: plan[name] for name in (*PLAN.needed, *PLAN.optional) if name in plan}
 
 
 def read_card(path: pathlib.Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from cachefl_jax.federation import Plan, Shapes, everybody, make_plan
 from cachefl_jax.federation.participation import deal
-from cachefl_jax.federation.place import client_mesh
+from cachefl_jax.federation.place import mesh_of
 from cachefl_jax.federation.plan import (
     BLOCK_ROWS,
     BLOCK_SPAN,
@@ -83,7 +83,7 @@ def test_typical_rounds_are_of_the_populations_sizes_without_those_that_do_not_t
 
 def test_more_devices_than_there_are_are_refused_in_the_words_that_tests_skip_by():
     with pytest.raises(ValueError, match="^Number of devices"):
-        client_mesh(jax.device_count() + 1)
+        mesh_of(jax.device_count() + 1, 1)
 
 
 def test_given_sizes_are_kept(make_local):

@@ -1,0 +1,65 @@
+"""A whole run in which devices share the keys by classes: evaluated, resumed, and with the figures of one device."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cachefl_jax import simulate
+from cachefl_jax.config import default
+from cachefl_jax.errors import UsageError
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture
+def config(make_bank):
+    """Two rounds at three clients, on a bank of four classes, on four devices."""
+    config = default()
+    config.data.name, config.data.path, config.data.validation_share = "feature_bank", str(make_bank()), 0.0
+    config.partition.clients, config.cache.keys_per_class, config.rounds = 3, 2, 2
+    config.methods, config.engine.devices, config.engine.strategy = ("zero_shot", "cachefl"), 4, "scan"
+    return config
+
+
+def test_a_run_goes_on_and_ends_as_on_one_device(config, tmp_path):
+    shared = config.copy_and_resolve_references()
+    shared.engine.class_devices = 2
+    shared.rounds = 1
+    simulate(shared, tmp_path / "run")
+    shared.rounds = 2
+    found = simulate(shared, tmp_path / "run")
+    config.engine.devices = 1
+    plain = simulate(config)
+    plan = json.loads((tmp_path / "run" / "engine.json").read_text())["plan"]
+    assert (plan["devices"], plan["class_devices"]) == (2, 2)
+    np.testing.assert_allclose(found.params.keys, plain.params.keys, rtol=0, atol=1e-6)
+    names = ("test_accuracy", "train_loss")
+    for one, other in zip(found.records, plain.records, strict=True):
+        for name in names:
+            assert one[name] == (None if other[name] is None else pytest.approx(other[name], abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({"class_devices": 3, "devices": 0}, "a divisor of the 4 devices: 1 | 2 | 4"),
+        ({"class_devices": 3, "devices": 4}, "a divisor of engine.devices, 4"),
+        ({"class_devices": 2, "strategy": "dual"}, "1 with engine.strategy=dual"),
+    ],
+)
+def test_devices_that_cannot_share_are_refused(config, fields, allowed):
+    config.engine.update(fields)
+    config.local.optimizer = "sgd"
+    with pytest.raises(UsageError) as refused:
+        simulate(config)
+    assert refused.value.field == "engine.class_devices"
+    assert refused.value.allowed.startswith(allowed)
+
+
+def test_classes_that_cannot_be_divided_are_refused(config, make_bank):
+    config.data.path = str(make_bank(classes=6))
+    config.engine.class_devices = 4
+    with pytest.raises(UsageError) as refused:
+        simulate(config)
+    assert refused.value.allowed == "a divisor of the 6 classes: 1 | 2"
