@@ -55,6 +55,9 @@ ENGINE = Part((
           *at_least(0), "0 takes all there are"),
     Field("engine.class_devices", 1, "of these, devices that share one client's keys by classes, for a cache that one "
           "cannot hold", *at_least(1), "1 leaves a client's keys on one device"),
+    Field("engine.rows", "auto", "where the clients' rows lie on several devices: copied to each, or dealt with their "
+          "clients; auto: dealt where copies would take a quarter of an accelerator's memory",
+          *one_of("auto", "copied", "dealt"), CHOOSE),
 ), check, (
     only(("engine.client_chunk",), "engine.strategy", "auto", "chunk", "dual"),
     only(("engine.block_rows",), "engine.strategy", "auto", "dual"),

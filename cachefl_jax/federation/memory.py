@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cachefl_jax import machine
-from cachefl_jax.federation.place import by_class
+from cachefl_jax.federation.place import CLIENTS, by_class
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem, ServerState, tree_bytes
 
@@ -33,14 +33,14 @@ def footprint(
 ) -> Footprint:
     """What `compiled` (from `compile_run`, by the plan) needs for arguments of these shapes."""
 
-    def bytes_of(*trees) -> int:
-        """On one of the devices that share the classes."""
-        if plan.class_devices == 1:
+    def bytes_of(*trees, lead: tuple = ()) -> int:
+        """On one of the devices that share the classes, or the rows."""
+        if plan.class_devices == 1 and not lead:
             return tree_bytes(trees)
 
         def share(leaf):
             of_all = jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
-            return jax.ShapeDtypeStruct(by_class(plan, of_all).shard_shape(of_all.shape), of_all.dtype)
+            return jax.ShapeDtypeStruct(by_class(plan, of_all, lead).shard_shape(of_all.shape), of_all.dtype)
 
         return tree_bytes(jax.tree.map(share, trees))
 
@@ -50,7 +50,8 @@ def footprint(
     numbers = problem.hyper, problem.server, problem.part_hyper
     return Footprint(
         data=tree_bytes((problem.clients, problem.schedule, numbers))
-        + bytes_of(problem.data, problem.root, problem.frozen),
+        + bytes_of(problem.data, lead=(CLIENTS,) if plan.own_rows else ())
+        + bytes_of(problem.root, problem.frozen),
         gram=tree_bytes(problem.gram),
         params=bytes_of(state.params),
         optimizer_state=bytes_of(state.optimizer_state, state.shared, state.parts),

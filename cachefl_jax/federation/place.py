@@ -60,7 +60,9 @@ def problem_shardings(problem: Problem, plan: Plan) -> Problem:
     everywhere = whole(plan)
     rest = jax.tree.map(lambda _: everywhere, problem._replace(data=(), frozen=(), root=None))
     spread = functools.partial(jax.tree.map, functools.partial(by_class, plan))
-    return rest._replace(data=spread(problem.data), frozen=spread(problem.frozen), root=spread(problem.root))
+    lead = (CLIENTS,) if plan.own_rows else ()
+    data = jax.tree.map(lambda leaf: by_class(plan, leaf, lead), problem.data)
+    return rest._replace(data=data, frozen=spread(problem.frozen), root=spread(problem.root))
 
 
 def place(tree, plan: Plan):

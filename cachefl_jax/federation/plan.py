@@ -45,6 +45,7 @@ class Plan(NamedTuple):
         block_rows: rows of a block of the dual strategy.
         class_devices: devices of a group; each has a share of the classes' params, and of what is frozen for them.
         classes: N, where a group is of several devices.
+        own_rows: a group has the rows of its own clients alone (`own_rows`), instead of all.
     """
 
     strategy: str = "scan"
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     block_rows: int = 0
     class_devices: int = 1
     classes: int = 0
+    own_rows: bool = False
 
     @property
     def all_devices(self) -> int:
@@ -178,6 +180,8 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
         raise ValueError(f"client_chunk {plan.client_chunk} and devices {plan.devices} must be 1 or more")
     if plan.class_devices > 1 and (plan.strategy == "dual" or plan.classes % plan.class_devices):
         raise ValueError(f"{plan}: {plan.class_devices} devices cannot share {plan.classes} classes in this strategy")
+    if plan.own_rows and (plan.strategy == "dual" or federation.local.views > 1):
+        raise ValueError(f"{plan}: rows cannot lie with their clients in this strategy, or in several versions")
     if plan.strategy == "dual" and not fits_dual(federation):
         raise ValueError(DUAL_NEEDS)
     largest = min(federation.local.capacity, width)

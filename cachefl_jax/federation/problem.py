@@ -95,6 +95,7 @@ class Problem(NamedTuple):
     hostile: Any = ()  # `hostile.Hostility`, where any client is
     root: Any = None  # rows of the server's own, as `data`, where the aggregation asks for its update
     schedule: Any = ()  # `schedule.Schedule`, where it is known before the run who takes part
+    owners: Any = ()  # [C] int32, each client's group of devices, where rows lie with their clients (`own_rows`)
 
 
 class PartStates(NamedTuple):

@@ -19,6 +19,7 @@ from cachefl_jax.federation.downloads import first_downloads, send_down
 from cachefl_jax.federation.folded import Folded, Members, changes_are_updates, drift_of
 from cachefl_jax.federation.hostile import hostile_clients
 from cachefl_jax.federation.mechanism import Release
+from cachefl_jax.federation.own_rows import Places, on_group, places_by_owner
 from cachefl_jax.federation.participation import by_size, deal, undeal
 from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import (
@@ -299,12 +300,22 @@ def fold_share(federation: Federation, plan: Plan, start: Start, members: Member
     return primal.fold_parts(federation, parts, start, members)
 
 
+def cohort_places(plan: Plan, problem: Problem, members: Members) -> Places:
+    """How a cohort is dealt to the groups of devices: evenly, or each client to where its rows are."""
+    if plan.own_rows:
+        return places_by_owner(problem, members.clients, members.counts, plan.devices)
+    count = len(members.clients)
+    return Places(lambda leaf: deal(leaf, plan.devices), lambda leaf: undeal(leaf, count))
+
+
 def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: Start, members: Members) -> Folded:
     """`fold` of each device's share of the members: one program a device, each with loops of its own length, and one
     sum at the end."""
     aggregation, lead = federation.aggregation, functools.partial(jax.tree.map, lambda leaf: leaf[None])
 
     def on_one(members: Members, start: Start) -> Folded:
+        if plan.own_rows:
+            start = start._replace(problem=on_group(start.problem, jax.lax.axis_index(CLIENTS)))
         own = fold(start, jax.tree.map(lambda leaf: leaf[0], members))
         total, loss, spread, states, told = own
         if aggregation.collect is not None:
@@ -323,11 +334,15 @@ def fold_on_devices(federation: Federation, plan: Plan, fold: Callable, start: S
     by_hand = {CLIENTS} if plan.class_devices > 1 else plan_mesh(plan).axis_names
     # With check_vma, a gradient with respect to the params, which all devices share, would be summed over the devices:
     # not the client's own.
+    given = jax.tree.map(lambda _: whole, start)
+    if plan.own_rows:
+        given = given._replace(problem=given.problem._replace(data=jax.tree.map(lambda _: split, start.problem.data)))
     spread = jax.shard_map(
-        on_one, mesh=plan_mesh(plan), in_specs=(split, whole), check_vma=False, axis_names=set(by_hand),
+        on_one, mesh=plan_mesh(plan), in_specs=(split, given), check_vma=False, axis_names=set(by_hand),
         out_specs=Folded(split if aggregation.collect else whole, whole, whole, split, whole),
     )  # fmt: skip
-    folded, places = spread(jax.tree.map(lambda leaf: deal(leaf, plan.devices), members), start), len(members.clients)
-    back = functools.partial(jax.tree.map, lambda leaf: undeal(leaf, places))
+    places = cohort_places(plan, start.problem, members)
+    folded = spread(jax.tree.map(places.deal, members), start)
+    back = functools.partial(jax.tree.map, places.undeal)
     total = back(folded.total) if aggregation.collect else folded.total
     return folded._replace(total=total, states=back(folded.states))

@@ -9,6 +9,7 @@ from cachefl_jax.aligned import ALIGNMENT
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan, Problem, add_gram, compile_run, place, prepare, with_sizes
 from cachefl_jax.federation.memory import Footprint, footprint, free, needed
+from cachefl_jax.federation.own_rows import laid_out_shapes, lay_out
 from cachefl_jax.report.units import readable_bytes
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.simulation.devices import least
@@ -56,7 +57,10 @@ def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
 
 def fill(engine: Engine, learner: Learner) -> Engine:
     """The engine with the federation's arrays on its devices."""
-    problem = add_gram(learner.federation, engine.plan, place(learner.problem, engine.plan))
+    plan, problem = engine.plan, learner.problem
+    if plan.own_rows:
+        problem = lay_out(problem, plan.devices)
+    problem = add_gram(learner.federation, plan, place(problem, plan))
     return engine._replace(problem=jax.block_until_ready(problem))
 
 
@@ -68,7 +72,8 @@ def segment(config: ConfigDict) -> int:
 def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.stages.Compiled, Footprint]:
     """The run's program and what it needs, from shapes alone."""
     state = jax.eval_shape(learner.start)
-    ready = jax.eval_shape(lambda problem: prepare(learner.federation, plan, problem), learner.problem)
+    problem = laid_out_shapes(learner.problem, plan.devices) if plan.own_rows else learner.problem
+    ready = jax.eval_shape(lambda problem: prepare(learner.federation, plan, problem), problem)
     federation = with_sizes(learner.federation, plan, learner.client_rows, jax.default_backend())
     run = compile_run(federation, plan, segment(config), state, ready)
     return run, footprint(run, state, ready, plan)

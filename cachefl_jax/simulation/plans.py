@@ -14,16 +14,44 @@ from cachefl_jax.config.engine import STRATEGIES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan, tree_bytes
 from cachefl_jax.federation.memory import capacity
+from cachefl_jax.federation.own_rows import fits_own_rows
+from cachefl_jax.federation.plan import MEMORY
 from cachefl_jax.machine import cores
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan
 
+ROWS = 0.25  # of an accelerator's memory: rows that would take more are dealt rather than copied
 FEWER = 8  # times as few clients side by side, where an accelerator has no room for as many as expected
 
 
 def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
-    """The plans that the config allows, the one that is best by experience first: on a CPU, whose every core is a
-    device, the caches reward one client at a time; on an accelerator many side by side fill it."""
+    """The plans that the config allows, the one that is best by experience first, with rows where they are to lie.
+
+    Raises UsageError: none is allowed."""
+    plans, asked = spread_plans(config, learner), config.engine.rows
+    if asked == "copied":
+        return plans
+    able = fits_own_rows(learner.problem, learner.local.views)
+    if asked == "auto":
+        large = tree_bytes(learner.problem.data) > ROWS * (capacity() or MEMORY)
+        deal = able and large and jax.default_backend() != "cpu"
+        return [plan._replace(own_rows=deal and may_deal(plan)) for plan in plans]
+    dealt = [plan._replace(own_rows=True) for plan in plans if may_deal(plan)] if able else []
+    if not dealt:
+        allowed = "auto | copied here: dealt needs two devices or more for the clients, a strategy that is not dual, "
+        mend = "--config.engine.rows=auto"
+        raise UsageError("engine.rows", asked, f"{allowed}and rows of one client and one view each", mend)
+    return dealt
+
+
+def may_deal(plan: Plan) -> bool:
+    """Whether rows may lie with their clients."""
+    return plan.devices > 1 and plan.strategy != "dual"
+
+
+def spread_plans(config: ConfigDict, learner: Learner) -> list[Plan]:
+    """The plans by strategy and devices: on a CPU, whose every core is a device, the caches reward one client at a
+    time; on an accelerator many side by side fill it."""
     engine, count = config.engine, config.engine.devices or jax.device_count()
     dual, backend = fits_dual(learner.federation), jax.default_backend()
     cohort = learner.federation.participation.places(learner.clients, learner.federation.cohort)
@@ -88,6 +116,7 @@ def describe(plan: Plan) -> str:
     if plan.class_devices > 1:
         groups = f"{plan.devices} groups of " if plan.devices > 1 else ""
         spread = f" on {groups}{plan.class_devices} devices that share the classes"
+    spread += ", each with its own clients' rows" if plan.own_rows else ""
     return f"{plan.strategy}{side}{spread}"
 
 

@@ -116,7 +116,7 @@ DEVICES = Kind(lambda value: whole(value) and value >= 1, "a whole number, 1 or 
 PLAN = Fields(
     {"strategy": Kind(lambda value: value in STRATEGIES, " | ".join(STRATEGIES)), "client_chunk": COUNT,
      "devices": DEVICES, "block_rows": COUNT},
-    {"class_devices": DEVICES, "classes": COUNT},
+    {"class_devices": DEVICES, "classes": COUNT, "own_rows": FLAG},
 )  # fmt: skip
 
 

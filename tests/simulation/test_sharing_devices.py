@@ -1,4 +1,4 @@
-"""A whole run in which devices share the keys by classes: evaluated, resumed, and with the figures of one device."""
+"""Whole runs in which devices share keys or rows: evaluated, resumed, and with the figures of one device."""
 
 import json
 
@@ -38,6 +38,17 @@ def test_a_run_goes_on_and_ends_as_on_one_device(config, tmp_path):
     for one, other in zip(found.records, plain.records, strict=True):
         for name in names:
             assert one[name] == (None if other[name] is None else pytest.approx(other[name], abs=1e-6))
+
+
+def test_rows_may_lie_with_their_clients(config, tmp_path):
+    dealt = config.copy_and_resolve_references()
+    dealt.engine.rows, dealt.engine.devices = "dealt", 2
+    found, plain = simulate(dealt, tmp_path / "run"), simulate(config)
+    assert json.loads((tmp_path / "run" / "engine.json").read_text())["plan"]["own_rows"] is True
+    np.testing.assert_allclose(found.params.keys, plain.params.keys, rtol=0, atol=1e-6)
+    dealt.engine.devices = 1
+    with pytest.raises(UsageError, match="engine.rows: got dealt; allowed: auto | copied here"):
+        simulate(dealt)
 
 
 @pytest.mark.parametrize(
