@@ -45,6 +45,12 @@ class UsageError(ValueError):
         # Names of files come into it, and may hold what would steer a terminal.
         super().__init__("".join(each if each.isprintable() else "?" for each in " ".join(line.split())))
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """Its arguments, as JSON and messages hold them."""
+        value = self.value if isinstance(self.value, str) and self.value else repr(self.value)
+        return {"field": self.field, "value": value, "allowed": self.allowed, "mend": self.mend}
+
 
 def listing(names: Iterable[object], shown: int = 3) -> str:
     """The first few names, and how many more there are; what is no text in one becomes a replacement character."""

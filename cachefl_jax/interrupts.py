@@ -43,6 +43,7 @@ class Request:
         self.number: int | None = None
         self.depth = 0  # of nested `finishing`
         self.told = threading.Event()
+        self.hint = HINT  # what becomes of the work
 
 
 request = Request()
@@ -84,7 +85,7 @@ def watch(reading: int, heard: frozenset[int]) -> NoReturn:
             continue
         if first is None:
             first = time.monotonic()
-            tell(f"{signal.Signals(number).name}: {FINISHING if request.depth else AT_ONCE}; {HINT}")
+            tell(f"{signal.Signals(number).name}: {FINISHING if request.depth else AT_ONCE}; {request.hint}")
             request.told.set()
         elif time.monotonic() - first > SAME:
             os._exit(128 + number)

@@ -3,8 +3,9 @@ they had an effect."""
 
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import default, lookup
+from cachefl_jax.config import default, lookup, rows_of
 from cachefl_jax.config.fields import PARTS
+from cachefl_jax.config.synthesis import SHIPPED
 
 
 def idle(config: ConfigDict) -> set[str]:
@@ -17,11 +18,18 @@ def unused(config: ConfigDict) -> list[str]:
     usual, idle = default(), {}
     for rule in (rule for part in PARTS for rule in part.unused):
         if not rule.matter(config):
-            changed = [field for field in rule.fields if lookup(config, field) != lookup(usual, field)]
+            values = {field: (lookup(usual, field), SHIPPED.get(field)) for field in rule.fields}
+            changed = [field for field in rule.fields if lookup(config, field) not in values[field]]
             idle.setdefault(rule.decided_by, []).extend(changed)
-    return [
+    untrained = "compare has no row that is trained: rounds, method and what goes with them do nothing."
+    return [untrained] * trains_nothing(config) + [
         f"{', '.join(f'{field}={lookup(config, field)}' for field in fields)} "
         f"{'does' if len(fields) == 1 else 'do'} nothing under {decider}={lookup(config, decider)}."
         for decider, fields in idle.items()
         if fields
     ]
+
+
+def trains_nothing(config: ConfigDict) -> bool:
+    """Whether all that is compared is scored as the server made it, although there are rounds."""
+    return config.rounds > 0 and all(row.regime in ("zero_shot", "round_0") for row in rows_of(config))

@@ -38,6 +38,8 @@ def test_a_signal_is_one_line_with_the_hint_and_its_own_status(name, status):
     done = run(f"print('begun')\nsend('{name}')\nprint('never')")
     assert (done.returncode, done.stdout) == (status, "begun\n")
     assert done.stderr == f"{name}: left; the same command goes on\n"
+    done = run(f"interrupts.request.hint = 'it begins anew'\nsend('{name}')")  # of a command that cannot go on
+    assert done.stderr == f"{name}: left; it begins anew\n"
 
 
 def test_work_that_is_worth_finishing_is_finished_and_nothing_after_it():

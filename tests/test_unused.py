@@ -6,7 +6,7 @@ from cachefl_jax.config import default, lookup, resolve
 from cachefl_jax.config.fields import PARTS
 from cachefl_jax.config.partition import HEEDED
 from cachefl_jax.unused import unused
-from experiments.configs import digits, fashion_mnist, feature_bank
+from experiments.configs import digits, fashion_mnist, feature_bank, images
 
 
 def told(**changes) -> list[str]:
@@ -90,3 +90,19 @@ def test_every_rule_is_of_fields_and_every_schemes_field_has_one():
         for field in names:
             lookup(default(), field)
     assert {(f"partition.{field}", "partition.name") for heeded in HEEDED.values() for field in heeded} <= set(rules)
+
+
+def test_what_only_a_shipped_config_has_set_is_not_told():
+    """Its generator of diffusers, where images are brought; another one is the user's own."""
+    config = images.get_config("eurosat")
+    config.update_from_flattened_dict({"synthesis.source": "image_folder", "synthesis.path": "drawn"})
+    assert unused(resolve(config)) == []
+    config.synthesis.pipeline = "mine"
+    assert unused(resolve(config)) == ["synthesis.pipeline=mine does nothing under synthesis.source=image_folder."]
+
+
+def test_a_comparison_that_trains_nothing_says_so():
+    line = "compare has no row that is trained: rounds, method and what goes with them do nothing."
+    assert line in told(compare=("zero_shot", "cache_init"))
+    assert line not in told(compare=("zero_shot", "cachefl"))
+    assert line not in told(compare=("zero_shot", "cache_init"), rounds=0)

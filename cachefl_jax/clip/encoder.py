@@ -114,11 +114,9 @@ def encode_classes(encoder: Encoder, class_names: Sequence[str], templates: Sequ
 
 
 def tokenized(encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
-    """Token ids [N * templates, T] of every class's texts, class by class, each checked.
-
-    Template by template: texts that are too long are then told as the classes that one template has."""
-    ids = [encoder.tokenizer([fill(template, name) for name in class_names]) for template in templates]
-    every = np.stack(ids, axis=1).reshape(-1, ids[0].shape[-1])
+    """Token ids [N * templates, T] of every class's texts, class by class, each checked: all that are too long are told
+    at once."""
+    every = encoder.tokenizer([fill(template, name) for name in class_names for template in templates])
     check_vocabulary(encoder, every)
     check_ends(encoder, every)
     check_texts(every.reshape(len(class_names), -1), class_names)

@@ -19,6 +19,7 @@ from cachefl_jax.foreign_code import refuse_code
 CLASSES = ("CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer", "Siglip2Tokenizer")
 # Either of these sets of files makes a tokenizer.
 FILES = {"CLIPTokenizer": (("tokenizer.json",), ("vocab.json", "merges.txt")), "SiglipTokenizer": (("spiece.model",),)}
+MOST_NAMED = 8  # of the texts that are too long
 OTHER = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",))
 
 
@@ -41,7 +42,7 @@ class Tokenizer:
         rows = rows["input_ids"]
         longer = {text: len(row) for text, row in zip(texts, rows, strict=True) if len(row) > self.length}
         if longer:
-            named = listing(f'"{shortened(text)}" ({count} tokens)' for text, count in longer.items())
+            named = listing((f'"{shortened(text)}" ({count} tokens)' for text, count in longer.items()), MOST_NAMED)
             found = f"{len(longer)} of {len(set(texts))} texts that are too long: {named}"
             allowed = f"at most {self.length} tokens a text, the text tower's, its first and last included"
             raise UsageError("clip.templates", found, allowed, "shorten the template, or the names of these classes")

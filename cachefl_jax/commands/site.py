@@ -2,12 +2,9 @@
 
     cachefl site --config=FILE.py --data=FOLDER --server=HOST:PORT --name=site1 --root_certificates=ca.pem
 
---data is a folder of class folders, or an .npz with train_features and train_labels. The config is the server's.
-Stop it by Ctrl-C. docs/pilot.md tells what travels.
+--data is a folder of class folders, or an .npz with train_features and train_labels. The config is the server's. A site
+ends with the pilot, or by Ctrl-C. docs/pilot.md tells what travels.
 """
-
-import os
-import sys
 
 from absl import flags
 
@@ -22,6 +19,8 @@ if "data" not in flags.FLAGS:
     command.define_path("root_certificates", "a PEM file: who vouches for the server's certificate")
 
 
+if "wait" not in flags.FLAGS:
+    flags.DEFINE_float("wait", 600.0, "seconds in which the server has to be there", lower_bound=0)
 if "insecure" not in flags.FLAGS:
     flags.DEFINE_boolean("insecure", False, "send everything in the clear, without TLS")
 
@@ -30,14 +29,17 @@ def main() -> None:
     config, data = resolve(command.required("config")), command.required("data")
     server, name = command.required("server"), command.required("name")
     # Imported late: what is wrong with the config is said at once, not after JAX has loaded.
-    from cachefl_jax.pilot.flower import site_command, site_file, tls_of_site
+    from cachefl_jax.pilot.flower import check_installed, tls_of_site
     from cachefl_jax.pilot.limits import check_pilot
+    from cachefl_jax.pilot.site_process import attend, await_server, site_file
 
     tls = tls_of_site(flags.FLAGS.insecure, flags.FLAGS.root_certificates)
+    check_installed()
     check_pilot(config)
-    words, environment = site_command(server, site_file(config, data, name), tls)
-    print(" ".join(words), file=sys.stderr, flush=True)
-    os.execve(words[0], words, environment)  # this process is the SuperNode from now on
+    await_server(server, flags.FLAGS.wait)
+    file = site_file(config, data, name)
+    print(f"{name}: asking {server} to take part; what Flower says is in {file.parent / 'flower.log'}", flush=True)
+    attend(server, file, tls)
 
 
 def start() -> None:

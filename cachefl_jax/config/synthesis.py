@@ -17,6 +17,8 @@ DRAWING = tuple(
         *("batch_size", "file_format", "price_gpu_hour"),
     )
 )
+# What configs/images.py sets for a generator of diffusers, whoever draws with none.
+SHIPPED = {"synthesis.pipeline": "stable-diffusion-v1-5/stable-diffusion-v1-5", "synthesis.guidance": 7.5}
 PIXELS = tuple(f"synthesis.{name}" for name in ("images_per_class", "review", "least_sharpness", "duplicates"))
 BESIDE = (*DRAWN, "image_folder")  # real images may be keys beside these
 

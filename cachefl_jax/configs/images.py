@@ -19,6 +19,7 @@ all of them on validation data:
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import default
+from cachefl_jax.config.synthesis import SHIPPED
 
 ALPHA = {
     "imagenet": 1.17, "caltech101": 3.0, "dtd": 2.0, "eurosat": 2.0, "fgvc_aircraft": 5.0, "food101": 1.17,
@@ -33,8 +34,7 @@ def get_config(name: str = "eurosat") -> ConfigDict:
     config.clip.checkpoint = "timm/vit_base_patch16_clip_224.openai"  # OpenAI's, in safetensors
     config.clip.key_views = 10
     config.synthesis.source = "diffusers"
-    config.synthesis.pipeline = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    config.synthesis.guidance = 7.5
+    config.update_from_flattened_dict(SHIPPED)
     config.partition.clients = 10
     config.cache.alpha, config.cache.beta = ALPHA.get(name, 2.0), 1.0
     config.rounds = 50

@@ -55,7 +55,7 @@ def advice(splits: dict[str, LabelledImages], faults: dict[str, dict[int, str]],
     texts = [f"raise {LIMIT} if you trust what has more"] if large else []
     poor = any(leaves_too_few(splits[what].labels, found, what) for what, found in faults.items())
     if broken == "stop" and not poor:
-        return ", or ".join([*texts, "replace or delete them, or data.broken=skip"])
+        return ", or ".join([*texts, "replace or delete them, or --config.data.broken=skip"])
     return ", or ".join([*texts, "bring these images again: without them a class or a split has none"])
 
 

@@ -76,7 +76,7 @@ class Images(Sequence):
         except UsageError:
             raise
         except Exception as error:  # on damaged bytes a decoder may raise anything
-            mend = "replace or delete it, or data.broken=skip"
+            mend = "replace or delete it, or --config.data.broken=skip"
             if isinstance(error, Image.DecompressionBombError):
                 mend = f"raise {LIMIT} if you trust it, or {mend}"
             found = f"{self.name(row)} ({reason(error)})"

@@ -65,6 +65,11 @@ def folder_names_of(data) -> tuple[str, ...]:
     return named(data.name).folder_names if is_described(data.name) and not data.split_file else ()
 
 
+def title_of(data) -> str:
+    """What the source is called for readers: a described data set's title; else data.name."""
+    return named(data.name).title if is_described(data.name) else data.name
+
+
 def own(path: pathlib.Path) -> dict:
     """The fields of a user's own JSON, with what it may leave out. Raises UsageError: it says something impossible."""
     mend = "correct the file: docs/data-and-partitions.md shows one"

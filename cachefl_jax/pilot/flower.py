@@ -17,13 +17,13 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import validate
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage.files import write_json
-from cachefl_jax.storage.home import home
-from cachefl_jax.storage.run_files import PILOT, file_name
+from cachefl_jax.storage.files import json_if_whole, write_json
+from cachefl_jax.storage.run_files import PILOT
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 STARTING = 60.0  # seconds that a SuperLink may take to listen
 ENDED = "flower/ended"  # in a pilot's folder, once its ServerApp has come to an end
+REFUSED = "flower/refused.json"  # there, the fields of the UsageError by which it did
 LOOKS = 30  # seconds between two questions after a run that has said nothing of its end: it may have crashed
 CONNECTION = "pilot"  # in Flower's config.toml
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
@@ -111,25 +111,6 @@ def answers(place: tuple[str, int]) -> bool:
     return True
 
 
-def site_file(config: ConfigDict, data: str, name: str) -> pathlib.Path:
-    """Writes what a site's processes need to know, and says where."""
-    file = home() / "pilot" / file_name(name) / "site.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"name": name, "data": data, "config": json.loads(json.dumps(config.to_dict()))})
-    return file
-
-
-def site_command(server: str, file: pathlib.Path, tls: Tls) -> tuple[list[str], dict[str, str]]:
-    """(words, environment) of a site's SuperNode. Raises UsageError: nobody is at the address."""
-    place = place_of("--server", server)
-    words = [program("flower-supernode"), *tls.words, "--superlink", server, "--host", "127.0.0.1"]
-    words += ["--port", str(free_port()), "--max-wait-time", "60", "--node-config", f"site={json.dumps(str(file))}"]
-    if not answers(place):
-        allowed = "the address of cachefl server, which has been started"
-        raise UsageError("--server", f"{server} (nobody listens there)", allowed, "start it first, or correct it")
-    return words, environment(file.parent)
-
-
 def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, tls: Tls) -> None:
     """Runs a pilot in a new folder and prints how it goes; `pilot` as of `serve`.
 
@@ -151,6 +132,7 @@ def lead(config: ConfigDict, workdir: pathlib.Path, pilot: dict, address: str, t
     write_json(workdir / PILOT, pilot)
     variables = environment(workdir / "flower")
     with superlink(workdir, (host, port), tls, variables):
+        print(f"listening at {address}, waiting for {', '.join(pilot['sites'])}", flush=True)
         flwr = Flwr(variables, address_file(workdir / "flower", (LOOPBACK.get(host, host), port), tls))
         run = flwr("run", str(PACKAGE / "pilot" / "app"), CONNECTION, "-c", f"workdir={json.dumps(str(workdir))}")
         follow(workdir, flwr, run["run-id"])
@@ -226,7 +208,7 @@ class Flwr:
 def follow(workdir: pathlib.Path, flwr: Flwr, run: str) -> None:
     """Prints what the ServerApp says until its run has ended.
 
-    Raises UsageError: the run failed; its reason is told."""
+    Raises UsageError: what the ServerApp raised, or Flower's words where it raised something else."""
     log, printed, status = workdir / "pilot.log", 0, {"status": ""}
     while not status["status"].startswith("finished"):
         for _ in range(LOOKS):
@@ -236,6 +218,8 @@ def follow(workdir: pathlib.Path, flwr: Flwr, run: str) -> None:
                 break
         status = flwr("ls", CONNECTION, "--run-id", run)["runs"][0]
     print_new(log, printed)
+    if refused := json_if_whole(workdir / REFUSED):
+        raise UsageError(**refused)
     if status["status"] != "finished:completed":
         why = str(status["status-details"]).removeprefix("ServerApp failed with exception: ")
         raise UsageError("pilot", f"{status['status']} ({why})", "a run that ends", f"see {workdir / 'flower.log'}")
@@ -245,7 +229,7 @@ def follow(workdir: pathlib.Path, flwr: Flwr, run: str) -> None:
 
 def print_new(log: pathlib.Path, printed: int) -> int:
     """Prints the lines that have come since, and says how many there are now."""
-    lines: Sequence[str] = log.read_text().splitlines() if log.is_file() else ()
+    lines: Sequence[str] = log.read_text(encoding="utf-8").splitlines() if log.is_file() else ()
     for line in lines[printed:]:
         print(line, flush=True)
     return len(lines)

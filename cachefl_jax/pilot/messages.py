@@ -2,6 +2,8 @@
 
 query "setup"   server -> site: the method's fields, the class names, the frozen features of the server
                 site -> server: its name and how many rows it has
+query "refused" server -> site: why the server does not take it, which ends the site
+query "ended"   server -> site: the pilot has ended, and with it the site
 train           server -> site: the params, the round's number, the site's number, rows of the largest site
                 site -> server: the update and its mean loss; or, of either, why the site refuses
 """
@@ -15,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import Server
 
+REFUSED = "refused"  # a record's name
 SETUP = "setup"  # where a site keeps it from message to message
 
 
@@ -49,9 +52,22 @@ def answer_record(leaves: Sequence[np.ndarray], loss: float) -> RecordDict:
     return RecordDict({"update": ArrayRecord(list(leaves)), "told": MetricRecord({"loss": loss})})
 
 
-def refusal_record(error: UsageError) -> RecordDict:
-    """Why a site does not do what it was asked for."""
-    return RecordDict({"refused": ConfigRecord({"line": str(error)})})
+def refusal_record(error: UsageError, name: str = "a site") -> RecordDict:
+    """Why a site does not do what it was asked for, or why the server does not take it."""
+    return RecordDict({REFUSED: ConfigRecord(error.fields | {"name": name})})
+
+
+def refusal_in(content: RecordDict) -> tuple[str, UsageError] | None:
+    """(the site, why it does not go with the server), where a record says so."""
+    if REFUSED not in content:
+        return None
+    told = {name: str(value) for name, value in content[REFUSED].items()}
+    return told.pop("name"), UsageError(**told)
+
+
+def ended_record(rounds: int | None) -> RecordDict:
+    """That the pilot has ended, after so many rounds or, None, without a result."""
+    return RecordDict({"ended": ConfigRecord({"rounds": -1 if rounds is None else rounds})})
 
 
 def arrays_of(record: ArrayRecord) -> list[np.ndarray]:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from cachefl_jax.data.classes import plain
 from cachefl_jax.errors import UsageError
-from cachefl_jax.pilot.messages import arrays_of, ask_record, payload
+from cachefl_jax.pilot.messages import arrays_of, ask_record, ended_record, payload, refusal_in, refusal_record
 from cachefl_jax.pilot.rounds import Answer
 
 POLL = 1.0  # seconds between two looks at who has come
-ANSWER = 600.0  # seconds in which a site must have encoded its images
+FAREWELL = 20.0  # seconds in which sites that still answer are told of the end
 REPLIES = 0.3  # seconds between two looks for answers
 
 
@@ -32,7 +33,7 @@ class Heard(NamedTuple):
 
 
 class Roll:
-    """The sites of a pilot.
+    """The sites of a pilot. One that is refused is told so, as is the server, which waits for the right one.
 
     Args:
         grid: Flower's connection to them.
@@ -46,41 +47,63 @@ class Roll:
         self.nodes: dict[int, int] = {}  # node of each site that is there
         self.rows: dict[int, int] = {}
         self.known: set[int] = set()  # nodes that were asked for their name
+        self.there: set[int] = set()  # nodes that Flower sees
+        self.asked: set[str] = set()  # messages to nodes that have not yet told their name
+        self.begun = False  # whether all sites have come, whose rows must then stay as many
 
     def welcome(self) -> None:
-        """Asks every node that has newly come for its name and rows.
-
-        Raises UsageError: a site refuses, is not on the list, or came back with other rows."""
-        new = [node for node in self.grid.get_node_ids() if node not in self.known]
-        if not new:
-            return
+        """Asks every node that has newly come for its name and rows, and notes who has answered."""
+        self.there = set(self.grid.get_node_ids())
+        new = [node for node in self.there if node not in self.known]
         self.known.update(new)
-        asked = [Message(self.setup, node, "query.setup") for node in new]
-        for reply in self.replies(asked, Limits(ANSWER)):
+        if new:
+            self.asked.update(self.grid.push_messages([Message(self.setup, node, "query.setup") for node in new]))
+        for reply in list(self.grid.pull_messages(self.asked)) if self.asked else ():
+            self.asked.discard(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self.say(f"a node did not answer: {reply.error.reason}")
-                continue
-            site = content_of(reply, "a site")["site"]
-            self.enter(str(site["name"]), int(site["rows"]), reply.metadata.src_node_id)
+            elif refused := refusal_in(reply.content):
+                self.say(f"{refused[0]} is refused: {refused[1]}")
+            else:
+                site, node = reply.content["site"], reply.metadata.src_node_id
+                self.enter(str(site["name"]), int(site["rows"]), node)
 
     def enter(self, name: str, rows: int, node: int) -> None:
-        """Notes a site. Raises UsageError: as `welcome`."""
+        """Notes a site, or refuses it: it is not on the list, is there already, or came back with other rows."""
         if name not in self.names:
-            raise UsageError("--name", name, f"one of --sites, {', '.join(self.names)}", "correct the site's --name")
+            near = [each for each in self.names if plain(each) == plain(name)]
+            allowed, mend = "a name that the server expects", f"--name={near[0]}" if near else "ask at the server"
+            return self.refuse(UsageError("--name", name, allowed, mend), name, node)
         number = self.names.index(name)
-        if self.rows.setdefault(number, rows) != rows:
-            allowed = f"{self.rows[number]} rows, as it began with"
-            raise UsageError("--data", f"{rows} rows of {name}", allowed, "bring its images back, or begin anew")
-        self.nodes[number] = node
-        self.say(f"{name} is there: {rows} rows")
+        before, other = self.rows.get(number), self.nodes.get(number)
+        if before not in (None, rows) and (self.begun or other in self.there):
+            allowed = f"{before} rows, as {name} {'began' if self.begun else 'is there already'} with"
+            mend = (
+                "bring its images back, or begin anew" if self.begun else "end the other one first, or correct --name"
+            )
+            return self.refuse(UsageError("--data", f"{rows} rows of {name}", allowed, mend), name, node)
+        self.nodes[number], self.rows[number] = node, rows
+        missing = self.missing()
+        self.say(f"{name} is there: {rows} rows" + (f"; waiting for {', '.join(missing)}" if missing else ""))
+
+    def refuse(self, error: UsageError, name: str, node: int) -> None:
+        """Says so here and at the site, which ends."""
+        expected = "" if name in self.names else f" (the sites are {', '.join(self.names)})"
+        self.say(f"{name} is refused: {error}{expected}")
+        self.grid.push_messages([Message(refusal_record(error, name), node, "query.refused")])
+
+    def missing(self) -> list[str]:
+        """The names of sites that are not there."""
+        return [name for number, name in enumerate(self.names) if number not in self.nodes]
 
     def wait_for_all(self, seconds: float) -> None:
-        """Until every site has come. Raises UsageError: some have not, or as `welcome`."""
+        """Until every site has come. Raises UsageError: some have not."""
         ends = time.monotonic() + seconds
         while True:
             self.welcome()
-            missing = [name for number, name in enumerate(self.names) if number not in self.nodes]
+            missing = self.missing()
             if not missing:
+                self.begun = True
                 return
             if time.monotonic() > ends:
                 allowed = f"all of --sites within {seconds:g} seconds"
@@ -88,6 +111,13 @@ class Roll:
                     "--sites", f"{', '.join(missing)} did not come", allowed, "start them, or raise --wait"
                 )
             time.sleep(POLL)
+
+    def farewell(self, rounds: int | None) -> None:
+        """Tells the sites that the pilot has ended; `rounds` as of `ended_record`."""
+        there = set(self.nodes.values()) & set(self.grid.get_node_ids())
+        content = ended_record(rounds)
+        for _ in self.replies([Message(content, node, "query.ended") for node in there], Limits(FAREWELL)):
+            pass
 
     def replies(self, asked: Iterable[Message], limits: Limits) -> Iterator[Message]:
         """Answers as they come, until all are there or the time is up."""
@@ -103,32 +133,30 @@ class Roll:
                 time.sleep(REPLIES)
 
     def ask(self, numbers: list[int], leaves: list, number: int, limits: Limits) -> Heard:
-        """A round's work of these sites, of whom those that are not there, or do not answer in time, are left out: who
-        did not answer is asked again once it has been started anew.
-
-        Raises UsageError: a site refuses."""
+        """A round's work of these sites, of whom those that are not there, refuse, or do not answer in time are left
+        out: they are asked again once they have been started anew."""
         self.welcome()
+        ends = time.monotonic() + limits.whole
+        while self.asked and not any(site in self.nodes for site in numbers) and time.monotonic() < ends:
+            time.sleep(REPLIES)  # nobody else is there: who has been started anew may still be encoding
+            self.welcome()
         present = {self.nodes[site]: site for site in numbers if site in self.nodes}
         numbers_of = {"number": number, "largest": max(self.rows.values())}
         contents = {node: ask_record(leaves, client=site, **numbers_of) for node, site in present.items()}
         asked = [Message(content, node, "train", group_id=str(number + 1)) for node, content in contents.items()]
-        answers, up = {}, 0
+        answers, why = {}, dict.fromkeys(present.values(), "did not answer")
+        up = 0
         for reply in self.replies(asked, limits) if asked else ():
             if reply.has_error():
                 continue
-            site = present[reply.metadata.src_node_id]
-            content = content_of(reply, self.names[site])
+            site, content = present[reply.metadata.src_node_id], reply.content
+            if refused := refusal_in(content):
+                why[site] = f"refuses ({refused[1]})"
+                continue
             answers[site] = Answer(arrays_of(content["update"]), float(content["told"]["loss"]))
             up += payload(content["update"])
         for site in present.values():
             if site not in answers:
-                self.say(f"round {number + 1}: {self.names[site]} did not answer and is left out")
+                self.say(f"round {number + 1}: {self.names[site]} {why[site]} and is left out")
                 del self.nodes[site]
         return Heard(answers, up, sum(payload(content["params"]) for content in contents.values()))
-
-
-def content_of(reply: Message, who: str) -> RecordDict:
-    """What a site sent. Raises UsageError: it refuses."""
-    if "refused" in reply.content:
-        raise UsageError(who, "refused", "a site that goes with the server", str(reply.content["refused"]["line"]))
-    return reply.content

@@ -36,24 +36,29 @@ def serve(grid: Grid, config: ConfigDict, path: pathlib.Path, pilot: dict) -> No
         config: the server's, resolved; as `inputs_of_server` takes it.
         pilot: {"sites": names, "wait": seconds for all to come, "round_seconds", "late_seconds": `Limits` of a round}.
 
-    Raises UsageError: sites do not come, refuse, or none is left; or the rounds do not stay finite."""
+    Raises UsageError: sites do not come, or none is left; or the rounds do not stay finite."""
     use_engine(config.engine)
     inputs, workdir = inputs_of_server(config), Workdir(path)
 
     def say(line: str) -> None:
-        with (path / "pilot.log").open("a") as file:
+        with (path / "pilot.log").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     workdir.write_artefact(workdir.cache_init, *untuned_cache(config, inputs, workdir))
     weights = inputs.parts.get("encoder", "")
     asked = setup_record(inputs.server, agreed_fields(config), weights, folder_names_of(config.data))
     roll = Roll(grid, pilot["sites"], asked, say)
-    roll.wait_for_all(pilot["wait"])
-    run = Run(config, inputs, workdir)
-    work = ServerWork(config, inputs, [roll.rows[number] for number in range(len(roll.names))])
-    records, scores = rounds(run, work, roll, Limits(pilot["round_seconds"], pilot["late_seconds"]))
-    write_artefact(run, work, sum(roll.rows.values()))
-    write_summary(run, work, roll, records, scores)
+    done = None
+    try:
+        roll.wait_for_all(pilot["wait"])
+        run = Run(config, inputs, workdir)
+        work = ServerWork(config, inputs, [roll.rows[number] for number in range(len(roll.names))])
+        records, scores = rounds(run, work, roll, Limits(pilot["round_seconds"], pilot["late_seconds"]))
+        write_artefact(run, work, sum(roll.rows.values()))
+        write_summary(run, work, roll, records, scores)
+        done = config.rounds
+    finally:
+        roll.farewell(done)
 
 
 def rounds(run: Run, work: ServerWork, roll: Roll, limits: Limits) -> tuple[list[dict], dict[str, dict]]:

@@ -10,8 +10,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from cachefl_jax.config import from_json, resolve
-from cachefl_jax.pilot.flower import ENDED
+from cachefl_jax.errors import UsageError
+from cachefl_jax.pilot.flower import ENDED, REFUSED
 from cachefl_jax.pilot.serve import serve
+from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.run_files import PILOT
 
 app = ServerApp()
@@ -24,5 +26,8 @@ def main(grid: Grid, context: Context) -> None:
     config = resolve(from_json(json.loads((workdir / "config.json").read_text())))
     try:
         serve(grid, config, workdir, json.loads((workdir / PILOT).read_text()))
+    except UsageError as error:
+        write_json(workdir / REFUSED, error.fields)
+        raise
     finally:
         (workdir / ENDED).touch()

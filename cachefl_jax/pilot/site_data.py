@@ -5,6 +5,7 @@ Axis letters: n rows, D features.
 
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -17,9 +18,16 @@ from cachefl_jax.storage.archive import Archive
 FIELD = "--data"
 
 
+class SiteRows(NamedTuple):
+    """A site's rows, and what was left out of them."""
+
+    split: Split
+    notes: tuple[str, ...] = ()
+
+
 def read_site(
     config: ConfigDict, data: str, class_names: tuple[str, ...], weights: str, folders: Sequence[str] = ()
-) -> Split:
+) -> SiteRows:
     """A site's rows, all to train on; a site may lack classes.
 
     Args:
@@ -31,7 +39,7 @@ def read_site(
 
     Raises UsageError: the data cannot be read, are of other classes, or were encoded by other weights."""
     if data.endswith(".npz"):
-        return read_bank(pathlib.Path(data), len(class_names))
+        return SiteRows(read_bank(pathlib.Path(data), len(class_names)))
     from cachefl_jax.simulation.encoded import Checkpoint, image_features
 
     checkpoint = Checkpoint(config.clip.checkpoint, config.clip.dtype, config.clip.batch_size)
@@ -40,7 +48,7 @@ def read_site(
         allowed = f"the server's encoder (weights {weights[:12]})" if weights else "an .npz, as the server has features"
         raise UsageError("clip.checkpoint", value, allowed, "give the site the server's encoder")
     images = read_folder(config, data, class_names, folders)
-    return Split(image_features(checkpoint, images, "images of the site"), images.labels)
+    return SiteRows(Split(image_features(checkpoint, images, "images of the site"), images.labels), images.notes)
 
 
 def read_bank(path: pathlib.Path, classes: int) -> Split:
@@ -55,7 +63,9 @@ def read_bank(path: pathlib.Path, classes: int) -> Split:
 
 
 def read_folder(config: ConfigDict, data: str, class_names: tuple[str, ...], folders: Sequence[str] = ()):
-    """The images of class folders, class by class. Raises UsageError: a folder is no class of the server's."""
+    """The images of class folders, class by class; notes tell which files were passed over.
+
+    Raises UsageError: a folder is no class of the server's."""
     import functools
 
     from cachefl_jax.data import folder
@@ -68,5 +78,6 @@ def read_folder(config: ConfigDict, data: str, class_names: tuple[str, ...], fol
     asked.update(name="image_folder", path=data, layout="class", group_column="", split_file="", class_names=())
     limit_pixels(asked.max_pixels)
     name = functools.partial(match_some, names=class_names, given=(), field=FIELD, spelled=folders)
-    images = folder.load(asked, name, known=(*class_names, *folders)).train
-    return check_images({"site": heed_bytes(images, "site")}, asked.broken)["site"]
+    found = folder.load(asked, name, known=(*class_names, *folders))
+    images = check_images({"site": heed_bytes(found.train, "site")}, asked.broken)["site"]
+    return images._replace(notes=(*found.notes, *images.notes))

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config import resolve, rows_of
 from cachefl_jax.data.bank import SPLITS
+from cachefl_jax.data.suite import title_of
 from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.precision import arithmetic
 from cachefl_jax.privacy.secure.sums import notes_on_sums
@@ -182,6 +183,7 @@ def describe(config: ConfigDict, inputs: Inputs) -> dict:
     splits = {name: getattr(bank, name) for name in SPLITS}
     rows = {name: len(split.labels) if split else 0 for name, split in splits.items()}
     return {
-        "name": config.data.name, "class_names": list(bank.class_names), "classes": bank.classes,
+        "name": config.data.name, "title": title_of(config.data),
+        "class_names": list(bank.class_names), "classes": bank.classes,
         "features": bank.width, **rows, "clients": config.partition.clients,
     }  # fmt: skip

@@ -45,7 +45,8 @@ SWEEP_MEND = "bring it back as it was, or name another folder"
 
 DATASET = Fields(
     {"name": TEXT, "class_names": list_of(TEXT, least=1)},
-    dict.fromkeys(("classes", "features", "train", "validation", "test", "synthetic", "clients"), maybe(COUNT)),
+    dict.fromkeys(("classes", "features", "train", "validation", "test", "synthetic", "clients"), maybe(COUNT))
+    | {"title": maybe(TEXT)},
 )
 UNSCORED = {"test_accuracy": None, "validation_accuracy": None}
 OVER_CLIENTS = ("mean", "worst_tenth", "std")  # of each client's accuracy on its own label distribution

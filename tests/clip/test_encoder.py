@@ -144,7 +144,7 @@ def test_the_largest_token_as_the_end_holds_only_where_it_is_the_end(encoder, mo
 def test_every_class_whose_text_would_be_cut_off_is_counted_and_named(encoder):
     """What would be left is the same for all of them."""
     names = [f"{'wing ' * 20}{number}" for number in range(5)] + ["three"]
-    line = 'clip.templates: got 5 of 6 texts .*"a wing.* and 2 more; allowed: at most 16'
+    line = 'clip.templates: got 10 of 12 texts .*"a wing.*"the wing.* and 2 more; allowed: at most 16'
     with pytest.raises(UsageError, match=line) as told:
         encode_classes(encoder, names, ("a {}.", "the {}."))
     assert "\n" not in str(told.value)

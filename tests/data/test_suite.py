@@ -233,6 +233,10 @@ def test_a_data_set_of_ones_own_is_a_json_file(make_images, config_of, tmp_path)
     config.synthesis.source = "held_out"
     validate(config)
     source = load_images(config)
+    assert suite.title_of(config.data) == "seams"
+    file.write_text(json.dumps(said | {"title": "Weld seams", "templates": ["an X-ray image of a {}."]}))
+    suite.named.cache_clear()
+    assert suite.title_of(config.data) == "Weld seams"
     assert source.class_names == ("sound seam", "cracked seam")
     assert source.templates == ("an X-ray image of a {}.",)
     assert np.bincount(source.test.labels).tolist() == [2, 2]

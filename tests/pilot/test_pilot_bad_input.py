@@ -1,12 +1,16 @@
 """What a person at a site or at the server may get wrong: a line each."""
 
+import socket
+import threading
+
 import numpy as np
 import pytest
 from command_line import assert_refused
 
 from cachefl_jax.errors import UsageError
-from cachefl_jax.pilot.flower import free_port, lead, place_of, site_command, tls_of_server, tls_of_site
+from cachefl_jax.pilot.flower import free_port, lead, place_of, tls_of_server, tls_of_site
 from cachefl_jax.pilot.site_data import read_site
+from cachefl_jax.pilot.site_process import await_server
 
 CLASSES = ("blue bar", "green disc", "red square")
 POCKET = "pocket"
@@ -27,7 +31,7 @@ def weights():
 def test_a_site_may_lack_classes(images_config, tmp_path, make_pictures, weights):
     """Its folders are numbered as the server's classes, in whatever spelling, and its features are those of a run."""
     make_pictures(tmp_path / "site", {"red_square": 4, "green disc": 3})
-    split = read_site(images_config, str(tmp_path / "site"), CLASSES, weights)
+    split = read_site(images_config, str(tmp_path / "site"), CLASSES, weights).split
     assert split.labels.tolist() == [1] * 3 + [2] * 4
     np.testing.assert_allclose(np.linalg.norm(split.features, axis=1), 1, rtol=1e-5)
 
@@ -38,8 +42,19 @@ def test_a_sites_folders_may_be_called_as_the_servers_data_set_calls_them(
     make_pictures(tmp_path / "site", {"red square": 2, "green disc": 3})
     (tmp_path / "site" / "green disc").rename(tmp_path / "site" / "disc")
     folders = ("blue bar", "green disc", "red square")
-    split = read_site(images_config, str(tmp_path / "site"), ("bar", "disc", "square"), weights, folders)
+    split = read_site(images_config, str(tmp_path / "site"), ("bar", "disc", "square"), weights, folders).split
     assert split.labels.tolist() == [1] * 3 + [2] * 2
+
+
+def test_files_that_a_site_leaves_out_are_told(images_config, tmp_path, make_pictures, weights):
+    make_pictures(tmp_path / "site", {"red square": 4})
+    (tmp_path / "site" / "red square" / "note.txt").write_text("keep")
+    (tmp_path / "site" / "red square" / "cut.png").write_bytes(b"no image")
+    images_config.data.broken = "skip"
+    found = read_site(images_config, str(tmp_path / "site"), CLASSES, weights)
+    assert len(found.split.labels) == 4
+    assert "cut.png (no image)" in " ".join(found.notes)
+    assert ".txt" in " ".join(found.notes)
 
 
 def test_folders_of_other_classes_are_refused(images_config, tmp_path, make_pictures, weights):
@@ -62,10 +77,18 @@ def test_labels_past_the_last_class_are_refused(images_config, tmp_path):
         read_site(images_config, str(tmp_path / "rows.npz"), CLASSES, "")
 
 
-def test_a_server_that_is_not_there_is_told_at_once(tmp_path):
+def test_a_server_that_is_not_there_is_waited_for(capsys):
+    """A line says so; it may come within the time that is given."""
     port = free_port()
     with pytest.raises(UsageError, match=rf"--server: got 127.0.0.1:{port} \(nobody listens there\)"):
-        site_command(f"127.0.0.1:{port}", tmp_path / "site.json", tls_of_site(True, None))
+        await_server(f"127.0.0.1:{port}", 0.1)
+    assert capsys.readouterr().err == f"nobody listens at 127.0.0.1:{port} yet: trying for 0.1 seconds\n"
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", port))
+        timer = threading.Timer(0.5, late.listen)
+        timer.start()
+        await_server(f"127.0.0.1:{port}", 60)
+        timer.join()
 
 
 @pytest.mark.parametrize("address", ["somewhere", "host:", "host:0", ":80", "host:port"])

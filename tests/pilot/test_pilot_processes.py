@@ -3,7 +3,6 @@
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -61,13 +60,9 @@ def wait_until(happened, process: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_a_site_that_is_killed_is_left_out_and_the_keys_are_the_simulators(tmp_path, config_of, federate, start):
-    """Two sites do the first round; the second site is killed, and the other one does the second round by itself."""
+    """Two sites, which started before the server listens, do the first round, and a third one is refused; the second
+    site is killed, and the other one does the second round by itself."""
     config = config_of(**{"rounds": 2, "partition.clients": 2, "partition.concentration": 5.0})
     inputs = prepare(config)
     for number in range(2):
@@ -82,10 +77,9 @@ def test_a_site_that_is_killed_is_left_out_and_the_keys_are_the_simulators(tmp_p
     server = start(
         "server", *shared, f"--workdir={path}", "--sites=one,two", f"--address=127.0.0.1:{port}", "--late_seconds=25"
     )
-    wait_until(lambda: listens(port), server)
     sites = [
         start("site", *shared, f"--data={tmp_path / file}", f"--server=127.0.0.1:{port}", f"--name={name}")
-        for file, name in (("site0.npz", "one"), ("site1.npz", "two"))
+        for file, name in (("site0.npz", "one"), ("site1.npz", "two"), ("site1.npz", "Two"))
     ]
     wait_until(lambda: len(read_lines(path / "metrics.jsonl")) == 2, server)
     sites[1].kill()
@@ -95,4 +89,12 @@ def test_a_site_that_is_killed_is_left_out_and_the_keys_are_the_simulators(tmp_p
     assert lines[1]["wire_up"] == lines[1]["bytes_up"] + 2 * 128
     work, _ = federate(config, {1: (1,)})
     np.testing.assert_allclose(load_file(path / "cache.safetensors")["keys"], work.state.params.keys, rtol=0, atol=1e-6)
-    assert "round 2: two did not answer and is left out" in (tmp_path / "server0.log").read_text()
+    assert [sites[number].wait(PATIENCE) for number in (0, 2)] == [0, 2]
+    told = [(tmp_path / name).read_text() for name in ("server0.log", "site1.log", "site3.log")]
+    assert told[0].startswith(f"listening at 127.0.0.1:{port}, waiting for one, two\n")
+    assert "round 2: two did not answer and is left out" in told[0]
+    assert told[1].splitlines()[-1] == "the pilot is done, after 2 rounds"
+    line = "--name: got Two; allowed: a name that the server expects; mend: --name=two"
+    assert told[2].splitlines()[-1] == line
+    assert f"Two is refused: {line}" in told[0]
+    assert "Traceback" not in "".join(told)

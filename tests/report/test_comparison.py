@@ -112,3 +112,13 @@ def test_a_page_goes_into_a_folder_and_not_over_another_runs(make_workdir, tmp_p
         with pytest.raises(UsageError, match=f"--output: got .*{told}"):
             place([first], output)
     assert place([first], first) == first / "report.html"
+
+
+def test_a_data_set_is_called_by_its_title(make_run, text_of):
+    assert "run1 · Weld seams" in text_of(make_run(dataset={"name": "sets/seams.json", "title": "Weld seams"}))
+
+
+def test_test_rows_that_are_copies_of_training_images_are_not_said_to_be_new(make_run, text_of):
+    told = text_of(make_run(notes=["3 of 40 test images are training images too, byte for byte: beware."]))
+    assert "on 40 rows held out of training, some of them copies of training images." in told
+    assert "no client trained on" not in told
