@@ -4,7 +4,6 @@ import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cachefl_jax.config import resolve
 from cachefl_jax.config.synthesis import SELECTIONS
@@ -14,7 +13,7 @@ from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.simulation import encoded
 from cachefl_jax.simulation.build import server_rows
 from cachefl_jax.simulation.keys import member_rows
-from cachefl_jax.simulation.prepare import SIDE, prepare
+from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.sweep_points import inputs_of
 from cachefl_jax.synthesis.selection import Rule, Set, select
@@ -70,8 +69,7 @@ def test_images_that_became_keys_are_pictured_first(config_of):
         others = [row for row in np.flatnonzero(inputs.synthetic.labels == label) if row not in keys]
         assert keys != sorted([*keys, *others])[:KEYS] or label  # of the first class not the first three
         for place, row in enumerate([*keys, *others]):
-            small = inputs.synthetic.images[row].convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            np.testing.assert_array_equal(shown[label, place], np.asarray(small))
+            np.testing.assert_array_equal(shown[label, place], np.asarray(inputs.synthetic.images[row]))
 
 
 def test_only_images_that_became_keys_count_as_leaks(config_of, folders, make_pictures, tmp_path):
