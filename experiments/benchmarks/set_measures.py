@@ -158,10 +158,12 @@ def draw(found: dict[str, dict], path: pathlib.Path) -> None:
                 axes.plot(triples[:, 0], places, "o", color=colour, markersize=4, label=label)
             axes.axvline(0, color=palette.MUTED, linewidth=0.8)
             axes.set(xlim=(-1.05, 1.05), title=domain, xlabel="rank correlation with test accuracy")
-            axes.set_yticks(range(len(names)), names, color=palette.INK)
+            axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], color=palette.INK)
             axes.grid(axis="x", color=palette.LINE, linewidth=0.5)
             axes.tick_params(length=0)
-        panels[0].legend(loc="lower left", frameon=False)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(TARGETS), frameon=False
+        )
         figure.savefig(path, dpi=200, facecolor=palette.PAPER)
 
 
