@@ -6,6 +6,7 @@ INPUTS := setup.cfg pyproject.toml requirements.txt constraints.txt
 
 # What is worth running on one accelerator, for which .venv needs a JAX of its own: pip install 'jax[cuda13]' or 'jax[tpu]'.
 ON_DEVICE := $(addprefix tests/federation/test_, known_sizes.py strategies.py rounds.py any_linear_loss.py evaluate.py)
+DEVICE_PROCESSES ?= 4
 
 .PHONY: demo test test-device lint clean
 
@@ -16,7 +17,7 @@ test: .venv/tested lint
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 test-device: .venv/tested
-	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest -p no:benchmark --numprocesses=4 $(ON_DEVICE) tests/clip/test_encoding.py
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/python -m pytest -p no:benchmark --numprocesses=$(DEVICE_PROCESSES) $(ON_DEVICE) tests/clip/test_encoding.py
 
 lint: .venv/tested
 	$(BIN)/ruff check .
