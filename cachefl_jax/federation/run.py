@@ -10,8 +10,9 @@ from cachefl_jax.federation.parts import Federation
 from cachefl_jax.federation.place import padded, place
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Cohort, Drift, Problem, RoundMetrics, ServerState, in_view
-from cachefl_jax.federation.round import prepare, spread_out, train_round
+from cachefl_jax.federation.round import prepare, train_round
 from cachefl_jax.federation.schedule import AS_EVER, attending
+from cachefl_jax.federation.spread import spread_out
 
 COHORT = np.uint32(2**32 - 1)  # folded into a round's key to draw its cohort; no client has this number
 
