@@ -18,10 +18,9 @@ from cachefl_jax.poc import plan
 from cachefl_jax.poc.asked import accepted, first_words
 from cachefl_jax.poc.current import read_current, test_files
 from cachefl_jax.poc.decision import Found, decide
-from cachefl_jax.poc.page import render
+from cachefl_jax.poc.page import duration, render
 from cachefl_jax.poc.samples import TestRows, predictions_of
 from cachefl_jax.poc.verdict import ALONE, recommended
-from cachefl_jax.report import units
 from cachefl_jax.report.page import write_page
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import each_once, tell
@@ -113,7 +112,8 @@ class Poc:
         """A study, run or gone on with."""
         began = time.monotonic()
         budget = study.config.study.budget
-        told = f"{len(study.settings)} settings, {len(study.rows)} rows, {budget} points each, {len(study.seeds)} seeds"
+        counts = {"setting": len(study.settings), "row": len(study.rows), "point": budget, "seed": len(study.seeds)}
+        told = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items())
         print(f"{name}: {told}", file=sys.stderr)
         run_study(study, self.workdir / name, functools.partial(tell_of_row, name, began))
         self.took(name, began)
@@ -140,7 +140,7 @@ class Poc:
         points = plan.points_for(self.config, first.lines, self.seconds[plan.FIRST], time.monotonic() - self.began)
         write_json(file, {"points": points, "minutes": self.config.poc.minutes})
         if points == 1 < self.config.poc.most_points:
-            spent = units.readable_seconds(time.monotonic() - self.began)
+            spent = duration(time.monotonic() - self.began)
             told = f"tuning is skipped: {spent} of {self.config.poc.minutes:g} minutes are over, which leaves no time"
             print(f"{told}. --minutes=MORE, into a new folder, has it tuned.", file=sys.stderr)
         return points
@@ -186,7 +186,7 @@ def run_poc(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
 def tell_of_row(stage: str, began: float, row: str, done: int, whole: int) -> None:
     """A line of a stage's progress, for a terminal or a log."""
     spent = time.monotonic() - began
-    left = units.readable_seconds(spent * (whole - done) / done)
+    left = duration(spent * (whole - done) / done)
     told = f"{row}, {done} of {whole} rows" + (f", about {left} left" if done < whole else "")
     print(f"{stage}: {told}", file=sys.stderr)
 

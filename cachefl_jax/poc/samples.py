@@ -69,10 +69,15 @@ def told(found: Difference | None, p: float | None) -> dict:
 
 
 def reason(found: dict) -> str:
-    """Why a difference whose interval has no 0 in it is none all the same, by its p; '' for any other."""
+    """The p that decides where the interval seems to say something else; '' for any other.
+
+    An interval without 0 may belong to no difference: p is adjusted, and intervals are not. One with 0 may belong to a
+    difference, to a hair: that over test rows is a bootstrap's, and their p another test's."""
     half, single = found.get("half"), found.get("p_single")
-    if found.get("verdict") != EQUAL or half is None or single is None or abs(found["points"]) <= half:
+    if half is None or single is None or (abs(found["points"]) <= half) == (found["verdict"] == EQUAL):
         return ""
+    if found["verdict"] != EQUAL:
+        return f"p = {found['p']:.2g}"
     if single > LEVEL:
         return f"p = {single:.2g}"
     return f"p = {single:.2g} by itself, {found['p']:.2g} adjusted for {found['comparisons']} comparisons"

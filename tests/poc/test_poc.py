@@ -244,7 +244,8 @@ def test_the_terminal_tells_of_the_time_and_of_each_row_and_of_no_engine(done, a
     assert "poc.price_gpu_hour has no effect" in told
     rows = [line for line in told.splitlines() if line.startswith("shots: ") and " rows" in line and ", 1 of" in line]
     assert len(rows) == 1
-    assert re.search(r"shots: \w+, 1 of (2|3) rows, about [\d.]+ m?s left", rows[0])
+    assert re.search(r"shots: \w+, 1 of (2|3) rows, about [\d.]+ (ms|s|min) left", rows[0])
+    assert re.search(r"shots: 1 setting, (2|3) rows, 1 point, 1 seed\n", told)
     assert "engine:" not in told
 
 

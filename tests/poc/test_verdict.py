@@ -70,6 +70,7 @@ def test_an_interval_without_0_that_chance_explains_is_said_to_be_so():
         ({"points": 2.1, "p": 0.2, "p_single": 0.051}, "p = 0.051"),  # the tests' own p, whatever the family
         ({"points": 1.9, "p": 0.2, "p_single": 0.06}, ""),  # 0 is in the interval
         ({"points": 9.0, "p": 0.01, "p_single": 0.001, "verdict": BETTER}, ""),
+        ({"points": 1.99, "p": 0.049, "p_single": 0.049, "verdict": BETTER}, "p = 0.049"),
         ({"points": None, "half": None, "p": None, "p_single": None, "verdict": UNKNOWN}, ""),
     ],
 )

@@ -90,6 +90,8 @@ def test_brought_images_go_to_the_classes_of_their_names_whatever_the_spelling(b
         middle = np.asarray(images.images[row])[10:14, 11:13].mean(axis=(0, 1))
         assert ("blue", "green", "red")[images.labels[row]] == ("red", "green", "blue")[int(middle.argmax())]
     assert manifest == {"source": "image_folder", "path": manifest["path"], "fingerprint": images.fingerprint}
+    told = "synthesis.path: 9 of 12 images are used, at most 3 of each class (synthesis.images_per_class)."
+    assert told in source.notes
 
 
 def test_classes_are_matched_by_name_where_the_source_has_another_order(bring):
@@ -176,6 +178,7 @@ def test_broken_images_among_those_brought_stop_or_are_left_out_and_told(bring, 
         bring(counts)
     source, images, _ = bring(counts, **{"data.broken": "skip"})
     assert per_class(images) == [2, 3, 3]
+    assert not any("images are used" in note for note in source.notes)
     assert [note for note in source.notes if "synthetic" in note and "broken.png" in note]
 
 
