@@ -41,8 +41,8 @@ def first_words(config: ConfigDict) -> list[str]:
     seeds, minutes = config.study.seeds, config.poc.minutes
     told = [
         f"{minutes:g} minute{'s' * (minutes != 1)} (poc.minutes): reading, encoding and every row once by {seeds} "
-        "seeds come first, however long they take. Half of what is left then is for tuning; the rest for fewer images, for "
-        "sites left out in turn and for the run that is deployed."
+        "seeds come first, however long they take. Half of what is left then is for tuning; the rest for fewer "
+        "images, for sites left out in turn and for the run that is deployed."
     ]
     if config.poc.price_gpu_hour and config.synthesis.source not in DRAWN:
         told.append("poc.price_gpu_hour has no effect: no image is drawn here.")
