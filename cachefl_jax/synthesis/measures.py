@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cachefl_jax.data.bank import Split
-from cachefl_jax.synthesis.formulas import cmmd, frechet, nearest_real, prdc, unit, vendi
+from cachefl_jax.synthesis.class_means import nearer_another
+from cachefl_jax.synthesis.formulas import cmmd, frechet, nearest_real, prdc, vendi
 
 NEAREST = 5  # neighbours of prdc, as its paper has them
 COLLAPSED = 0.5  # of the real rows' log Vendi score: a class with less is said to be collapsed
 CONFUSED = 0.25  # more of a class's images than of its real ones lie nearer to another class: said
+LIKELY = 0.05  # share of means of as many real images that are as far off: of more than that nothing is said
 COPIED = 3  # times as many images near a real one as there would be by chance: said
 SHOWN = 100  # rows of suspected copies that are listed
 
@@ -110,46 +112,6 @@ def means(figures: Iterable[dict]) -> dict:
     return {name: float(np.mean(values)) if values else None for name, values in found.items()}
 
 
-def nearer_another(fake: Split, real: Split, classes: int) -> list[dict]:
-    """What each class's images are nearest to among the real classes' mean features, by cosine.
-
-    Of each class {"nearest_real_class": the class that the mean of its images is nearest to, "nearer_another": share of
-    its images that are nearest to another class, 0 to 1, lower is better, "nearer_another_real": the same of the real
-    ones, each left out of its own class's mean}; None where there are no images to tell."""
-    known, wanted = unit(real.features), unit(fake.features)
-    sums = np.zeros((classes, known.shape[1]))
-    np.add.at(sums, real.labels, known)
-    counts = np.bincount(real.labels, minlength=classes)
-    present = np.flatnonzero(counts)
-    centres = unit(sums[present])
-    nearest = present[(wanted @ centres.T).argmax(axis=1)]
-    return [
-        {
-            "nearest_real_class": nearest_class(wanted[fake.labels == label], centres, present),
-            "nearer_another": share(nearest[fake.labels == label] != label) if counts[label] else None,
-            "nearer_another_real": share(real_nearer_another(known[real.labels == label], sums, present, label)),
-        }
-        for label in range(classes)
-    ]
-
-
-def nearest_class(rows: np.ndarray, centres: np.ndarray, present: np.ndarray) -> int | None:
-    return int(present[(centres @ rows.mean(axis=0)).argmax()]) if len(rows) else None
-
-
-def real_nearer_another(rows: np.ndarray, sums: np.ndarray, present: np.ndarray, label: int) -> np.ndarray:
-    """Whether each real row [m, D] of a class is nearer to another class's mean, bool [m]; none of a single row."""
-    others = present[present != label]
-    if len(rows) < 2 or not len(others):
-        return np.zeros(0, bool)
-    own = ((sums[label] - rows) / np.linalg.norm(sums[label] - rows, axis=1, keepdims=True) * rows).sum(axis=1)
-    return (rows @ unit(sums[others]).T).max(axis=1) > own
-
-
-def share(which: np.ndarray) -> float | None:
-    return float(np.mean(which)) if len(which) else None
-
-
 def memorised(fake: np.ndarray, real: np.ndarray) -> dict | None:
     """Images that lie nearer to a real one than real ones lie to one another, but for the nearest 1%: {"near": that
     distance, "share": of the images, "by_chance": the share that images of the real distribution would have,
@@ -175,7 +137,8 @@ def flags_of(figures: dict, name: str) -> list[dict]:
             f"{name}: its images are alike: {figures['diversity']:.2f} of the diversity (log Vendi score) of as many "
             "real ones."
         )
-    if figures["nearest_real_class"] not in (None, name) and figures["real_images"]:
+    chance = figures["as_far_by_chance"]
+    if figures["nearest_real_class"] not in (None, name) and chance is not None and chance <= LIKELY:
         found["another class"] = f"{name}: its images are on average nearest to real {figures['nearest_real_class']}."
     shares = figures["nearer_another"], figures["nearer_another_real"]
     if None not in shares and shares[0] > shares[1] + CONFUSED:

@@ -10,8 +10,9 @@ from vendi_score import vendi as vendi_package
 
 from cachefl_jax.data.bank import Split
 from cachefl_jax.synthesis import formulas
+from cachefl_jax.synthesis.class_means import left_out, nearer_another
 from cachefl_jax.synthesis.formulas import cmmd, frechet, nearest_real, prdc, vendi
-from cachefl_jax.synthesis.measures import COLLAPSED, NEAREST, measure, nearer_another
+from cachefl_jax.synthesis.measures import COLLAPSED, NEAREST, measure
 
 NAMES = ("ant", "bee", "cow")
 
@@ -169,8 +170,32 @@ def test_a_real_row_is_left_out_of_its_own_mean():
     """Two rows at right angles: each is nearer to the other class than to its class's mean without itself."""
     real = Split(np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.6, 0.53]]), np.array([0, 0, 1]))
     found = nearer_another(real, real, 2)
-    assert found[0] == {"nearest_real_class": 0, "nearer_another": 0, "nearer_another_real": 1}
-    assert found[1]["nearer_another_real"] is None
+    shares = {"as_far_by_chance": 1, "nearer_another": 0, "nearer_another_real": 1}
+    assert found[0] == {"nearest_real_class": 0, **shares}
+    assert (found[1]["nearer_another_real"], found[1]["as_far_by_chance"]) == (None, None)
+
+
+def test_means_of_samples_are_compared_with_the_rest_of_their_class():
+    rng = np.random.default_rng(0)
+    rows, others = (formulas.unit(rng.normal(size=shape) + 0.3) for shape in ((9, 5), (2, 5)))
+    chosen = np.array([rng.choice(9, 3, replace=False) for _ in range(50)])
+    expected = []
+    for each in chosen:
+        mean, rest = (part.mean(axis=0) for part in (rows[each], np.delete(rows, each, axis=0)))
+        cosines = [mean @ vector / np.linalg.norm(vector) for vector in (rest, *others)]
+        own, *another = np.array(cosines) / np.linalg.norm(mean)
+        expected.append(max(another) - own)
+    assert min(expected) < 0 < max(expected)
+    np.testing.assert_allclose(left_out(rows, chosen, others), expected, atol=1e-12)
+
+
+def test_classes_that_the_encoder_does_not_tell_apart_are_not_flagged():
+    """Real images of one distribution under three names: a mean that is nearest to another class says nothing."""
+    labels = np.repeat(np.arange(3), 20)
+    fake, real = (Split(formulas.unit(draws(60, seed, shift=0.5)), labels) for seed in (0, 1))
+    found = measure(fake, real, NAMES)
+    assert {figures["nearest_real_class"] for figures in found["classes"].values()} != set(NAMES)
+    assert not {kind for _, kind in kinds(found)} & {"another class", "confused"}
 
 
 def test_copies_are_flagged_with_their_pairs():
