@@ -61,7 +61,7 @@ class Roll:
         for reply in list(self.grid.pull_messages(self.asked)) if self.asked else ():
             self.asked.discard(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                self.say(f"a node did not answer: {reply.error.reason}")
+                self.say(f"a site left before it had told its name ({reply.error.reason})")
             elif refused := refusal_in(reply.content):
                 self.say(f"{refused[0]} is refused: {refused[1]}")
             else:

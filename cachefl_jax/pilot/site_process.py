@@ -28,7 +28,9 @@ from cachefl_jax.storage.home import home
 
 TOLD, END, LOG = "told.log", "end.json", "flower.log"
 GONE = 60  # seconds without the server after which Flower's SuperNode gives up
-LAST_ANSWER = 10.0  # seconds in which the SuperNode may still send the answer to the message that ended the site
+LAST_ANSWER = 30.0  # seconds in which the SuperNode may still send the answer to the message that ended the site
+LINGER = 5.0  # seconds in which the server takes it: Flower drops the answers of a node that has left
+ENDING = 10.0  # seconds in which the SuperNode may leave by itself
 LOOK = 0.3  # seconds between two looks
 START = (sys.executable, "-m", "cachefl_jax.pilot.supernode")  # in place of flower-supernode
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -119,11 +121,11 @@ class SuperNode:
         """Ends it, with whatever it has started."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(LAST_ANSWER)
+            self.process.wait(ENDING)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.reader.join(LAST_ANSWER)  # nobody is left to write: it comes to the end of what was said
+        self.reader.join(ENDING)  # nobody is left to write: it comes to the end of what was said
 
 
 @contextlib.contextmanager
@@ -154,10 +156,11 @@ def attend(server: str, file: pathlib.Path, tls: Tls) -> None:
 
 
 def await_last_answer(node: SuperNode) -> None:
-    """Until the answer to the message that ended the site is on its way."""
+    """Until the server has had time to take the answer to the message that ended the site."""
     before, ends = node.sent, time.monotonic() + LAST_ANSWER
     while node.sent == before and node.process.poll() is None and time.monotonic() < ends:
         time.sleep(LOOK)
+    time.sleep(LINGER)
 
 
 def leave(how: dict) -> None:

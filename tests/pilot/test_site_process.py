@@ -21,6 +21,7 @@ def attended(tmp_path, monkeypatch, capsys):
     Flower's SuperNode."""
 
     def run(program: str) -> tuple[str, str | None]:
+        monkeypatch.setattr(site_process, "LINGER", 0.1)
         monkeypatch.setattr(site_process, "START", (sys.executable, "-c", program))
         try:
             attend("127.0.0.1:9092", tmp_path / "site.json", tls_of_site(True, None))
