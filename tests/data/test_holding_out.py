@@ -200,13 +200,14 @@ def test_without_duplicates_the_same_images_are_held_out(sites, config_of):
 
 @pytest.mark.parametrize("layout", ["{site}/{name}", "{name}/{site}"])
 def test_folders_of_synthetic_images_tell_classes_from_sites_of_any_name(make_images, config_of, layout):
-    real = [layout.format(site=site, name=name) for site in ("Berlin", "Paris") for name in ("cat", "hot_dog")]
-    path = make_images({f"real/{folder}": 5 for folder in real} | {"drawn/cat": 2, "drawn/Hot dog": 2, "drawn/owl": 2})
+    real = [layout.format(site=site, name=name) for site in ("Berlin", "Paris") for name in ("crack", "loose_bolt")]
+    drawn = {"drawn/crack": 2, "drawn/Loose bolt": 2, "drawn/rust": 2}
+    path = make_images({f"real/{folder}": 5 for folder in real} | drawn)
     config = config_of("image_folder", path=path / "real", group_column="folder", held_out_of="site")
     with pytest.raises(UsageError, match=r"^data\.layout"):
         load_images(config)
     config.synthesis.update({"source": "image_folder", "path": str(path / "drawn")})
     source = load_images(config)
     assert source.site_names == ("Berlin", "Paris")
-    assert source.class_names == ("cat", "hot_dog")
+    assert source.class_names == ("crack", "loose_bolt")
     assert table(source, "test") == [[1, 1], [1, 1]]
