@@ -66,8 +66,13 @@ def folder_names_of(data) -> tuple[str, ...]:
 
 
 def title_of(data) -> str:
-    """What the source is called for readers: a described data set's title; else data.name."""
-    return named(data.name).title if is_described(data.name) else data.name
+    """What the source is called for readers: a described data set's title; else data.name, also of a JSON that is no
+    longer there."""
+    if not is_described(data.name) or (
+        data.name.endswith(".json") and not pathlib.Path(data.name).expanduser().exists()
+    ):
+        return data.name
+    return named(data.name).title
 
 
 def own(path: pathlib.Path) -> dict:

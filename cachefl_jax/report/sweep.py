@@ -15,7 +15,7 @@ class Sweep(NamedTuple):
 
     Attributes:
         name: of its folder.
-        dataset: data.name of its points, each once.
+        dataset: titles of its points' data, each once.
         points: how many it has, done or not.
         settings: the lines of results.jsonl that are alternatives, by setting and by point; both in words.
     """

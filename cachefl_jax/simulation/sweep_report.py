@@ -3,6 +3,7 @@
 import pathlib
 
 from cachefl_jax.config import from_json
+from cachefl_jax.data.suite import title_of
 from cachefl_jax.report.sweep import Sweep, write_sweep_report
 from cachefl_jax.simulation.ranking import settings_of
 from cachefl_jax.storage.run_files import read_results, read_sweep
@@ -15,6 +16,6 @@ def write_sweep(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pa
     configs = [from_json(config) for config in read_sweep(workdir / "sweep.json")]
     file = workdir / "results.jsonl"
     lines = [row for row in read_results(file) if row["point"] < len(configs)] if file.exists() else []
-    names = ", ".join(dict.fromkeys(config.data.name for config in configs))
+    names = ", ".join(dict.fromkeys(title_of(config.data) for config in configs))
     sweep = Sweep(workdir.resolve().name, names, len(configs), settings_of(lines, configs))
     return write_sweep_report(workdir, sweep, output)

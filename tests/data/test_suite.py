@@ -237,6 +237,8 @@ def test_a_data_set_of_ones_own_is_a_json_file(make_images, config_of, tmp_path)
     file.write_text(json.dumps(said | {"title": "Weld seams", "templates": ["an X-ray image of a {}."]}))
     suite.named.cache_clear()
     assert suite.title_of(config.data) == "Weld seams"
+    assert suite.title_of(config_of("digits").data) == "digits"
+    assert suite.title_of(config_of("gone.json").data) == "gone.json"  # of a report that is written again later
     assert source.class_names == ("sound seam", "cracked seam")
     assert source.templates == ("an X-ray image of a {}.",)
     assert np.bincount(source.test.labels).tolist() == [2, 2]
