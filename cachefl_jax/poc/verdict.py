@@ -48,7 +48,8 @@ def caveat(facts: dict[str, Any]) -> list[str]:
     if row and row["test_accuracy"] - Z * row["error"] <= chance:
         told.append(
             f"Zero-shot, the encoder has {units.percent(row['test_accuracy'])} ± {100 * Z * row['error']:.1f} of the "
-            f"test images right, no more than guessing among {data['classes']} classes ({units.percent(chance)})."
+            f"test images right, within its error no more than guessing among {data['classes']} classes "
+            f"({units.percent(chance)})."
         )
     if not told:
         return []
