@@ -11,6 +11,8 @@ from cachefl_jax.precision import MATMULS
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def precisions(monkeypatch):

@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def start(folder):
     """(a command of the page, *more words) -> what it prints; the demo is the small one."""
-    prefork = Prefork(folder)
+    prefork = Prefork(folder, quick=True)
 
     def start(command: str, *more: str) -> str:
         command = re.sub(r"\b(probe|means|middle|attack|rest)\.py", rf"{folder}/\1.py", command)

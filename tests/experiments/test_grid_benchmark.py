@@ -13,6 +13,7 @@ from cachefl_jax.study.plan import study_of
 from cachefl_jax.study.run import run_study
 from experiments.benchmarks import by_hand, grid
 
+pytestmark = pytest.mark.quick
 FIELDS = {"rounds": 4, "budget": 8, "seeds": 2, "grid": {"local.learning_rate": (3e-3, 1e-2)}}
 
 
@@ -49,7 +50,8 @@ def test_ratios_are_the_medians_of_each_turns_own(capsys):
     assert "1.10 times by hand" in told[4]
 
 
-def test_every_way_takes_its_turn(make_bank, tmp_path):
+def test_every_way_takes_its_turn(make_bank, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # its processes are as quick as this one
     words = (f"--bank={make_bank()}", f"--output={tmp_path / 'out'}", "--grid=1", "--rounds=1", "--repeats=1")
     command = [sys.executable, "-m", "experiments.benchmarks.grid", *words, "--seeds=1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

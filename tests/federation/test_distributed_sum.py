@@ -13,6 +13,7 @@ from cachefl_jax.privacy.secure.distributed import Discrete, discrete, noisy_enc
 from cachefl_jax.privacy.secure.graph import Settings
 from cachefl_jax.privacy.secure.replay import replay, uploads_of
 
+pytestmark = pytest.mark.quick
 SIZES = [5, 9, 1, 12, 3]
 
 

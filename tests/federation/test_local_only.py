@@ -23,6 +23,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.federation.participation import deal
 from cachefl_jax.methods.cachefl import Cache, cachefl
 
+pytestmark = pytest.mark.quick
 SIZES, ROUNDS = [1, 7, 12, 3, 9, 0, 12], 4
 
 

@@ -122,6 +122,7 @@ SOFTMAX = CASES["softmax"].task
 IS_BIAS = np.arange(len(SOFTMAX.start)) >= len(SOFTMAX.start) - 3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("plan", "proximal"), [("scan", 2.0), *((plan, 0.0) for plan in PRIMAL)])
 def test_own_leaves_are_those_of_a_plain_loop(plan, proximal):
     federation, state = train("softmax", with_personal_leaves(fedavg, bias), plan, proximal=proximal)
@@ -131,6 +132,7 @@ def test_own_leaves_are_those_of_a_plain_loop(plan, proximal):
     assert np.abs(np.ptp(own[:, IS_BIAS].numpy(), axis=0)).min() > 1e-2  # or all of this would say little
 
 
+@pytest.mark.quick
 def test_own_leaves_train_by_adamw_too():
     federation, state = train("softmax", with_personal_leaves(fedavg, bias), optimizer="adamw")
     server, own = reference_personal(SOFTMAX, IS_BIAS, Solver(RATE), adamw)
@@ -138,6 +140,7 @@ def test_own_leaves_train_by_adamw_too():
     np.testing.assert_allclose(models(federation, state), own, atol=1e-5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("plan", "case"), [("scan", "cache"), *((plan, "softmax") for plan in PRIMAL)])
 def test_dittos_two_models_are_those_of_a_plain_loop(plan, case):
     federation, state = train(case, ditto, plan)

@@ -26,6 +26,7 @@ from cachefl_jax.federation import (
 from cachefl_jax.federation.memory import Footprint, footprint, free, needed
 from cachefl_jax.federation.run import COHORT
 
+pytestmark = pytest.mark.quick
 SIZES = [1, 7, 12, 3, 9, 12, 0, 5]
 ANY = LocalTraining(None, CLIENT_OPTIMIZERS["sgd"], 1, 1, 1)  # a start does not depend on it
 SERVER = SERVER_OPTIMIZERS["momentum"]

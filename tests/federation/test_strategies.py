@@ -13,6 +13,7 @@ import pytest
 
 from cachefl_jax.federation import Plan, plan_batches
 
+pytestmark = pytest.mark.quick
 WIDTH = 72
 BATCH = 4
 # None, one row, a batch, around the tile of 64 rows, as many as features have numbers, more (trained on parameters).

@@ -15,6 +15,7 @@ from cachefl_jax.simulation.sweep_groups import kinds_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
 FILE = pathlib.Path(__file__).parent / "linear_probe.py"
 ALONE = (f"{FILE}:probe",)
 

@@ -29,6 +29,8 @@ from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 
 def taken_out(server, name: str) -> tuple:
     """(the run's CLIP without its arrays, the arrays of the layer `name`, all others)."""

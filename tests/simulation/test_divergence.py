@@ -9,6 +9,8 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def one_step(make_bank):

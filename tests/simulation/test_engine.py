@@ -53,6 +53,7 @@ def plan_of(folder) -> dict:
     return json.loads((folder / "engine.json").read_text())["plan"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_every_strategy_gives_the_same_keys(make_config, tmp_path, momentum):
     for name in STRATEGIES:
@@ -68,6 +69,7 @@ def test_every_strategy_gives_the_same_keys(make_config, tmp_path, momentum):
     assert np.abs(keys_of(tmp_path / "scan") - start).max() > 1e-3
 
 
+@pytest.mark.quick
 def test_a_short_run_measures_nothing_and_takes_what_experience_says(make_config, tmp_path, capsys):
     for name in ("run", "same"):
         train_and_evaluate(make_config(), tmp_path / name)
@@ -77,6 +79,7 @@ def test_a_short_run_measures_nothing_and_takes_what_experience_says(make_config
     assert "measured" not in told
 
 
+@pytest.mark.quick
 def test_a_long_run_measures_says_what_it_chose_and_keeps_to_it(make_config, tmp_path, capsys, monkeypatch):
     config = make_config(**{"seed": 5})
     measure_all(monkeypatch)
@@ -106,6 +109,7 @@ def test_a_short_runs_plan_does_not_depend_on_the_clock(make_config, tmp_path, m
     assert record["seconds_per_round"] == {}
 
 
+@pytest.mark.quick
 def test_measuring_keeps_one_plans_arrays_on_the_devices_and_ends_with_its_budget(make_config, tmp_path, monkeypatch):
     seen, asked = [], []
 

@@ -20,6 +20,8 @@ from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.simulate import simulate
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
+
 
 def config_for(bank, **changes):
     config = default()

@@ -11,6 +11,7 @@ from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.run_files import DRIFT, SCALARS, UNSCORED
 
+pytestmark = pytest.mark.quick
 METHODS = ("zero_shot", "cache_init", "cachefl", "local_only", "centralized")
 
 

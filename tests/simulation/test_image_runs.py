@@ -78,6 +78,7 @@ def metrics_of(workdir: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.quick
 def test_a_folder_of_images_runs_from_pixels_to_a_report(run, capsys):
     workdir, summary = run("first", methods=METHOD_NAMES, rounds=5, **{"local.learning_rate": 0.01})
     assert {entry.name for entry in workdir.iterdir()} == {

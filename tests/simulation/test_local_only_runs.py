@@ -20,6 +20,8 @@ from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.archive import read_arrays
 
+pytestmark = pytest.mark.quick
+
 
 def config_for(bank, **changes):
     config = default()

@@ -11,6 +11,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.privacy.accounting import Exposure, spent
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
 CENTRAL = {"privacy.mechanism": "gaussian", "aggregation.name": "uniform", "privacy.accountant": "rdp"}
 KNOWN = CENTRAL | {"privacy.noise_multiplier": 2.0}
 ALL = {"privacy.mechanism": "distributed", "aggregation.name": "secure_uniform"}

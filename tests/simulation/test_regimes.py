@@ -15,6 +15,7 @@ from cachefl_jax.simulation import local_only, rounds
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.run_files import file_name
 
+pytestmark = pytest.mark.quick
 PROBE = f"{pathlib.Path(__file__).parents[1] / 'methods' / 'linear_probe.py'}:probe"
 REGIMES = ("", "@alone", "@centralized", "@round_0")
 COMPARE = ("zero_shot", *(f"{name}{regime}" for regime in REGIMES for name in ("cachefl", PROBE)))

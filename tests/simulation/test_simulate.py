@@ -18,6 +18,8 @@ from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import rounds
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def config(make_bank):

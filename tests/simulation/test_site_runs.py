@@ -13,6 +13,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
+pytestmark = pytest.mark.quick
 SITES = "uplink,downlink,latency,flops,memory,hours\n1e5,1e6,0.05,1e6,,\n2e5,1e6,0.01,4e6,,\n5e4,5e5,0.1,2e5,,\n"
 
 

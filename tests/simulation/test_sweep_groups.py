@@ -17,6 +17,7 @@ from cachefl_jax.simulation.sweep_groups import group_of
 from cachefl_jax.simulation.sweep_points import prepared_points, run_points
 from experiments.configs import feature_bank
 
+pytestmark = pytest.mark.quick
 OVERRIDES = [
     {"cache.alpha": alpha, "seed": seed, "rounds": 1} for alpha in (1.0, 3.0) for seed in (0, 1)
 ]  # two partitions

@@ -25,6 +25,7 @@ from cachefl_jax.study.results import choose, standing
 from cachefl_jax.study.run import run_study
 from experiments.configs import feature_bank
 
+pytestmark = pytest.mark.quick
 PROBE = "tests/methods/linear_probe.py:probe"
 ONCE = ("cachefl@alone", "cachefl@centralized", "cachefl@features_once")
 ROWS = ("zero_shot", "cache_init", "cachefl", *ONCE, "ridge", PROBE)
