@@ -198,7 +198,9 @@ def account(stage: Stage) -> str:
     spent = costs(stage.facts, len(stage.candidates))
     about = {"source": stage.facts.source, "digest": stage.images.fingerprint, "reviews": reviews}
     write_json(stage.workdir / "summary.json", about | {"cost": spent, "measures": stage.measures["all"]})
-    told = f"account: {datasheet.cost_words(spent)}"
+    told = (
+        f"account: {datasheet.cost_words(spent)}" if stage.drawn else "account: what the images cost is not known here"
+    )
     if stage.copy:
         copy_set(stage.workdir, stage.facts, stage.candidates, stage.images)
         told += f"\ncopied to {stage.workdir / 'images'}, described in croissant.json"
