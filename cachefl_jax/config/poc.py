@@ -2,7 +2,7 @@
 has no use for it."""
 
 from cachefl_jax.config.field import Field, Part
-from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, RAISE, TEXT, at_least, finite, one_of
+from cachefl_jax.config.ranges import CHOOSE, NONE, RAISE, TEXT, at_least, finite, one_of
 
 ORIGINS = ("unknown", "generated", "real")
 
@@ -23,6 +23,4 @@ POC = Part((
     Field("poc.shots", ("1", "2", "4", "8", "16"), "images a class and site of the learning curve", shots,
           "whole numbers above 0, ascending", NONE),
     Field("poc.synthetic_origin", "unknown", "who made the images of synthesis.path", *one_of(*ORIGINS), CHOOSE),
-    Field("poc.price_gpu_hour", 0.0, "what an hour of the generator's machine costs, in your currency; 0 = not told",
-          *finite(0), FINITE),
 ))

@@ -44,6 +44,6 @@ def first_words(config: ConfigDict) -> list[str]:
         "seeds come first, however long they take. Half of what is left then is for tuning; the rest for fewer "
         "images, for sites left out in turn and for the run that is deployed."
     ]
-    if config.poc.price_gpu_hour and config.synthesis.source not in DRAWN:
-        told.append("poc.price_gpu_hour has no effect: no image is drawn here.")
+    if config.synthesis.price_gpu_hour and config.synthesis.source not in DRAWN:
+        told.append("synthesis.price_gpu_hour has no effect: no image is drawn here.")
     return told

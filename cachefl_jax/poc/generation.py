@@ -14,7 +14,7 @@ class Facts(NamedTuple):
     path: str  # synthesis.path, of images that were brought along
     manifest: Mapping[str, Any]  # `inputs.bank.metadata["synthetic"]`; {} for a bank
     images: int  # of the set
-    price_gpu_hour: float  # poc.price_gpu_hour; 0 = not told
+    price_gpu_hour: float  # synthesis.price_gpu_hour; 0 = not told
 
 
 def generation(facts: Facts) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def generation(facts: Facts) -> dict[str, Any]:
     if facts.source not in DRAWN:
         told = [not_drawn(facts)]
         if facts.price_gpu_hour:
-            told.append("The price of an hour (poc.price_gpu_hour) has no effect: no image was drawn here.")
+            told.append("The price of an hour (synthesis.price_gpu_hour) has no effect: no image was drawn here.")
         return {"images": facts.images, "seconds": None, "price": None, "sentences": told}
     seconds, timed = facts.manifest.get("seconds"), facts.manifest.get("timed", facts.images)
     if not seconds or not timed:
@@ -51,9 +51,9 @@ def drawn(facts: Facts, seconds: float, timed: int) -> str:
 def priced(facts: Facts, seconds: float) -> str:
     """What the seconds cost at the price that was told."""
     if not facts.price_gpu_hour:
-        return "Price: not told. poc.price_gpu_hour takes what an hour of that machine costs you."
+        return "Price: not told. synthesis.price_gpu_hour takes what an hour of that machine costs you."
     price = seconds / 3600 * facts.price_gpu_hour
-    return f"At {facts.price_gpu_hour:g} an hour (poc.price_gpu_hour) that is {price:.2g}."
+    return f"At {facts.price_gpu_hour:g} an hour (synthesis.price_gpu_hour) that is {price:.2g}."
 
 
 def energy(facts: Facts) -> str:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from cachefl_jax.config.secure import SECURE
 from cachefl_jax.config.synthesis import DRAWN
 from cachefl_jax.poc.privacy import real_images
+from cachefl_jax.synthesis.licence import terms_of
+from cachefl_jax.synthesis.pipeline import find_pipeline
 
 POCKET = "pocket"  # the embedded generator, and the embedded CLIP
 OWN_TERMS = "Apache-2.0, as this package"
@@ -64,8 +66,16 @@ def licence(synthesis: Mapping[str, Any]) -> str:
     if source == POCKET:
         return OWN_TERMS
     if source == "diffusers":
-        return "not read here: the generator's licence says what its images may be used for"
+        return card_words(synthesis["pipeline"])
     return "not known: whoever brought them has to say"
+
+
+def card_words(pipeline: str) -> str:
+    """What a generator's model card says of its licence."""
+    licence, link, _ = terms_of(find_pipeline(pipeline))
+    if licence is None:
+        return "not told by the generator's files: its page says what its images may be used for"
+    return f"{licence}{f' ({link})' if link else ''}, says the generator's model card; nobody has checked it"
 
 
 def untested(facts: Facts) -> list[str]:

@@ -40,7 +40,7 @@ MARK, PLAN, SECONDS = "poc.json", "plan.json", "seconds.json"
 DECISION, PAGE = "decision.json", "report.html"
 RUN = "run"
 # What may be another in a later start: nothing is trained by it. `lasting` has these at their defaults.
-LATER = ("poc.minutes", "poc.current", "poc.synthetic_origin", "poc.price_gpu_hour")
+LATER = ("poc.minutes", "poc.current", "poc.synthetic_origin", "synthesis.price_gpu_hour")
 
 
 class Stage(NamedTuple):

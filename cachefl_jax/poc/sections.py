@@ -44,7 +44,7 @@ def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
     site = work.site_of(timed, model, inputs.partition.sizes, inputs.partition.clients)
     images = len(bank.synthetic.labels)
     manifest = bank.metadata.get("synthetic") or {}
-    synthesis, price = config.synthesis, config.poc.price_gpu_hour
+    synthesis, price = config.synthesis, config.synthesis.price_gpu_hour
     cost = generation.Facts(synthesis.source, synthesis.path, manifest, images, price)
     seen = privacy.Facts(config.to_dict(), summary["methods"], best, own, leak_of(workdir))
     chosen = privacy.Choice(facts["data"]["validation"], found.points, facts["data"]["test"])

@@ -35,8 +35,8 @@ def test_a_flag_whose_value_was_forgotten_does_not_take_the_next_one():
 
 def test_a_field_as_a_flag_of_its_own_is_told_with_its_beginning():
     with pytest.raises(flags.UnrecognizedFlagError) as told:
-        flags.FlagValues()(["command", "--poc.price_gpu_hour=3"])
-    assert explain(["command"], told.value).mend == "--config.poc.price_gpu_hour=..."
+        flags.FlagValues()(["command", "--synthesis.price_gpu_hour=3"])
+    assert explain(["command"], told.value).mend == "--config.synthesis.price_gpu_hour=..."
 
 
 def test_home_is_found_in_the_config_files_name_too(tmp_path, monkeypatch):

@@ -238,10 +238,10 @@ def test_the_terminal_tells_of_the_time_and_of_each_row_and_of_no_engine(done, a
     shutil.copytree(done[1], copy)
     for name in ("runs.jsonl", "results.json"):
         (copy / "shots" / name).unlink()
-    run_poc(asked(**{"poc.price_gpu_hour": 3.0}), copy)
+    run_poc(asked(**{"synthesis.price_gpu_hour": 3.0}), copy)
     told = capsys.readouterr().err
     assert told.startswith("10 minutes (poc.minutes): reading, encoding and every row once by 2 seeds come first")
-    assert "poc.price_gpu_hour has no effect" in told
+    assert "synthesis.price_gpu_hour has no effect" in told
     rows = [line for line in told.splitlines() if line.startswith("shots: ") and " rows" in line and ", 1 of" in line]
     assert len(rows) == 1
     assert re.search(r"shots: \w+, 1 of (2|3) rows, about [\d.]+ (ms|s|min) left", rows[0])

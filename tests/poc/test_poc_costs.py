@@ -165,6 +165,6 @@ def test_a_set_that_was_not_drawn_here_has_no_seconds(source, words):
     assert (told["seconds"], told["price"]) == (None, None)
     sentence, price = told["sentences"]
     assert words in sentence
-    assert price == "The price of an hour (poc.price_gpu_hour) has no effect: no image was drawn here."
+    assert price == "The price of an hour (synthesis.price_gpu_hour) has no effect: no image was drawn here."
     free = generation.generation(generation.Facts(source, "/somewhere/brought", {}, 40, 0.0))
     assert free["sentences"] == [sentence]
