@@ -13,7 +13,7 @@ class Facts(NamedTuple):
     source: str  # synthesis.source
     path: str  # synthesis.path, of images that were brought along
     manifest: Mapping[str, Any]  # `inputs.bank.metadata["synthetic"]`; {} for a bank
-    images: int  # of the set
+    images: int  # that were drawn; of a set that was not, all
     price_gpu_hour: float  # synthesis.price_gpu_hour; 0 = not told
 
 

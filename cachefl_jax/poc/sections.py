@@ -16,6 +16,7 @@ from cachefl_jax.simulation.leak_parts import Plan, own_leak
 from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.files import read_json, write_json
 from cachefl_jax.storage.run_files import read_summary
+from cachefl_jax.synthesis.records import drawn_images
 
 if TYPE_CHECKING:
     from cachefl_jax.data.images import LabelledImages
@@ -42,8 +43,8 @@ def sections(found: "Found", facts: dict[str, Any]) -> dict[str, Any]:
     told = costs.costs(costs.Facts(rows, best, own, facts["sites"], bank.classes, bank.width, model))
     timed = rows[best] | {name: summary["methods"][best].get(name) for name in ("rounds", "seconds_per_round")}
     site = work.site_of(timed, model, inputs.partition.sizes, inputs.partition.clients)
-    images = len(bank.synthetic.labels)
     manifest = bank.metadata.get("synthetic") or {}
+    images = drawn_images(manifest) or len(bank.synthetic.labels)
     synthesis, price = config.synthesis, config.synthesis.price_gpu_hour
     cost = generation.Facts(synthesis.source, synthesis.path, manifest, images, price)
     seen = privacy.Facts(config.to_dict(), summary["methods"], best, own, leak_of(workdir))

@@ -4,128 +4,30 @@ Each step reads what the store has, computes what is missing, and leaves a file 
 functions as a run's own set, so what is shown is what a run of this config would take.
 """
 
-import functools
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config.synthesis import DRAWN
-from cachefl_jax.data import FeatureBank, Split
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.errors import UsageError
 from cachefl_jax.report import synthetic_set
 from cachefl_jax.report.page import fill
 from cachefl_jax.simulation import keys
-from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
-from cachefl_jax.simulation.prepare import key_views, templates_of
 from cachefl_jax.simulation.server_prompts import prompts_json, prompts_words
-from cachefl_jax.simulation.server_set import load_all, synthesis_request, texts_of
-from cachefl_jax.simulation.set_files import copy_set, place_of, scores_csv, selection_of
-from cachefl_jax.storage.files import write_json, write_whole
-from cachefl_jax.synthesis import datasheet, measures, obtain
-from cachefl_jax.synthesis.licence import Terms, fetch_card, terms_of
-from cachefl_jax.synthesis.origins import Origin, origins
-from cachefl_jax.synthesis.pipeline import find_pipeline
-from cachefl_jax.synthesis.records import Candidate, Facts, as_jsonl, costs, drawn_words
-from cachefl_jax.synthesis.scores import Table, scores
-from cachefl_jax.synthesis.selection import Selected, Set
+from cachefl_jax.simulation.server_set import texts_of
+from cachefl_jax.simulation.set_files import copy_set, scores_csv, selection_of
+from cachefl_jax.simulation.set_stage import Stage
+from cachefl_jax.storage.files import json_if_whole, write_json, write_whole
+from cachefl_jax.synthesis import datasheet, obtain
+from cachefl_jax.synthesis.records import as_jsonl, costs, drawn_words
 
-
-class Stage:
-    """The set that a config names; each part is made when it is first asked for, and once."""
-
-    def __init__(self, config: ConfigDict, workdir: pathlib.Path, copy: bool):
-        self.config, self.workdir, self.copy = config, workdir, copy
-
-    @property
-    def drawn(self) -> bool:
-        """Whether a generator draws the set."""
-        return self.config.synthesis.source in DRAWN
-
-    @functools.cached_property
-    def request(self):
-        return synthesis_request(self.config, *texts_of(self.config.data))
-
-    @functools.cached_property
-    def loaded(self) -> tuple:
-        return load_all(self.config)
-
-    @property
-    def images(self) -> LabelledImages:
-        """The candidates that are left, n of them."""
-        return self.loaded[1]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.loaded[0].class_names
-
-    @functools.cached_property
-    def origins(self) -> list[Origin]:
-        return origins(self.images)
-
-    @functools.cached_property
-    def bank(self) -> FeatureBank:
-        """Features of the set and of the validation images; neither training nor test images are encoded."""
-        config, source = self.config, self.loaded[0]
-        clip, name = config.clip, config.data.name
-        checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
-        weights = class_weights(checkpoint, source.class_names, templates_of(config, source), f"{name}, class names")
-        views = key_views(config)
-        synthetic = Split(key_features(checkpoint, self.images, f"{name}, synthetic", views), self.images.labels)
-        validation = source.validation
-        if validation is not None:
-            features = image_features(checkpoint, validation, f"{name}, validation")
-            validation = Split(features, validation.labels)
-        none = Split(synthetic.features[:0], synthetic.labels[:0])
-        text, scale = weights.arrays["text_features"], weights.facts["logit_scale"]
-        return FeatureBank(none, validation, none, synthetic, text, source.class_names, scale, {})
-
-    @functools.cached_property
-    def table(self) -> Table:
-        real, synthetic = self.images.real, self.bank.synthetic
-        return scores(self.images, Set(synthetic.features, synthetic.labels, self.bank.text_features, real))
-
-    @functools.cached_property
-    def selected(self) -> Selected:
-        return keys.chosen(self.config, self.bank, self.images.real)
-
-    @functools.cached_property
-    def measures(self) -> dict:
-        return measures.measure(self.bank.synthetic, self.bank.validation, self.class_names)
-
-    @functools.cached_property
-    def facts(self) -> Facts:
-        synthesis, about = self.config.synthesis, self.loaded[2]
-        name = "pocket" if synthesis.source == "pocket" else synthesis.pipeline
-        terms = self.terms(name) if self.drawn else None
-        return Facts(synthesis.source, about, terms, name, self.class_names, synthesis.price_gpu_hour)
-
-    @staticmethod
-    def terms(name: str) -> Terms:
-        directory = find_pipeline(name)
-        fetch_card(name, directory)
-        return terms_of(directory)
-
-    @functools.cached_property
-    def candidates(self) -> list[Candidate]:
-        """What provenance.jsonl has a line of, n of them."""
-        part: list[list[int]] = [[] for _ in self.origins]
-        for of_class in self.selected.members:
-            for key, rows in enumerate(of_class):
-                for row in rows:
-                    part[row].append(key)
-        images = self.images
-        real = np.zeros(len(part), bool) if images.real is None else images.real
-        if self.config.synthesis.source == "held_out":
-            real = np.ones(len(part), bool)
-        files = [pathlib.Path(each.name) if getattr(images.images, "files", False) else None for each in self.origins]
-        found = []
-        for row, (label, origin, file) in enumerate(zip(images.labels.tolist(), self.origins, files, strict=True)):
-            place = place_of(row, self.class_names[label], file)
-            found.append(Candidate(label, origin, file, bool(real[row]), tuple(part[row]), place))
-        return found
+MARK = "set.json"  # the config, in a folder of these steps
+LEFT = (
+    "prompts.json", "scores.csv", "selection.json", "measures.json", "provenance.jsonl", "datasheet.html",
+    "summary.json", "images.csv", "croissant.json",
+)  # fmt: skip
 
 
 def prompts(stage: Stage) -> str:
@@ -195,7 +97,7 @@ def account(stage: Stage) -> str:
     found = datasheet.sections(stage.facts, stage.candidates, reviews, stage.measures)
     title = f"{len(stage.candidates):,} images of {len(stage.class_names):,} classes for {name}"
     write(stage, "datasheet.html", fill("datasheet", name=name, title=title, sections=found).encode())
-    spent = costs(stage.facts, len(stage.candidates))
+    spent = costs(stage.facts)
     about = {"source": stage.facts.source, "digest": stage.images.fingerprint, "reviews": reviews}
     write_json(stage.workdir / "summary.json", about | {"cost": spent, "measures": stage.measures["all"]})
     told = (
@@ -217,13 +119,31 @@ STEPS: dict[str, Callable[[Stage], str]] = {
 }  # fmt: skip
 
 
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Makes the folder, or makes sure that it is one of these steps. What they left for another config goes first; a
+    review.json stays.
+
+    Raises UsageError: it is something else, such as a run's."""
+    mark, own = workdir / MARK, json.loads(json.dumps(config.to_dict()))
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError("--workdir", f"{workdir} (a file)", "a folder", "name another")
+    if workdir.is_dir() and any(workdir.iterdir()) and not mark.is_file():
+        allowed = "a new or empty folder, or one that synthesize made"
+        raise UsageError("--workdir", f"{workdir} (no {MARK})", allowed, "name another")
+    workdir.mkdir(parents=True, exist_ok=True)
+    if json_if_whole(mark) != own:
+        for path in [workdir / name for name in LEFT] + sorted(workdir.glob("set*.html")):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(workdir / "images", ignore_errors=True)
+        write_json(mark, own)
+
+
 def run_steps(config: ConfigDict, workdir: pathlib.Path, until: str, copy: bool = False) -> None:
     """Runs the steps up to `until` and prints what each did.
 
-    Raises UsageError: whatever a step refuses; what earlier steps wrote stays."""
+    Raises UsageError: the folder holds something else, or whatever a step refuses; what earlier steps wrote stays."""
     stage = Stage(config, workdir, copy)
-    workdir.mkdir(parents=True, exist_ok=True)
-    write(stage, "config.json", json.dumps(config.to_dict(), indent=2).encode() + b"\n")
+    claim(workdir, config)
     for name, step in STEPS.items():
         print(step(stage), flush=True)
         if name == until:

@@ -77,7 +77,7 @@ def making(facts: Facts, candidates: Sequence[Candidate]) -> tuple[tuple[str, st
             facts.source, "They were brought along; their makers have to say."
         )
         return (("How were the images made?", where),)
-    spent = costs(facts, sum(map(len, manifest.get("seeds") or ())))
+    spent = costs(facts)
     versions = ", ".join(f"{name} {version}" for name, version in (manifest.get("versions") or {}).items())
     scheduler = manifest.get("scheduler") or "the model's own scheduler"
     how = f"{manifest.get('steps')} steps, guidance {manifest.get('guidance')}, {scheduler}"

@@ -81,10 +81,15 @@ def as_jsonl(facts: Facts, candidates: Sequence[Candidate]) -> bytes:
     return "".join(json.dumps(line(facts, each), ensure_ascii=False) + "\n" for each in candidates).encode()
 
 
-def costs(facts: Facts, images: int) -> dict[str, Any]:
-    """Seconds, energy in joules, and price of drawing `images`; None where it was not measured or not told."""
+def drawn_images(manifest: Mapping[str, Any]) -> int:
+    """How many images were drawn, those that were marked wrong since among them, real ones not; 0 where nobody drew."""
+    return sum(map(len, manifest.get("seeds") or ()))
+
+
+def costs(facts: Facts) -> dict[str, Any]:
+    """Images drawn, and seconds, energy in joules and price of that; None where it was not measured or not told."""
     manifest = facts.manifest
-    seconds, timed = manifest.get("seconds"), manifest.get("timed")
+    seconds, timed, images = manifest.get("seconds"), manifest.get("timed"), drawn_images(manifest)
     if not seconds or not timed:
         return {"images": images, "seconds": None, "seconds_an_image": None, "energy_joules": None, "price": None}
     whole = seconds * images / timed  # those that a process drew which was stopped count at the same rate

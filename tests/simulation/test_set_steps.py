@@ -10,6 +10,7 @@ from PIL import Image
 from cachefl_jax.config import resolve
 from cachefl_jax.configs import digits
 from cachefl_jax.data.images import fingerprint_of
+from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.set_files import folder_name
 from cachefl_jax.simulation.set_steps import STEPS, run_steps
@@ -97,11 +98,40 @@ def test_the_pages_are_there(done):
 
 def test_steps_end_where_they_are_told_to(config, tmp_path, capsys):
     run_steps(config, tmp_path, "select")
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "scores.csv", "selection.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"set.json", "scores.csv", "selection.json"}
     said = capsys.readouterr().out
     assert said.startswith("prompts: none")
     assert "select: 2 keys a class by synthesis.selection=farthest, of 20 of 30 images" in said
     assert "measure" not in said
+
+
+def test_a_folder_of_something_else_is_left_alone(config, tmp_path):
+    (tmp_path / "summary.json").write_text("a run's")
+    with pytest.raises(UsageError, match="--workdir: got .*no set.json.*; allowed: a new or empty folder"):
+        run_steps(config, tmp_path, "score")
+    assert (tmp_path / "summary.json").read_text() == "a run's"
+    with pytest.raises(UsageError, match="a file"):
+        run_steps(config, tmp_path / "summary.json", "score")
+
+
+def test_what_another_config_left_goes_and_a_review_stays(config, tmp_path):
+    run_steps(config, tmp_path, "select")
+    (tmp_path / "review.json").write_text("{}")
+    other = config.copy_and_resolve_references()
+    other.synthesis.selection = "first"
+    run_steps(other, tmp_path, "score")
+    assert {path.name for path in tmp_path.iterdir()} == {"set.json", "scores.csv", "review.json"}
+
+
+def test_real_images_beside_drawn_ones_cost_nothing(tmp_path):
+    """The drawn ones' seconds were once multiplied by all images of a hybrid set."""
+    hybrid = digits.get_config("smoke")
+    hybrid.synthesis.real_images, hybrid.cache.keys_per_class = 1, 2
+    run_steps(resolve(hybrid), tmp_path / "set", "account")
+    assert read(tmp_path / "set", "summary.json")["cost"]["images"] == 10 * hybrid.synthesis.images_per_class
+    lines = (tmp_path / "set" / "provenance.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["how"] == "real" for line in lines) == 10
+    assert len(lines) == 10 * (1 + hybrid.synthesis.images_per_class)
 
 
 def test_the_command_knows_the_steps():
