@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cachefl_jax.federation.plan import Plan
+from cachefl_jax.federation.plan import Plan, check_sharing
 from cachefl_jax.federation.problem import Problem, ServerState
 
 CLIENTS, CLASSES = "clients", "classes"
@@ -26,6 +26,8 @@ def mesh_of(devices: int, class_devices: int) -> Mesh:
 
 
 def plan_mesh(plan: Plan) -> Mesh:
+    """The plan's devices. Raises ValueError: they cannot share the classes."""
+    check_sharing(plan)
     return mesh_of(plan.devices, plan.class_devices)
 
 

@@ -178,8 +178,7 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
         raise ValueError(f"strategy {plan.strategy!r} is none of {', '.join(STRATEGIES)}")
     if plan.client_chunk < 1 or plan.devices < 1:
         raise ValueError(f"client_chunk {plan.client_chunk} and devices {plan.devices} must be 1 or more")
-    if plan.class_devices > 1 and (plan.strategy == "dual" or plan.classes % plan.class_devices):
-        raise ValueError(f"{plan}: {plan.class_devices} devices cannot share {plan.classes} classes in this strategy")
+    check_sharing(plan)
     if plan.own_rows and (plan.strategy == "dual" or federation.local.views > 1):
         raise ValueError(f"{plan}: rows cannot lie with their clients in this strategy, or in several versions")
     if plan.strategy == "dual" and not fits_dual(federation):
@@ -187,6 +186,12 @@ def check(plan: Plan, federation: Federation, width: int) -> None:
     largest = min(federation.local.capacity, width)
     if plan.strategy == "dual" and plan.block_rows < largest:
         raise ValueError(f"block_rows {plan.block_rows} cannot hold a client of {largest} rows")
+
+
+def check_sharing(plan: Plan) -> None:
+    """Whether the devices of a group can share the classes. Raises ValueError: they cannot."""
+    if plan.class_devices > 1 and (plan.strategy == "dual" or plan.classes % plan.class_devices):
+        raise ValueError(f"{plan}: {plan.class_devices} devices cannot share {plan.classes} classes in this strategy")
 
 
 DUAL_NEEDS = (

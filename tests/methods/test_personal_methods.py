@@ -193,6 +193,7 @@ def test_a_killed_run_goes_on_to_the_bit_and_its_checkpoint_is_evaluated_alike(
     assert left == right
     told = evaluate(config, tmp_path / "run", None)
     assert told.pop("round") == ROUNDS
+    assert told.pop("rows") == {"test": 40, "validation": 20}
     assert told == {name: untimed[0][name] for name in told}
 
 

@@ -93,6 +93,7 @@ def test_the_artefact_is_keys_and_what_the_formula_needs(make_bank, tmp_path):
             "alpha": 1.17, "beta": 5.0, "logit_scale": 20.0, "class_names": names, "method": "cachefl",
             "data": {"name": "feature_bank", "rows": 60}, "version": __version__, "checkpoint": None,
             "weights_sha256": None, "preparation": None, "precision": None, "templates": None,
+            "folder_names": None,
         }  # fmt: skip
 
 
