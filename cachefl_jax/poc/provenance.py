@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from cachefl_jax.config.secure import SECURE
 from cachefl_jax.config.synthesis import DRAWN
 from cachefl_jax.poc.privacy import real_images
-from cachefl_jax.synthesis.licence import terms_of
-from cachefl_jax.synthesis.pipeline import find_pipeline
+from cachefl_jax.synthesis.licence import terms_of_pipeline
 
 POCKET = "pocket"  # the embedded generator, and the embedded CLIP
 OWN_TERMS = "Apache-2.0, as this package"
@@ -72,7 +71,7 @@ def licence(synthesis: Mapping[str, Any]) -> str:
 
 def card_words(pipeline: str) -> str:
     """What a generator's model card says of its licence."""
-    licence, link, _ = terms_of(find_pipeline(pipeline))
+    licence, link, _ = terms_of_pipeline(pipeline)
     if licence is None:
         return "not told by the generator's files: its page says what its images may be used for"
     return f"{licence}{f' ({link})' if link else ''}, says the generator's model card; nobody has checked it"

@@ -31,12 +31,13 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     plans, asked = spread_plans(config, learner), config.engine.rows
     if asked == "copied":
         return plans
-    able = fits_own_rows(learner.problem, learner.local.views)
+    large = tree_bytes(learner.problem.data) > ROWS * (capacity() or MEMORY)
+    if asked == "auto" and (jax.default_backend() == "cpu" or not large):
+        return plans
+    deal = fits_own_rows(learner.problem, learner.local.views)
     if asked == "auto":
-        large = tree_bytes(learner.problem.data) > ROWS * (capacity() or MEMORY)
-        deal = able and large and jax.default_backend() != "cpu"
         return [plan._replace(own_rows=deal and may_deal(plan)) for plan in plans]
-    dealt = [plan._replace(own_rows=True) for plan in plans if may_deal(plan)] if able else []
+    dealt = [plan._replace(own_rows=True) for plan in plans if deal and may_deal(plan)]
     if not dealt:
         allowed = "auto | copied here: dealt needs two devices or more for the clients, a strategy that is not dual, "
         mend = "--config.engine.rows=auto"

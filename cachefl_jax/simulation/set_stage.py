@@ -20,9 +20,8 @@ from cachefl_jax.simulation.prepare import key_views, templates_of
 from cachefl_jax.simulation.server_set import load_all, synthesis_request, texts_of
 from cachefl_jax.simulation.set_files import place_of
 from cachefl_jax.synthesis import measures
-from cachefl_jax.synthesis.licence import Terms, fetch_card, terms_of
+from cachefl_jax.synthesis.licence import terms_of_pipeline
 from cachefl_jax.synthesis.origins import Origin, origins
-from cachefl_jax.synthesis.pipeline import find_pipeline
 from cachefl_jax.synthesis.records import Candidate, Facts
 from cachefl_jax.synthesis.scores import Table, scores
 from cachefl_jax.synthesis.selection import Selected, Set
@@ -94,14 +93,8 @@ class Stage:
     def facts(self) -> Facts:
         synthesis, about = self.config.synthesis, self.loaded[2]
         name = "pocket" if synthesis.source == "pocket" else synthesis.pipeline
-        terms = self.terms(name) if self.drawn else None
+        terms = terms_of_pipeline(name) if self.drawn else None
         return Facts(synthesis.source, about, terms, name, self.class_names, synthesis.price_gpu_hour)
-
-    @staticmethod
-    def terms(name: str) -> Terms:
-        directory = find_pipeline(name)
-        fetch_card(name, directory)
-        return terms_of(directory)
 
     @functools.cached_property
     def candidates(self) -> list[Candidate]:

@@ -132,7 +132,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
         raise UsageError("--workdir", f"{workdir} (no {MARK})", allowed, "name another")
     workdir.mkdir(parents=True, exist_ok=True)
     if json_if_whole(mark) != own:
-        for path in [workdir / name for name in LEFT] + sorted(workdir.glob("set*.html")):
+        for path in [workdir / name for name in LEFT] + [workdir / "set.html", *workdir.glob("set-[0-9]*.html")]:
             path.unlink(missing_ok=True)
         shutil.rmtree(workdir / "images", ignore_errors=True)
         write_json(mark, own)

@@ -41,7 +41,7 @@ def sections(
              "anything occurs. Accuracy must not be measured on them."),
             ("Has it been used?", "See the runs whose summary names its digest."),
         )),
-        Section("Terms and keeping", terms(facts, candidates)),
+        Section("Terms and keeping", terms(facts)),
     ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def cost_words(spent: Mapping[str, Any]) -> str:
     return told + ("; no price was told." if price is None else f"; {price:.3g} at the price of an hour that was told.")
 
 
-def terms(facts: Facts, candidates: Sequence[Candidate]) -> tuple[tuple[str, str], ...]:
+def terms(facts: Facts) -> tuple[tuple[str, str], ...]:
     if facts.terms is None:
         licence = "Not known: whoever made the images has to say."
     elif facts.terms.licence is None:

@@ -5,7 +5,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cachefl_jax.synthesis.pipeline import POCKET
+from cachefl_jax.synthesis.pipeline import POCKET, find_pipeline
 
 CARD = "README.md"
 OWN_LICENCE = "Apache-2.0"  # of what is embedded in this package
@@ -47,6 +47,13 @@ def card_header(path: pathlib.Path) -> dict:
     except Exception:  # the parsers of YAML raise kinds of their own; without a header nothing is known
         return {}
     return card.data.to_dict()
+
+
+def terms_of_pipeline(name: str) -> Terms:
+    """The terms of a pipeline by its name; the hub is asked for a card that a download came without."""
+    directory = find_pipeline(name)
+    fetch_card(name, directory)
+    return terms_of(directory)
 
 
 def fetch_card(name: str, directory: pathlib.Path) -> None:

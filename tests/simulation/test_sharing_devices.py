@@ -2,12 +2,16 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from cachefl_jax import simulate
-from cachefl_jax.config import default
+from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
+from cachefl_jax.simulation import plans
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.prepare import prepare
 
 pytestmark = pytest.mark.quick
 
@@ -49,6 +53,18 @@ def test_rows_may_lie_with_their_clients(config, tmp_path):
     dealt.engine.devices = 1
     with pytest.raises(UsageError, match="engine.rows: got dealt; allowed: auto | copied here"):
         simulate(dealt)
+
+
+@pytest.mark.parametrize(("memory", "dealt"), [(2**30, False), (1000, True)])
+def test_rows_are_dealt_where_copies_would_fill_an_accelerator(config, monkeypatch, memory, dealt):
+    config.engine.devices, config.engine.strategy = 2, "auto"
+    config = resolve(config)
+    learner = build(config, prepare(config), ordered=True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(plans, "capacity", lambda: memory)
+    found = plans.plans_of(config, learner)
+    assert {plan.own_rows for plan in found if plan.strategy != "dual"} == {dealt}
+    assert not any(plan.own_rows for plan in found if plan.strategy == "dual")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cachefl_jax.storage.files import file_digest
 from cachefl_jax.synthesis import croissant, datasheet
-from cachefl_jax.synthesis.licence import terms_of
+from cachefl_jax.synthesis.licence import terms_of, terms_of_pipeline
 from cachefl_jax.synthesis.origins import Origin
 from cachefl_jax.synthesis.pipeline import POCKET
 from cachefl_jax.synthesis.records import Candidate, Facts, as_jsonl, costs
@@ -50,6 +50,23 @@ def test_a_snapshot_of_the_hub_tells_its_revision_and_a_folder_without_a_card_no
     assert terms_of(card(tmp_path / "snapshots" / REVISION, "")).revision == REVISION
     assert terms_of(tmp_path) == (None, None, None)
     assert terms_of(POCKET).licence == "Apache-2.0"
+
+
+def test_a_downloads_card_is_fetched_once_and_its_absence_is_no_error(tmp_path, monkeypatch):
+    directory = tmp_path / "snapshots" / REVISION
+    directory.mkdir(parents=True)
+    asked = []
+
+    def download(*given, **more):
+        asked.append((*given, more["revision"]))
+        if len(asked) == 1:
+            raise OSError("no network")
+        (directory / "README.md").write_text("---\nlicense: mit\n---\n")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("cachefl_jax.synthesis.licence.find_pipeline", lambda name: directory)
+    assert [terms_of_pipeline("some/model").licence for _ in range(3)] == [None, "mit", "mit"]
+    assert asked == [("some/model", "README.md", REVISION)] * 2
 
 
 @pytest.fixture
