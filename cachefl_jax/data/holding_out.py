@@ -89,14 +89,17 @@ def duplicate_note(source: ImageSet, groups: np.ndarray) -> str:
     several = sizes[sizes > 1]
     if not len(several):
         return f"No near-duplicates were found among {len(groups)} images."
-    told = f"{several.sum()} of {len(groups)} images are near-duplicates of others, in {len(several)} groups of at most"
-    told = f"{told} {several.max()}; each group lies in one split."
+    told = f"{several.sum()} of {len(groups)} images are near-duplicates of others, in"
+    if len(several) == 1:
+        told = f"{told} 1 group, which lies in one split."
+    else:
+        told = f"{told} {len(several)} groups of at most {several.max()}; each group lies in one split."
     name = getattr(train.images, "name", "image {}".format)
     for what, numbers in (("sites", train.groups), ("classes", train.labels)):
         across = [] if numbers is None else groups_across(groups, numbers)
         if across:
             pairs = [" and ".join(name(row) for row in rows) for rows in across]
-            told += f" Across {what} lie {len(pairs)}: {listing(pairs)}."
+            told += f" Across {what} {'lie' if len(pairs) > 1 else 'lies'} {len(pairs)}: {listing(pairs)}."
     return told
 
 

@@ -174,6 +174,15 @@ def test_near_duplicates_lie_on_one_side(sites, config_of):
     assert set(side.values()) == {"train", "validation", "test"}
 
 
+def test_a_single_group_is_told_in_the_singular(sites, config_of):
+    path = sites()
+    compressed(Image.open(path / "site2/dog/0.png")).save(path / "site1/dog/copy.jpg", quality=90)
+    data = {"path": path, "group_column": "folder", "held_out_of": "site", "duplicates": "together"}
+    (note,) = [note for note in load_images(config_of("image_folder", **data)).notes if "near-duplicates" in note]
+    told = "2 of 42 images are near-duplicates of others, in 1 group, which lies in one split. Across sites lies 1: "
+    assert note.startswith(told)
+
+
 def test_splits_that_the_source_gives_stay_and_their_duplicates_are_told(make_images, config_of):
     path = make_images({"train/cat": 6, "train/dog": 6, "test/cat": 3, "test/dog": 3})
     for number in range(2):
