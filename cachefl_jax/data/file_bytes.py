@@ -129,8 +129,13 @@ def digest_of(images, row: int, read: Mapping[str, str]) -> str:
 
 
 def pixel_digests(split: LabelledImages, rows: Sequence[int]) -> np.ndarray:
-    """The sha256, in hex, of these rows' pixels in colour, whatever form they come in."""
-    return np.array([fingerprint_of(in_colour(split.images[row])) for row in rows], "U64")
+    """The sha256, in hex, of these rows' pixels in colour, whatever form they come in.
+
+    Raises UsageError: an image cannot be decoded."""
+    bar = tqdm(total=len(rows), desc="hashing pixels", unit="image", leave=False, disable=None, delay=2)
+    with bar, concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        found = pool.map(lambda row: fingerprint_of(in_colour(split.images[row])), rows)
+        return np.array([bar.update() or digest for digest in found], "U64")
 
 
 def in_colour(image) -> np.ndarray:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.data.images import LabelledImages, select
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis.origins import origins
+from cachefl_jax.synthesis.origins import kept_pixels
 from cachefl_jax.synthesis.review import Review, marked, read_review
 
 
@@ -26,11 +26,10 @@ def without_marked(
     reviews = reviews_of(config)
     if not reviews:
         return images, ()
-    found = origins(images)
-    wrong = marked(found, reviews)
+    pixels = kept_pixels(images)
+    wrong = marked(pixels, reviews)
     check_left(images.labels, wrong, class_names, config)
-    pixels = {origin.pixels for origin in found}
-    notes = tuple(note_of(review, pixels) for review in reviews)
+    notes = tuple(note_of(review, set(pixels)) for review in reviews)
     return (select(images, np.flatnonzero(~wrong)) if wrong.any() else images), notes
 
 

@@ -29,14 +29,23 @@ def as_csv(head: Sequence[str], lines) -> bytes:
     return text.getvalue().encode()
 
 
-def scores_csv(origins: Sequence[Origin], labels: np.ndarray, class_names: Sequence[str], table: Table) -> bytes:
-    """scores.csv: a line an image, with every column of the table."""
+def scores_csv(
+    places: Sequence[str], origins: Sequence[Origin], labels: np.ndarray, class_names: Sequence[str], table: Table
+) -> bytes:
+    """scores.csv: a line for each of n images, with every column of the table.
+
+    Args:
+        places: [n], as of `place_of`.
+        origins: [n].
+        labels: [n].
+        class_names: [N].
+        table: [n] each."""
     columns = {name: getattr(table, name) for name in table._fields}
     head = ["image", "class", "prompt", "seed", *columns]
     lines = []
-    for row, origin in enumerate(origins):
+    for row, (place, origin) in enumerate(zip(places, origins, strict=True)):
         told = [cell(name, column[row], class_names) for name, column in columns.items()]
-        lines.append([origin.name, class_names[labels[row]], origin.prompt, origin.seed, *told])
+        lines.append([place, class_names[labels[row]], origin.prompt, origin.seed, *told])
     return as_csv(head, lines)
 
 
@@ -48,10 +57,10 @@ def cell(name: str, value, class_names: Sequence[str]):
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def selection_of(selected: Selected, origins: Sequence[Origin], class_names: Sequence[str]) -> dict:
-    """{class: [[the images of key 0], ...]}."""
+def selection_of(selected: Selected, places: Sequence[str], class_names: Sequence[str]) -> dict:
+    """{class: [[the images of key 0], ...]}; `places` [n] name the images, as of `place_of`."""
     named = zip(class_names, selected.members, strict=True)
-    return {name: [[origins[row].name for row in rows] for rows in of_class] for name, of_class in named}
+    return {name: [[places[row] for row in rows] for rows in of_class] for name, of_class in named}
 
 
 def folder_name(class_name: str) -> str:
@@ -60,7 +69,8 @@ def folder_name(class_name: str) -> str:
 
 
 def place_of(row: int, class_name: str, file: pathlib.Path | None) -> str:
-    """Where an image of the set lies in a copy of it; the file names alone tell all images apart."""
+    """Where an image of the set lies in a copy of it, which every file that tells of the set names it by: it is the same
+    wherever the set lies. The file names alone tell all images apart."""
     suffix = file.suffix.lower() if file else ".png"
     return f"images/{folder_name(class_name)}/{row:06d}{suffix}"
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from cachefl_jax.config.synthesis import DRAWN
 from cachefl_jax.data import FeatureBank, Split
-from cachefl_jax.data.images import LabelledImages
+from cachefl_jax.data.images import LabelledImages, file_of
 from cachefl_jax.simulation import keys
 from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, key_features
 from cachefl_jax.simulation.prepare import key_views, templates_of
@@ -21,7 +21,7 @@ from cachefl_jax.simulation.server_set import load_all, synthesis_request, texts
 from cachefl_jax.simulation.set_files import place_of
 from cachefl_jax.synthesis import measures
 from cachefl_jax.synthesis.licence import terms_of_pipeline
-from cachefl_jax.synthesis.origins import Origin, origins
+from cachefl_jax.synthesis.origins import Origin, kept_pixels, origins
 from cachefl_jax.synthesis.records import Candidate, Facts
 from cachefl_jax.synthesis.scores import Table, scores
 from cachefl_jax.synthesis.selection import Selected, Set
@@ -57,7 +57,19 @@ class Stage:
 
     @functools.cached_property
     def origins(self) -> list[Origin]:
-        return origins(self.images)
+        return origins(self.images, kept_pixels(self.images))
+
+    @functools.cached_property
+    def files(self) -> list[pathlib.Path | None]:
+        """Of each of n images, the file that it is; None where it is none."""
+        found = (file_of(self.images.images, row) for row in range(len(self.images.labels)))
+        return [pathlib.Path(file) if file else None for file in found]
+
+    @functools.cached_property
+    def places(self) -> list[str]:
+        """What the files that tell of the set call each of n images."""
+        rows = enumerate(zip(self.images.labels.tolist(), self.files, strict=True))
+        return [place_of(row, self.class_names[label], file) for row, (label, file) in rows]
 
     @functools.cached_property
     def bank(self) -> FeatureBank:
@@ -108,9 +120,5 @@ class Stage:
         real = np.zeros(len(part), bool) if images.real is None else images.real
         if self.config.synthesis.source == "held_out":
             real = np.ones(len(part), bool)
-        files = [pathlib.Path(each.name) if getattr(images.images, "files", False) else None for each in self.origins]
-        found = []
-        for row, (label, origin, file) in enumerate(zip(images.labels.tolist(), self.origins, files, strict=True)):
-            place = place_of(row, self.class_names[label], file)
-            found.append(Candidate(label, origin, file, bool(real[row]), tuple(part[row]), place))
-        return found
+        columns = images.labels.tolist(), self.origins, self.files, real.tolist(), map(tuple, part), self.places
+        return [Candidate(*each) for each in zip(*columns, strict=True)]

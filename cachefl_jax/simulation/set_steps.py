@@ -49,14 +49,14 @@ def draw(stage: Stage) -> str:
 def score(stage: Stage) -> str:
     """scores.csv: what the run's encoder, and plain statistics, say of each image."""
     table = stage.table
-    write(stage, "scores.csv", scores_csv(stage.origins, stage.images.labels, stage.class_names, table))
+    write(stage, "scores.csv", scores_csv(stage.places, stage.origins, stage.images.labels, stage.class_names, table))
     wrong = int((table.margin < 0).sum())
     return f"score: {wrong:,} of {len(stage.origins):,} images are nearer to another class's text than to their own's"
 
 
 def select(stage: Stage) -> str:
     """selection.json: which images the keys of each class are made of."""
-    found = selection_of(stage.selected, stage.origins, stage.class_names)
+    found = selection_of(stage.selected, stage.places, stage.class_names)
     rule = stage.config.synthesis.selection
     write_json(stage.workdir / "selection.json", {"rule": rule, "keys": found})
     rows = len(keys.member_rows(stage.selected.members))

@@ -4,14 +4,14 @@ Axis letter: n images.
 """
 
 import concurrent.futures
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tqdm import tqdm
-
-from cachefl_jax.data.file_bytes import in_colour
-from cachefl_jax.data.images import LabelledImages, file_of, fingerprint_of
+from cachefl_jax.data.file_bytes import pixel_digests
+from cachefl_jax.data.images import LabelledImages, file_of
 from cachefl_jax.machine import cores
 from cachefl_jax.synthesis.picture_files import facts_in
+from cachefl_jax.synthesis.pixel_records import recorded
 
 
 class Origin(NamedTuple):
@@ -24,21 +24,30 @@ class Origin(NamedTuple):
     model: str = ""  # the pipeline
 
 
-def origins(images: LabelledImages) -> list[Origin]:
+def origins(images: LabelledImages, pixels: Sequence[str] | None = None) -> list[Origin]:
     """The origins of n images, in their order. Prompt, seed and model are read from the metadata of files.
 
+    `pixels`: [n], as of `kept_pixels`; where they are not given the images are decoded.
+
     Raises UsageError: an image cannot be decoded; it is named."""
-    count = len(images.labels)
-    bar = tqdm(total=count, desc="hashing pixels", unit="image", leave=False, disable=None, delay=2)
-    with bar, concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        return [bar.update() or found for found in pool.map(lambda row: origin_of(images.images, row), range(count))]
+    rows = range(len(images.labels))
+    digests = pixel_digests(images, rows).tolist() if pixels is None else pixels
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(lambda row: origin_of(images.images, row, digests[row]), rows))
 
 
-def origin_of(images, row: int) -> Origin:
-    """The origin of one image of a sequence."""
+def kept_pixels(images: LabelledImages) -> list[str]:
+    """The sha256, in hex, of the pixels of n images. A set is decoded for this once: the store keeps them.
+
+    Raises UsageError: as `origins`, or the store cannot be written."""
+    rows = range(len(images.labels))
+    return recorded(images, "digests of pixels", lambda: {"pixels": pixel_digests(images, rows)})["pixels"].tolist()
+
+
+def origin_of(images, row: int, pixels: str) -> Origin:
+    """The origin of one image of a sequence, whose pixels have this digest."""
     facts = facts_in(file) if (file := file_of(images, row)) else {}
     name = getattr(images, "name", "image {}".format)(row)
-    pixels = fingerprint_of(in_colour(images[row]))
     seed = facts.get("seed")
     seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
     return Origin(name, pixels, text_in(facts, "prompt"), seed, text_in(facts, "model"))

@@ -18,7 +18,6 @@ import numpy as np
 
 from cachefl_jax.errors import UsageError
 from cachefl_jax.storage.checked_json import OBJECT, TEXT, Fields, Kind, check, list_of, parse
-from cachefl_jax.synthesis.origins import Origin
 
 FIELD = "synthesis.review"
 AGAIN = "save it again on the set's page (set.html)"
@@ -83,11 +82,10 @@ def fields_of(path: str, field: str) -> dict[str, Any]:
         raise UsageError(field, value, allowed, AGAIN) from error
 
 
-def marked(origins: Sequence[Origin], reviews: Sequence[Review]) -> np.ndarray:
-    """[n] bool, whether any review marks an image wrong.
+def marked(pixels: Sequence[str], reviews: Sequence[Review]) -> np.ndarray:
+    """[n] bool, whether any review marks an image wrong; `pixels` are the digests [n] of the images.
 
     Raises UsageError: a review knows none of the images."""
-    pixels = [origin.pixels for origin in origins]
     for review in reviews:
         if review.seen.isdisjoint(pixels):
             found = f"{review.path} (by {review.reviewer}, who has seen none of these {len(pixels)} images)"

@@ -1,12 +1,9 @@
 """Each candidate's scores, and which candidates become no keys whatever the rule of selection.
 
-What the pixels tell is computed once for a set and found in the store by every later run.
-
 Axis letters: n images, N classes, D features.
 """
 
 import concurrent.futures
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +11,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from cachefl_jax.data.duplicates import duplicate_groups
-from cachefl_jax.data.feature_store import Record, obtain_record
 from cachefl_jax.data.images import LabelledImages, is_blank
 from cachefl_jax.machine import cores
+from cachefl_jax.synthesis.pixel_records import recorded
 from cachefl_jax.synthesis.rules import margins_of
 from cachefl_jax.synthesis.selection import Set, classes_of
 
-WHAT = "the server's images"
 BLURRED, DUPLICATES = "blurred", "near-duplicates of others of their class"  # why images become no keys
 
 
@@ -81,7 +77,7 @@ def dropped(images: LabelledImages, least_sharpness: float, duplicates: str) -> 
 
 def groups_of(images: LabelledImages) -> np.ndarray:
     """The group of near-duplicates [n] of each image."""
-    return stored(images, "near-duplicates", lambda: {"groups": duplicate_groups([images])})["groups"]
+    return recorded(images, "near-duplicates", lambda: {"groups": duplicate_groups([images])})["groups"]
 
 
 def sharpness_of(images: LabelledImages) -> dict[str, np.ndarray]:
@@ -96,7 +92,7 @@ def sharpness_of(images: LabelledImages) -> dict[str, np.ndarray]:
         sharpness, constant = zip(*found, strict=True)
         return {"sharpness": np.array(sharpness), "constant": np.array(constant)}
 
-    return stored(images, "sharpness", compute)
+    return recorded(images, "sharpness", compute)
 
 
 def sharpness_and_constant(image: Image.Image | np.ndarray) -> tuple[float, bool]:
@@ -106,9 +102,3 @@ def sharpness_and_constant(image: Image.Image | np.ndarray) -> tuple[float, bool
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     grey = np.asarray(picture.convert("L"), np.float64)
     return float(ndimage.laplace(grey, mode="mirror").var()), is_blank(image)
-
-
-def stored(images: LabelledImages, kind: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays that the images' pixels alone determine, of the store."""
-    made_of = {"kind": kind, "images": images.fingerprint}
-    return obtain_record(made_of, lambda: Record(compute(), {}), f"{WHAT}, {kind}").arrays

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from cachefl_jax.config import resolve
+from cachefl_jax.data.images import Images, LabelledImages, fingerprint_of
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation import server_set
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.prepare import parts_of
+from cachefl_jax.simulation.reviewed import without_marked
 from cachefl_jax.simulation.server_set import load_all
 from cachefl_jax.synthesis import SyntheticSet
 from cachefl_jax.synthesis.origins import origins
@@ -68,6 +70,21 @@ def test_marked_images_leave_the_set_and_a_note_says_how_many_by_whom(configured
     ]
     # Nobody else's images change.
     assert after_source.train.fingerprint == before_source.train.fingerprint
+
+
+def test_a_reviewed_set_is_decoded_once(configured, tmp_path):
+    """Every later run takes the digests of its pixels from the store."""
+    asked = []
+    pictures = np.random.default_rng(7).integers(0, 256, (15, 8, 8, 3), np.uint8)
+    images = Images(15, lambda row: asked.append(row) or pictures[row], "image {}".format)
+    images = LabelledImages(images, np.repeat(np.arange(3, dtype=np.int32), 5), fingerprint_of(pictures))
+    path = review(images, (0, 7), tmp_path / "ada.json")
+    config, found = configured(**{"synthesis.review": (path,)}), []
+    for _ in range(2):
+        asked.clear()
+        left, _ = without_marked(images, NAMES, config)
+        found.append((len(asked), len(left.labels)))
+    assert found == [(15, 13), (0, 13)]
 
 
 def test_drawn_images_leave_the_set_and_real_ones_beside_them_stay(configured, monkeypatch, tmp_path):

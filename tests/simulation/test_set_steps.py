@@ -53,10 +53,9 @@ def read(workdir, name):
 def test_the_selection_is_the_runs_own(config, done):
     inputs = prepare(config)
     named = read(done, "selection.json")["keys"]
-    images = inputs.synthetic.images
-    for of_class, members in zip(named.values(), inputs.members, strict=True):
-        assert of_class == [[images.name(row) for row in rows] for rows in members]
     lines = [json.loads(line) for line in (done / "provenance.jsonl").read_text().splitlines()]
+    for of_class, members in zip(named.values(), inputs.members, strict=True):
+        assert of_class == [[lines[row]["file"] for row in rows] for rows in members]
     rows = {row for of_class in inputs.members for rows in of_class for row in rows}
     assert {number for number, line in enumerate(lines) if line["keys"]} == rows
     assert len(rows) == 10 * KEYS
@@ -66,8 +65,19 @@ def test_the_selection_is_the_runs_own(config, done):
 def test_scores_are_of_every_image_with_its_class(config, done):
     lines = list(csv.DictReader((done / "scores.csv").read_text().splitlines()))
     assert len(lines) == 10 * IMAGES
+    told = [json.loads(line)["file"] for line in (done / "provenance.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == told
     assert [line["class"] for line in lines[::IMAGES]] == list(prepare(config).bank.class_names)
     assert all(float(line["sharpness"]) > 0 for line in lines)
+
+
+def test_a_set_gives_the_same_files_wherever_it_lies(config, done, tmp_path):
+    """Images were once named by their whole paths. The copy that the steps leave is such a set."""
+    again = config.copy_and_resolve_references()
+    again.synthesis.path = str(done / "images")
+    run_steps(again, tmp_path / "set", "select")
+    for name in ("scores.csv", "selection.json"):
+        assert (tmp_path / "set" / name).read_bytes() == (done / name).read_bytes()
 
 
 def test_measures_are_of_validation_images(config, done):
@@ -129,9 +139,10 @@ def test_real_images_beside_drawn_ones_cost_nothing(tmp_path):
     hybrid.synthesis.real_images, hybrid.cache.keys_per_class = 1, 2
     run_steps(resolve(hybrid), tmp_path / "set", "account")
     assert read(tmp_path / "set", "summary.json")["cost"]["images"] == 10 * hybrid.synthesis.images_per_class
-    lines = (tmp_path / "set" / "provenance.jsonl").read_text().splitlines()
-    assert sum(json.loads(line)["how"] == "real" for line in lines) == 10
+    lines = [json.loads(line) for line in (tmp_path / "set" / "provenance.jsonl").read_text().splitlines()]
+    assert sum(line["how"] == "real" for line in lines) == 10
     assert len(lines) == 10 * (1 + hybrid.synthesis.images_per_class)
+    assert all(bool(line["sha256"]) == (line["how"] == "drawn") for line in lines)  # real ones are of no file here
 
 
 def test_the_command_knows_the_steps():

@@ -7,11 +7,9 @@ import pytest
 
 from cachefl_jax.commands.synthesize import agree
 from cachefl_jax.errors import UsageError
-from cachefl_jax.synthesis.origins import Origin
 from cachefl_jax.synthesis.review import Mark, Review, agreement, marked, read_review
 
 DIGESTS = [f"{number:064x}" for number in range(40)]
-ORIGINS = [Origin(f"image {number}", digest) for number, digest in enumerate(DIGESTS)]
 SOUND = {
     "set": "of forty",
     "reviewer": "Ada",
@@ -81,7 +79,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 def test_images_that_any_review_marks_are_marked():
-    found = marked(ORIGINS, [review(range(40), (1, 5)), review((5, 6), (6,)), review((7,), ())])
+    found = marked(DIGESTS, [review(range(40), (1, 5)), review((5, 6), (6,)), review((7,), ())])
     assert np.flatnonzero(found).tolist() == [1, 5, 6]
 
 
@@ -90,8 +88,8 @@ def test_a_review_of_another_set_is_refused():
     with pytest.raises(
         UsageError, match="got b.json .by Ada, who has seen none of these 10 images.; allowed: a review"
     ):
-        marked(ORIGINS[:10], [review((0,), ()), review(range(10, 40), (11,), "b.json")])
-    assert marked(ORIGINS[:10], [review(range(9, 40), (9, 11))]).tolist() == [False] * 9 + [True]
+        marked(DIGESTS[:10], [review((0,), ()), review(range(10, 40), (11,), "b.json")])
+    assert marked(DIGESTS[:10], [review(range(9, 40), (9, 11))]).tolist() == [False] * 9 + [True]
 
 
 def test_agreement_is_cohens_kappa_over_what_both_saw():
