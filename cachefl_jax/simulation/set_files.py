@@ -69,8 +69,8 @@ def folder_name(class_name: str) -> str:
 
 
 def place_of(row: int, class_name: str, file: pathlib.Path | None) -> str:
-    """Where an image of the set lies in a copy of it, which every file that tells of the set names it by: it is the same
-    wherever the set lies. The file names alone tell all images apart."""
+    """Where an image of the set lies in a copy of it. Every file that tells of the set names it so, wherever the set
+    lies. The file names alone tell all images apart."""
     suffix = file.suffix.lower() if file else ".png"
     return f"images/{folder_name(class_name)}/{row:06d}{suffix}"
 
