@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from cachefl_jax.config.synthesis import DRAWN
 from cachefl_jax.report import units
+from cachefl_jax.synthesis.cost import Spent, spent
 
 
 class Facts(NamedTuple):
@@ -24,36 +25,33 @@ def generation(facts: Facts) -> dict[str, Any]:
         if facts.price_gpu_hour:
             told.append("The price of an hour (synthesis.price_gpu_hour) has no effect: no image was drawn here.")
         return {"images": facts.images, "seconds": None, "price": None, "sentences": told}
-    seconds, timed = facts.manifest.get("seconds"), facts.manifest.get("timed", facts.images)
-    if not seconds or not timed:
+    found = spent(facts.manifest, facts.images, facts.price_gpu_hour)
+    if found is None:
         told = f"{facts.images:,} images were drawn; how long that took was not recorded."
         return {"images": facts.images, "seconds": None, "price": None, "sentences": [told]}
-    whole = seconds * facts.images / timed
-    price = whole / 3600 * facts.price_gpu_hour if facts.price_gpu_hour else None
     return {
-        "images": facts.images, "seconds": whole, "price": price,
-        "sentences": [drawn(facts, seconds, timed), priced(facts, whole), energy(facts)],
+        "images": facts.images, "seconds": found.seconds, "price": found.price,
+        "sentences": [drawn(facts, found), priced(facts, found), energy(facts)],
     }  # fmt: skip
 
 
-def drawn(facts: Facts, seconds: float, timed: int) -> str:
+def drawn(facts: Facts, found: Spent) -> str:
     """How long drawing took, and on what."""
     where = facts.manifest.get("device")
-    told = f"{timed:,} images were drawn in {units.readable_seconds(seconds)}"
+    told = f"{found.timed:,} images were drawn in {units.readable_seconds(found.timed_seconds)}"
     told += f" on {where}" if where else " (the machine was not recorded)"
-    told += f", {units.readable_seconds(seconds / timed)} an image."
-    if timed != facts.images:
-        told += f" The other {facts.images - timed:,} of {facts.images:,} were drawn by a process that was stopped; "
-        told += "they count at the same rate."
+    told += f", {units.readable_seconds(found.seconds_an_image)} an image."
+    if found.timed != facts.images:
+        told += f" The other {facts.images - found.timed:,} of {facts.images:,} were drawn by a process that was "
+        told += "stopped; they count at the same rate."
     return told
 
 
-def priced(facts: Facts, seconds: float) -> str:
+def priced(facts: Facts, found: Spent) -> str:
     """What the seconds cost at the price that was told."""
-    if not facts.price_gpu_hour:
+    if found.price is None:
         return "Price: not told. synthesis.price_gpu_hour takes what an hour of that machine costs you."
-    price = seconds / 3600 * facts.price_gpu_hour
-    return f"At {facts.price_gpu_hour:g} an hour (synthesis.price_gpu_hour) that is {price:.2g}."
+    return f"At {facts.price_gpu_hour:g} an hour (synthesis.price_gpu_hour) that is {found.price:.2g}."
 
 
 def energy(facts: Facts) -> str:

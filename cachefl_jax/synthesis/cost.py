@@ -1,12 +1,13 @@
-"""What drawing cost: seconds, and energy where NVIDIA's management library (NVML) tells of the device.
+"""What drawing cost: seconds, their price, and energy where NVIDIA's management library (NVML) tells of the device.
 
-Both add up over the processes that drew a set, of which some were stopped: ``cost.json`` lies beside the images until
-they are whole. What a process spent on a batch that it did not finish is not known.
+Seconds and energy add up over the processes that drew a set, of which some were stopped: ``cost.json`` lies beside the
+images until they are whole. What a process spent on a batch that it did not finish is not known.
 """
 
 import pathlib
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from cachefl_jax.machine import cores
 from cachefl_jax.storage.files import json_if_whole, write_json
@@ -20,6 +21,30 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     images: int = 0  # drawn in these seconds
     energy_joules: float | None = 0.0  # of the whole device, others' work on it included; None where nobody told
+
+
+class Spent(NamedTuple):
+    """What a whole set cost."""
+
+    timed: int  # images whose drawing was timed
+    timed_seconds: float
+    seconds: float  # of all images: those that a process drew which was stopped count at the same rate
+    price: float | None  # None where the price of an hour was not told
+
+    @property
+    def seconds_an_image(self) -> float:
+        return self.timed_seconds / self.timed
+
+
+def spent(manifest: Mapping[str, Any], images: int, price_gpu_hour: float) -> Spent | None:
+    """What drawing so many images cost, by the manifest of their set; None where no time was recorded.
+
+    `price_gpu_hour`: of an hour of drawing; 0 = not told."""
+    seconds, timed = manifest.get("seconds"), manifest.get("timed", images)
+    if not seconds or not timed:
+        return None
+    whole = seconds * images / timed
+    return Spent(timed, seconds, whole, whole / 3600 * price_gpu_hour if price_gpu_hour else None)
 
 
 class Meter:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cachefl_jax.storage.files import file_digest
+from cachefl_jax.synthesis.cost import spent
 from cachefl_jax.synthesis.licence import Terms
 from cachefl_jax.synthesis.origins import Origin
 
@@ -88,18 +89,16 @@ def drawn_images(manifest: Mapping[str, Any]) -> int:
 
 def costs(facts: Facts) -> dict[str, Any]:
     """Images drawn, and seconds, energy in joules and price of that; None where it was not measured or not told."""
-    manifest = facts.manifest
-    seconds, timed, images = manifest.get("seconds"), manifest.get("timed"), drawn_images(manifest)
-    if not seconds or not timed:
+    manifest, images = facts.manifest, drawn_images(facts.manifest)
+    found = spent(manifest, images, facts.price_gpu_hour)
+    if found is None:
         return {"images": images, "seconds": None, "seconds_an_image": None, "energy_joules": None, "price": None}
-    whole = seconds * images / timed  # those that a process drew which was stopped count at the same rate
-    price = whole / 3600 * facts.price_gpu_hour if facts.price_gpu_hour else None
     return {
         "images": images,
-        "seconds": round(whole, 2),
-        "seconds_an_image": round(seconds / timed, 4),
+        "seconds": round(found.seconds, 2),
+        "seconds_an_image": round(found.seconds_an_image, 4),
         "energy_joules": manifest.get("energy_joules"),
-        "price": price,
+        "price": found.price,
     }
 
 

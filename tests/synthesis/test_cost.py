@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cachefl_jax.synthesis import cost
-from cachefl_jax.synthesis.cost import Cost, Meter, read_cost, write_cost
+from cachefl_jax.synthesis.cost import Cost, Meter, Spent, read_cost, spent, write_cost
 
 NAME = "0b5c-1f"
 
@@ -99,3 +99,13 @@ def test_energy_of_a_part_alone_is_not_the_sets(nvml, tmp_path):
 def test_a_damaged_record_is_none(tmp_path, text):
     (tmp_path / "cost.json").write_text(text)
     assert read_cost(tmp_path, 16) == Cost(0.0, 0, None)
+
+
+def test_images_of_a_stopped_process_cost_as_much_as_those_that_were_timed():
+    manifest = {"seconds": 36.0, "timed": 10}
+    assert spent(manifest, 40, 0.0) == Spent(10, 36.0, 144.0, None)
+    assert spent(manifest, 40, 2.5).price == pytest.approx(0.1)
+    assert spent(manifest, 40, 2.5).seconds_an_image == 3.6
+    assert spent({"seconds": 36.0}, 40, 0.0) == Spent(40, 36.0, 36.0, None)
+    assert spent({}, 40, 2.5) is None
+    assert spent({"seconds": 0.0, "timed": 0}, 40, 2.5) is None
