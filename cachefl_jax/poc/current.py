@@ -4,6 +4,7 @@ import collections
 import csv
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,19 +14,19 @@ from cachefl_jax.errors import UsageError, listing
 
 FIELD = "poc.current"
 COLUMNS = ("file", "prediction")
-MEND = "write a line for every image of test_files.csv in the folder of --workdir"
+MEND = "write a line for every image of test_files.csv, which the command leaves in its folder without --current"
 
 
-def read_current(path: str, root: str, source: ImageSet) -> np.ndarray:
+def classes_of(answers: Mapping[str, str], path: str, root: str, source: ImageSet) -> np.ndarray:
     """[n] int32, the class that the model takes each test image for.
 
     Args:
-        path: of a CSV file with the columns `COLUMNS`; files are in full, or start at `root`.
+        answers: of `read_answers`.
+        path: of the file that they are from.
         root: the folder of the sites.
         source: the images.
 
-    Raises UsageError: the file cannot be read, names a class that is none, or leaves a test image out."""
-    answers = read_answers(path, root)
+    Raises UsageError: a class is named that is none, or a test image is left out."""
     numbers = {plain(name): number for number, name in enumerate(source.class_names)}
     files = test_files(source, root)
     if missing := [file for file in files if file not in answers]:
@@ -38,7 +39,13 @@ def read_current(path: str, root: str, source: ImageSet) -> np.ndarray:
 
 
 def read_answers(path: str, root: str) -> dict[str, str]:
-    """Predictions by file, as it lies below `root`. Raises UsageError: there is no such table."""
+    """Predictions by file, as it lies below `root`.
+
+    Args:
+        path: of a CSV file with the columns `COLUMNS`; files are in full, or start at `root`.
+        root: the folder of the sites.
+
+    Raises UsageError: there is no such table, or it has a file twice."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = list(csv.DictReader(file))

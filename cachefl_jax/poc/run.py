@@ -16,7 +16,7 @@ from cachefl_jax.config import changed, default, lookup, other_fields, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.poc import plan
 from cachefl_jax.poc.asked import accepted, first_words
-from cachefl_jax.poc.current import read_current, test_files
+from cachefl_jax.poc.current import classes_of, read_answers, test_files
 from cachefl_jax.poc.decision import Found, decide
 from cachefl_jax.poc.page import duration, render
 from cachefl_jax.poc.samples import TestRows, predictions_of
@@ -89,22 +89,22 @@ class Poc:
         return decision
 
     def prepare(self) -> tuple[Inputs, np.ndarray | None]:
-        """The images and features, and what today's model takes each test image for."""
-        began = time.monotonic()
+        """The images and features, and what today's model takes each test image for. Nothing is written before all of
+        them are there."""
+        began, path, root = time.monotonic(), self.config.poc.current, self.config.data.path
+        answers = read_answers(path, root) if path else None  # a file that is none is told before images are encoded
         for line in first_words(self.config):
             print(line, file=sys.stderr)
         inputs = prepare(self.config)
         if inputs.source is None or inputs.test_clients is None:
             allowed = "folders of sites: data.group_column=folder and partition.name=natural"
             raise UsageError("data.name", self.config.data.name, allowed, "start from --config=poc")
+        current = None if answers is None else classes_of(answers, path, root, inputs.source)
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_json(self.workdir / MARK, {"config": resolved(self.lasting)})
         tests = test_rows(self.config, inputs)
         write_table(self.workdir / "test_files.csv", ("file", "label", "site"), described(tests))
         tell(inputs.told)
-        current = None
-        if self.config.poc.current:
-            current = read_current(self.config.poc.current, self.config.data.path, inputs.source)
         self.took("reading and encoding", began)
         return inputs, current
 

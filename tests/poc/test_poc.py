@@ -298,6 +298,7 @@ def test_predictions_of_today_that_do_not_fit_are_told(asked, tmp_path, lines, w
     (tmp_path / "now.csv").write_text(lines)
     with pytest.raises(UsageError, match=words):
         run_poc(asked(**{"poc.current": str(tmp_path / "now.csv")}), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
 def test_todays_model_comes_later_into_the_same_folder(done, asked, answers, tmp_path):
