@@ -74,7 +74,7 @@ def theirs(folder: pathlib.Path, pixels: np.ndarray, name: str):
 
 def section(record, tiny: bool) -> None:
     """Both sides on every model and dtype."""
-    from experiments.benchmarks.accelerator import timed
+    from experiments.benchmarks.accelerator_record import timed
 
     for name, config in configs(tiny).items():
         side = config.vision_config.image_size

@@ -4,7 +4,7 @@ import json
 
 from test_benchmarks import run
 
-from experiments.benchmarks import accelerator, accelerator_tables
+from experiments.benchmarks import accelerator_record, accelerator_tables
 
 
 def test_ours_and_torch_train_the_same_keys_at_once_and_one_after_another(tmp_path):
@@ -24,7 +24,7 @@ def test_ours_and_torch_train_the_same_keys_at_once_and_one_after_another(tmp_pa
 
 
 def test_a_reading_that_fails_is_a_reading_and_the_rest_goes_on(tmp_path):
-    record = accelerator.Record(tmp_path, seconds=1e3)
+    record = accelerator_record.Record(tmp_path, seconds=1e3)
     record.take("engine", lambda: 1 / 0, by="this")
     record.take("engine", lambda: {"ms": 2.0}, by="that")
     record.seconds = 0.0
@@ -41,7 +41,7 @@ def test_a_reading_that_fails_is_a_reading_and_the_rest_goes_on(tmp_path):
 
 def test_a_reading_is_the_median_of_what_a_round_took():
     calls = []
-    found = accelerator.timed(lambda: calls.append(0), rounds=10, least=0)
+    found = accelerator_record.timed(lambda: calls.append(0), rounds=10, least=0)
     assert len(calls) == 3
     assert 0 < found["best_ms"] <= found["ms"]
 
