@@ -152,13 +152,13 @@ def test_it_asks_for_nothing_from_elsewhere(decision):
 
 @pytest.fixture
 def browse(tmp_path, large):
-    """Runs the browser on the page of many classes."""
+    """(flags, rules of style that are added) runs the browser on the page of many classes."""
     if BROWSER is None:
         pytest.skip("no browser here")
     path = tmp_path / "poc.html"
-    path.write_text(page.render(large))
 
-    def run(*flags: str) -> None:
+    def run(*flags: str, style: str = "") -> None:
+        path.write_text(page.render(large).replace("</style>", f"{style}</style>"))
         command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
                    "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
         subprocess.run([*command, *flags, path.as_uri()], capture_output=True, timeout=60, check=True)
@@ -172,3 +172,13 @@ def test_nothing_sticks_out_of_the_window(browse, tmp_path, width):
     pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB"))
     assert (pixels < 128).any()  # something is drawn
     assert (pixels[:, -4:] == 255).all()
+
+
+def test_printed_tables_go_on_over_the_page(browse, tmp_path):
+    """Tables that were kept whole once left half of the page before them empty."""
+
+    def pages(style: str = "") -> int:
+        browse(f"--print-to-pdf={tmp_path / 'page.pdf'}", style=style)
+        return len(re.findall(rb"/Type /Page\b", (tmp_path / "page.pdf").read_bytes()))
+
+    assert 0 < pages() < pages("table { break-inside: avoid; }")
