@@ -14,9 +14,9 @@ ONE_DEVICE = Plan()
 
 
 class Footprint(NamedTuple):
-    """Bytes on one device; a CPU's devices share data and Gram matrices."""
+    """Bytes on one device; a CPU's devices share one memory, and with it data and Gram matrices."""
 
-    data: int  # rows, who holds what, frozen weights
+    data: int  # rows, who holds what, frozen weights; of a CPU, all devices' rows
     gram: int  # the clients' Gram matrices, in the dual strategy
     params: int
     optimizer_state: int  # the server's; what it sends beside the params and keeps for the round's parts
@@ -44,14 +44,17 @@ def footprint(
 
         return tree_bytes(jax.tree.map(share, trees))
 
+    data = problem.data, problem.root, problem.frozen
+    if jax.default_backend() == "cpu":
+        of_data = tree_bytes(data)
+    else:
+        of_data = bytes_of(problem.data, lead=(CLIENTS,) if plan.own_rows else ()) + bytes_of(*data[1:])
     analysis = compiled.memory_analysis()
     # Results that do not take over a donated argument's place are extra.
     extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     numbers = problem.hyper, problem.server, problem.part_hyper
     return Footprint(
-        data=tree_bytes((problem.clients, problem.schedule, numbers))
-        + bytes_of(problem.data, lead=(CLIENTS,) if plan.own_rows else ())
-        + bytes_of(problem.root, problem.frozen),
+        data=tree_bytes((problem.clients, problem.schedule, numbers)) + of_data,
         gram=tree_bytes(problem.gram),
         params=bytes_of(state.params),
         optimizer_state=bytes_of(state.optimizer_state, state.shared, state.parts),

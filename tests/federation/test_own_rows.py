@@ -11,6 +11,7 @@ import pytest
 
 from cachefl_jax import federation as engine
 from cachefl_jax.federation import Plan, compile_run, init_server, place, plan_batches
+from cachefl_jax.federation.memory import footprint, needed
 from cachefl_jax.federation.own_rows import laid_out_shapes, lay_out, layout_of, places_by_owner
 from cachefl_jax.federation.robust import geometric_median
 
@@ -79,6 +80,18 @@ def test_a_device_has_its_own_clients_rows_alone(federation, make_local):
     state = init_server(made, federation.params, problem)
     text = compile_run(made, plan, 1, state, problem).compiled.as_text()
     assert f"f32[{4 * rows},{WIDTH}]" not in text  # no device gathers all
+
+
+def test_a_cpu_has_room_for_the_rows_of_all_its_devices(federation, make_local):
+    made, problem = (
+        engine.Federation(make_local(*plan_batches(2, max(SIZES)), "sgd", 1)),
+        lay_out(federation.problem, 4),
+    )
+    plan, state = Plan("scan", devices=4, own_rows=True), init_server(made, federation.params, problem)
+    need = footprint(compile_run(made, plan, 1, state, problem), state, problem, plan)
+    rows = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.data))
+    assert rows < need.data < 2 * rows
+    assert needed(plan, need) > rows
 
 
 def test_shapes_are_known_without_the_rows(federation):
