@@ -18,9 +18,10 @@ from cachefl_jax.poc import plan
 from cachefl_jax.poc.asked import accepted, first_words
 from cachefl_jax.poc.current import classes_of, read_answers, test_files
 from cachefl_jax.poc.decision import Found, decide
-from cachefl_jax.poc.page import duration, render
+from cachefl_jax.poc.page import render
 from cachefl_jax.poc.samples import TestRows, predictions_of
 from cachefl_jax.poc.verdict import ALONE, recommended
+from cachefl_jax.poc.wording import duration
 from cachefl_jax.report.page import write_page
 from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import each_once, tell
