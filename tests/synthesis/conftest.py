@@ -1,11 +1,16 @@
-"""A language model of a few kilobytes."""
+"""A language model of a few kilobytes, and a pipeline that draws noise."""
 
+import contextlib
 import pathlib
 
+import numpy as np
 import pytest
 import torch
+from synthesis.drawn_sets import noise
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from cachefl_jax.synthesis import generator
 
 WORDS = ("<end>", "\n", " cat", " dog", " red", " night", " grass", " old", " wet")
 
@@ -30,3 +35,42 @@ def make_language_model(tmp_path_factory):
         return folder
 
     return make
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[list[str]]:
+    """The prompts of every batch that was drawn; the drawing itself is replaced by noise from the seeds."""
+    made = []
+
+    @contextlib.contextmanager
+    def fake(pipeline, prompts, how):
+        def draw(some, seeds):
+            made.append(list(some))
+            return np.stack([noise(seed) for seed in seeds]), np.zeros(len(seeds), bool)
+
+        yield draw
+
+    monkeypatch.setattr(generator, "drawing", fake)
+    return made
+
+
+@pytest.fixture
+def stop(monkeypatch, calls):
+    """(count) -> nothing; a drawing is stopped before batch `count`."""
+    drawing = generator.drawing
+
+    def at(count: int) -> None:
+        @contextlib.contextmanager
+        def fake(*arguments):
+            with drawing(*arguments) as draw:
+
+                def stopping(some, seeds):
+                    if len(calls) == count:
+                        raise KeyboardInterrupt
+                    return draw(some, seeds)
+
+                yield stopping
+
+        monkeypatch.setattr(generator, "drawing", fake)
+
+    return at

@@ -1,64 +1,25 @@
-"""The store: drawn once, read afterwards, checked on every reading, whole or not there."""
+"""The store: drawn once and read afterwards, each image a file that says what it was drawn from."""
 
 import contextlib
 import datetime
-import errno
 import hashlib
-import itertools
 import json
-import os
 import pathlib
 import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from synthesis.drawn_sets import REQUEST, arrays, folders, line_of, noise
 
-from cachefl_jax.data import file_bytes
-from cachefl_jax.data.images import LabelledImages, fingerprint_of, read_image
+from cachefl_jax.data.images import LabelledImages, fingerprint_of
 from cachefl_jax.errors import UsageError
-from cachefl_jax.storage import files, home
-from cachefl_jax.storage.leftovers import HOST
-from cachefl_jax.synthesis import Drawing, SyntheticSet, cost, generator, obtain, pipeline, request_of, store
+from cachefl_jax.synthesis import Drawing, generator, obtain, pipeline
 from cachefl_jax.synthesis.origins import origins
-from cachefl_jax.synthesis.picture_files import encode_picture, facts_in
+from cachefl_jax.synthesis.picture_files import facts_in
 from cachefl_jax.synthesis.pipeline import weights_digest
-from cachefl_jax.synthesis.verify import verify
-
-REQUEST = request_of("pocket", ("two", "seven"), ("the digit {}.", "{}"), 3, Drawing(2, 1.5), seed=0)
-
-
-def noise(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-
-
-@pytest.fixture
-def calls(monkeypatch) -> list[list[str]]:
-    """The prompts of every batch that was drawn; the drawing itself is replaced by noise from the seeds."""
-    made = []
-
-    @contextlib.contextmanager
-    def fake(pipeline, prompts, how):
-        def draw(some, seeds):
-            made.append(list(some))
-            return np.stack([noise(seed) for seed in seeds]), np.zeros(len(seeds), bool)
-
-        yield draw
-
-    monkeypatch.setattr(generator, "drawing", fake)
-    return made
-
-
-def arrays(made: SyntheticSet) -> np.ndarray:
-    """Its images, [n, H, W, 3] uint8."""
-    return np.stack([np.asarray(image) for image in made.images])
-
-
-def folders(root: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in (root / "synthetic").iterdir() if path.is_dir())
 
 
 def test_the_real_pipeline_fills_the_store(tmp_path):
@@ -165,280 +126,6 @@ def test_every_image_is_a_file_that_says_what_it_was_drawn_from(calls, tmp_path,
     assert [origin.pixels for origin in origins(known)] == [line["pixels_sha256"] for line in lines]
 
 
-def test_what_was_read_is_not_read_again_until_its_files_change(calls, tmp_path, monkeypatch):
-    obtain(REQUEST, tmp_path)
-    monkeypatch.setattr("cachefl_jax.storage.home.SETTLED", -(10**12))  # as if the files were old
-    obtain(REQUEST, tmp_path)
-    read, real = [], file_bytes.digest_or_not
-    monkeypatch.setattr(file_bytes, "digest_or_not", lambda path: read.append(path) or real(path))
-    obtain(REQUEST, tmp_path)
-    assert read == []
-    change_pixel(folders(tmp_path)[0])
-    with pytest.raises(UsageError, match=r"000004.png: got other bytes than were written"):
-        obtain(REQUEST, tmp_path)
-    assert len(read) == 6
-
-
-def line_of(folder: pathlib.Path, row: int) -> dict:
-    return json.loads((folder / "files.jsonl").read_text().splitlines()[row])
-
-
-def change_pixel(folder: pathlib.Path) -> None:
-    path = folder / line_of(folder, 4)["name"]
-    pixels = np.asarray(read_image(str(path))).copy()
-    pixels[0, 0, 0] ^= 1
-    path.write_bytes(encode_picture(pixels, facts_in(str(path)), "png"))
-
-
-def swap_files(folder: pathlib.Path) -> None:
-    one, other = (folder / line_of(folder, row)["name"] for row in (0, 4))
-    first, second = one.read_bytes(), other.read_bytes()
-    one.write_bytes(second)
-    other.write_bytes(first)
-
-
-def change_seed(folder: pathlib.Path) -> None:
-    text = (folder / "files.jsonl").read_text()
-    (folder / "files.jsonl").write_text(text.replace('"seed": ', '"seed": 1', 1))
-
-
-def change_prompt(folder: pathlib.Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["prompts"][0][0] = "the digit three."
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def cut(name: str):
-    def act(folder: pathlib.Path) -> None:
-        (folder / name).write_bytes((folder / name).read_bytes()[:200])
-
-    return act
-
-
-def remove(name: str):
-    return lambda folder: (folder / name).unlink()
-
-
-def nest(folder: pathlib.Path) -> None:
-    (folder / "manifest.json").write_text("[" * 100_000)
-
-
-def older(folder: pathlib.Path) -> None:
-    np.savez(folder / "images.npz", images=np.zeros((6, 8, 8, 3), np.uint8), labels=np.repeat([0, 1], 3))
-    shutil.rmtree(folder / "images")
-
-
-@pytest.mark.parametrize(
-    ("harm", "file"),
-    [
-        (change_pixel, "images/0001/000004.png"),
-        (swap_files, "images/0000/000000.png"),
-        (cut("images/0001/000005.png"), "images/0001/000005.png"),
-        (remove("images/0000/000002.png"), "images/0000/000002.png"),
-        (change_seed, "manifest.json"),
-        (change_prompt, "manifest.json"),
-        (cut("files.jsonl"), "files.jsonl"),
-        (remove("files.jsonl"), "files.jsonl"),
-        (nest, "manifest.json"),
-        (cut("manifest.json"), "manifest.json"),
-        (remove("manifest.json"), "manifest.json"),
-        (older, "images.npz"),
-    ],
-)
-def test_a_damaged_set_is_refused_by_name(calls, tmp_path, harm, file):
-    obtain(REQUEST, tmp_path)
-    folder = folders(tmp_path)[0]
-    harm(folder)
-    with pytest.raises(UsageError) as refusal:
-        obtain(REQUEST, tmp_path)
-    assert refusal.value.field == str(folder / file)
-    assert f"delete {folder}" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-    assert verify(folder).faults
-    shutil.rmtree(folder)
-    obtain(REQUEST, tmp_path)
-    assert len(calls) == 2
-
-
-LARGE = request_of("pocket", ("two", "seven"), ("the digit {}.",), 30, Drawing(2, 1.5), seed=0)  # four batches
-
-
-def whole_of(root: pathlib.Path) -> dict[str, bytes]:
-    """The bytes of all files of the only set but its manifest, and of that what does not tell the time."""
-    (folder,) = folders(root)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    manifest = json.loads(files.pop("manifest.json"))
-    for name in ("seconds", "date"):
-        del manifest[name]
-    assert set(files) == {"files.jsonl", *(line_of(folder, row)["name"] for row in range(manifest["timed"]))}
-    return files | {"manifest.json": json.dumps(manifest).encode()}
-
-
-@pytest.fixture
-def stop(monkeypatch, calls):
-    """(count) -> nothing; a drawing is stopped before batch `count`."""
-    drawing = generator.drawing
-
-    def at(count: int) -> None:
-        @contextlib.contextmanager
-        def fake(*arguments):
-            with drawing(*arguments) as draw:
-
-                def stopping(some, seeds):
-                    if len(calls) == count:
-                        raise KeyboardInterrupt
-                    return draw(some, seeds)
-
-                yield stopping
-
-        monkeypatch.setattr(generator, "drawing", fake)
-
-    return at
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_drawing_that_was_stopped_goes_on_and_ends_in_the_same_bytes(stop, calls, tmp_path, capfd, count):
-    stop(-1)
-    obtain(LARGE, tmp_path / "whole")
-    assert [len(call) for call in calls] == [16, 16, 16, 12]
-    calls.clear()
-    stop(count)
-    with pytest.raises(KeyboardInterrupt):
-        obtain(LARGE, tmp_path / "stopped")
-    stop(-1)
-    obtain(LARGE, tmp_path / "stopped")
-    assert [len(call) for call in calls] == [16, 16, 16, 12]  # none twice
-    assert whole_of(tmp_path / "stopped") == whole_of(tmp_path / "whole")
-    assert f"going on at image {16 * count} of 60" in capfd.readouterr().err
-
-
-def cut_picture(aside: pathlib.Path) -> None:
-    path = aside / line_of(aside, 20)["name"]
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def cut_line(aside: pathlib.Path) -> None:
-    text = (aside / "files.jsonl").read_bytes()
-    (aside / "files.jsonl").write_bytes(text[: text.index(b"000040.png")])
-
-
-def half_a_picture(aside: pathlib.Path) -> None:
-    (aside / "images" / "0001" / f".000048.png.{HOST}.{2**22 + 1}.0123abcd.tmp").write_bytes(b"half")
-
-
-def other_versions(aside: pathlib.Path) -> None:
-    manifest = json.loads((aside / "manifest.json").read_text())
-    manifest["versions"]["torch"] = "1.0"
-    (aside / "manifest.json").write_text(json.dumps(manifest))
-
-
-def other_batches(aside: pathlib.Path) -> None:
-    manifest = json.loads((aside / "manifest.json").read_text())
-    (aside / "manifest.json").write_text(json.dumps(manifest | {"batch_size": 4}))
-
-
-def empty_manifest(aside: pathlib.Path) -> None:
-    (aside / "manifest.json").write_bytes(b"")
-
-
-def no_cost(aside: pathlib.Path) -> None:
-    (aside / "cost.json").write_bytes(b"[]")
-
-
-@pytest.mark.parametrize(
-    ("harm", "again"),
-    [
-        (cut_picture, 3),
-        (cut_line, 2),
-        (half_a_picture, 1),
-        (other_versions, 4),
-        (other_batches, 4),
-        (empty_manifest, 4),
-    ],
-)
-def test_of_what_was_left_only_what_is_sound_and_alike_is_kept(stop, calls, tmp_path, harm, again):
-    stop(-1)
-    obtain(LARGE, tmp_path / "whole")
-    calls.clear()
-    stop(3)
-    with pytest.raises(KeyboardInterrupt):
-        obtain(LARGE, tmp_path / "stopped")
-    (aside,) = folders(tmp_path / "stopped")
-    harm(aside)
-    calls.clear()
-    stop(-1)
-    obtain(LARGE, tmp_path / "stopped")
-    assert len(calls) == again
-    assert whole_of(tmp_path / "stopped") == whole_of(tmp_path / "whole")
-
-
-def test_seconds_of_a_process_that_was_stopped_count(stop, calls, tmp_path, monkeypatch):
-    clock = itertools.count()  # every look at the clock takes a second: a start, and one a batch
-    monkeypatch.setattr(cost.time, "monotonic", lambda: next(clock))
-    stop(3)
-    with pytest.raises(KeyboardInterrupt):
-        obtain(LARGE, tmp_path)
-    stop(-1)
-    manifest = obtain(LARGE, tmp_path).manifest
-    assert (manifest["seconds"], manifest["timed"]) == (3 + 1, 60)
-
-
-def test_where_nobody_knows_what_a_process_spent_its_images_are_not_counted(stop, calls, tmp_path):
-    stop(3)
-    with pytest.raises(KeyboardInterrupt):
-        obtain(LARGE, tmp_path)
-    no_cost(folders(tmp_path)[0])
-    stop(-1)
-    assert obtain(LARGE, tmp_path).manifest["timed"] == 12
-
-
-@pytest.mark.parametrize("moment", ["before the manifest", "after the manifest", "after the cost"])
-def test_a_process_killed_when_all_is_drawn_leaves_nothing_to_draw(calls, tmp_path, monkeypatch, moment):
-    obtain(REQUEST, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        target, name = {
-            "before the manifest": (store, "finish"),
-            "after the manifest": (pathlib.Path, "unlink"),
-            "after the cost": (home.os, "replace"),
-        }[moment]
-        real = getattr(target, name)
-
-        def killed(*arguments, **options):
-            if name == "finish" or arguments[0].name in ("cost.json", folders(tmp_path / "killed")[0].name):
-                raise KeyboardInterrupt
-            return real(*arguments, **options)
-
-        patch.setattr(target, name, killed)
-        with pytest.raises(KeyboardInterrupt):
-            obtain(REQUEST, tmp_path / "killed")
-    calls.clear()
-    obtain(REQUEST, tmp_path / "killed")
-    assert calls == []
-    assert whole_of(tmp_path / "killed") == whole_of(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("room", [0, 1, 20, 40, 61])
-def test_a_full_disk_is_one_line_and_the_drawing_goes_on_once_there_is_room(calls, tmp_path, monkeypatch, room):
-    """`room`: files that still fit."""
-    obtain(LARGE, tmp_path / "whole")
-    calls.clear()
-    real, written = files.os.fsync, []
-
-    def fsync(handle):
-        written.append(handle)
-        if len(written) > room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", fsync)
-        with pytest.raises(UsageError, match=r"^CACHEFL_HOME: got .*No space left on device.*; mend: make room"):
-            obtain(LARGE, tmp_path / "full")
-    obtain(LARGE, tmp_path / "full")
-    assert len(calls) <= 4 + 1  # the batch in hand
-    assert whole_of(tmp_path / "full") == whole_of(tmp_path / "whole")
-
-
 def test_two_runs_at_once_draw_once(monkeypatch, calls, tmp_path, capfd):
     begun, drawing = threading.Event(), generator.drawing
 
@@ -460,13 +147,6 @@ def test_two_runs_at_once_draw_once(monkeypatch, calls, tmp_path, capfd):
     assert "another run draws these images; waiting for it" in capfd.readouterr().err
 
 
-def test_a_drawing_that_fails_at_once_leaves_nothing(stop, tmp_path):
-    stop(0)
-    with pytest.raises(KeyboardInterrupt):
-        obtain(REQUEST, tmp_path)
-    assert list((tmp_path / "synthetic").iterdir()) == []
-
-
 def test_what_older_versions_left_goes_when_the_set_is_drawn(calls, tmp_path):
     obtain(REQUEST, tmp_path)
     (folder,) = folders(tmp_path)
@@ -474,52 +154,6 @@ def test_what_older_versions_left_goes_when_the_set_is_drawn(calls, tmp_path):
     folder.rename(left)
     obtain(REQUEST, tmp_path)
     assert folders(tmp_path) == [folder]
-
-
-@pytest.fixture
-def objecting(monkeypatch):
-    """(refuses) -> nothing; `refuses` says of a seed whether the pipeline's safety checker objects to its image."""
-
-    def install(refuses) -> None:
-        @contextlib.contextmanager
-        def fake(pipeline, prompts, how):
-            def draw(some, seeds):
-                blocked = [refuses(seed) for seed in seeds]
-                raw = np.stack(
-                    [0 * noise(seed) if bad else noise(seed) for seed, bad in zip(seeds, blocked, strict=True)]
-                )
-                return generator.read_output(SimpleNamespace(images=raw / 255, nsfw_content_detected=blocked))
-
-            yield draw
-
-        monkeypatch.setattr(generator, "drawing", fake)
-
-    return install
-
-
-SEEDS = sum(LARGE.seeds, ())
-
-
-def test_what_the_pipeline_refuses_is_drawn_again_from_the_next_seed_and_counted(objecting, tmp_path):
-    objecting(lambda seed: seed in (SEEDS[3], SEEDS[20], SEEDS[20] + 1))
-    made = obtain(LARGE, tmp_path / "first")
-    assert made.manifest["redrawn"] == 2
-    assert made.manifest["redrawn_seeds"] == {"3": SEEDS[3] + 1, "20": SEEDS[20] + 2}
-    for row, seed in enumerate(SEEDS):
-        seed = made.manifest["redrawn_seeds"].get(str(row), seed)
-        np.testing.assert_array_equal(np.asarray(made.images[row]), noise(seed))
-        assert facts_in(made.images.name(row))["seed"] == seed
-    obtain(LARGE, tmp_path / "second")
-    assert whole_of(tmp_path / "first") == whole_of(tmp_path / "second")
-
-
-def test_a_class_that_is_always_refused_is_named(objecting, tmp_path):
-    sevens = {seed + more for seed in LARGE.seeds[1] for more in range(20)}
-    objecting(sevens.__contains__)
-    with pytest.raises(
-        UsageError, match='synthesis.prompts: got no image, from 9 seeds, of "the digit seven."; allowed'
-    ):
-        obtain(LARGE, tmp_path)
 
 
 def test_the_place_comes_from_the_environment(calls, monkeypatch, tmp_path):
