@@ -30,6 +30,7 @@ from cachefl_jax.synthesis.scores import Table
 
 PER_PAGE = 2000  # images; of 128 pixels they take some 10 MB
 SIDE = 128  # pixels that the longer side of an image takes at most
+SCRIPT = ("set.js", "set_shown.js", "set_marked.js", "set_saved.js")  # one script, in this order
 LOSSLESS = 64  # pixels up to which an image is shown as it is
 
 
@@ -93,7 +94,7 @@ def render(view: View, rows: np.ndarray, links: Sequence[tuple[str, str, str]], 
         rows: of this page.
         links: (file, first class, last class) of every page.
         number: of this page among them, from 0."""
-    script = pathlib.Path(__file__).with_name("set.js").read_text("utf-8")
+    script = "\n".join(pathlib.Path(__file__).with_name(file).read_text("utf-8") for file in SCRIPT)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = {
         "set": view.fingerprint,
