@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.data.classes import plain
 from cachefl_jax.poc.samples import Predictions, TestRows, compared, predictions_of, standard_error
 from cachefl_jax.poc.sections import image_bytes, sections
 from cachefl_jax.poc.verdict import ALONE, recommended, verdict
 from cachefl_jax.simulation.metrics import read_lines
 from cachefl_jax.simulation.prepare import Inputs
-from cachefl_jax.simulation.workdir import resolved
 from cachefl_jax.study.results import Standing, Table
 
 COUNTED = (

@@ -3,7 +3,6 @@
 import csv
 import functools
 import io
-import json
 import pathlib
 import sys
 import time
@@ -13,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import changed, default, lookup, other_fields, resolve
+from cachefl_jax.config.as_json import resolved, told_apart
 from cachefl_jax.errors import UsageError
 from cachefl_jax.poc import plan
 from cachefl_jax.poc.asked import accepted, first_words
@@ -27,7 +27,7 @@ from cachefl_jax.simulation.devices import use_engine
 from cachefl_jax.simulation.notes import each_once, tell
 from cachefl_jax.simulation.prepare import Inputs, names_of, prepare
 from cachefl_jax.simulation.train import run_in
-from cachefl_jax.simulation.workdir import Workdir, at, refuse_other_files, resolved
+from cachefl_jax.simulation.workdir import Workdir, refuse_other_files
 from cachefl_jax.storage.checked_json import read
 from cachefl_jax.storage.files import write_json, write_whole
 from cachefl_jax.storage.locks import folder_lock
@@ -204,10 +204,9 @@ def claim_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
     refuse_other_files(workdir, mark, "a proof of concept's")
     if not mark.is_file():
         return
-    theirs, ours = read(mark)["config"], json.loads(json.dumps(resolved(lasting(config))))
+    theirs, ours = read(mark)["config"], resolved(lasting(config))
     if fields := other_fields(theirs, ours):
-        shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
-        value = f"{workdir} with a proof of concept of another config ({shown})"
+        value = f"{workdir} with a proof of concept of another config ({told_apart(theirs, ours, fields)})"
         raise UsageError("--workdir", value, "a new folder, or the same command", "name another")
 
 

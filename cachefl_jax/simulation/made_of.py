@@ -25,6 +25,8 @@ from cachefl_jax.data.images import ImageSet, LabelledImages, fingerprint_of
 from cachefl_jax.data.sources import splits_of
 from cachefl_jax.named import file_of
 
+CODE = "code of "  # begins the name of a part that is a user's
+
 
 def bank_parts(bank: FeatureBank) -> dict[str, str]:
     """Digests of a bank's parts, by names that a user understands."""
@@ -49,7 +51,7 @@ def image_parts(source: ImageSet, synthetic: LabelledImages) -> dict[str, str]:
 
 def code_files(config: ConfigDict) -> dict[str, pathlib.Path]:
     """The file of each component that is a user's, by the name of its part."""
-    found = {f"code of {name}": file_of(name) for name, _ in users(config)}
+    found = {f"{CODE}{name}": file_of(name) for name, _ in users(config)}
     return {part: file for part, file in found.items() if file is not None}
 
 

@@ -5,12 +5,13 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.config.partition import FOUND
 from cachefl_jax.config.sites import file_of_profiles
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.made_of import files_of
 from cachefl_jax.simulation.prepare import parts_of
-from cachefl_jax.simulation.workdir import refuse_changes, refuse_other_files, resolved, tell_gone
+from cachefl_jax.simulation.workdir import refuse_changes, refuse_other_files, tell_gone
 from cachefl_jax.storage.files import write_whole
 from cachefl_jax.storage.run_files import read_results, read_sweep
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cachefl_jax.config import Row, overrides_of
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.config.components import named
 from cachefl_jax.config.rows import row_of
 from cachefl_jax.config.sites import file_of_profiles
@@ -42,7 +43,7 @@ from cachefl_jax.simulation.sweep_folder import (
 )
 from cachefl_jax.simulation.sweep_groups import Prepared, Way, digest, kinds_of, make_group, run_group
 from cachefl_jax.simulation.trial import try_components
-from cachefl_jax.simulation.workdir import Workdir, own_row, resolved
+from cachefl_jax.simulation.workdir import Workdir, own_row
 from cachefl_jax.storage.entries import tidy_stores
 from cachefl_jax.storage.files import write_json
 from cachefl_jax.storage.leftovers import remove_leftovers

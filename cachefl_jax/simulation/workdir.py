@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
-from cachefl_jax.config import ROUNDS_BEFORE, Row, differences, from_json, rows_of
+from cachefl_jax.config import ROUNDS_BEFORE, Row, from_json, rows_of
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.errors import UsageError
 from cachefl_jax.methods import find_method
-from cachefl_jax.simulation.made_of import changes, files_of, named_parts
+from cachefl_jax.simulation.made_of import CODE, changes, files_of, named_parts
 from cachefl_jax.simulation.metrics import as_one_run, read_lines, to_text
+from cachefl_jax.simulation.more import more, refuse_other_config
 from cachefl_jax.storage.files import naming, write_arrays, write_json, write_tensors, write_whole
 from cachefl_jax.storage.leftovers import remove_leftovers
 from cachefl_jax.storage.run_files import PILOT, compared_folder, file_name, read_card, read_config, read_inputs
@@ -59,26 +61,14 @@ class Workdir:
         return self.path / f"{file_name(row.name)}.npz"
 
     def refuse_others(self, config: ConfigDict) -> None:
-        """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds.
+        """Stops unless the folder is new, empty, or holds this very config, if need be with fewer rounds or rows.
 
         Raises UsageError: it holds another config (the fields that differ are named), more rounds, or files that are no
         run's."""
         self.refuse_pilot()
         refuse_other_files(self.path, self.config, "a run's")
         if self.config.is_file():
-            theirs, ours = resolved(self.stored_config()), resolved(config)
-            fields = differences(theirs, ours)
-            if fields == ["rounds"] and ours["rounds"] > theirs["rounds"]:
-                refuse_more_rounds(self.path, config, theirs["rounds"])
-                return
-            if fields == ["rounds"]:
-                allowed = f"{theirs['rounds']} or more: as many has the run in {self.path}"
-                raise UsageError("rounds", ours["rounds"], allowed, "raise it, or name another --workdir")
-            if fields:
-                shown = ", ".join(f"{name} {at(theirs, name)} there, {at(ours, name)} here" for name in fields)
-                value = f"{self.path} with another config ({shown})"
-                allowed = "a new folder, or the same config (rounds may be more)"
-                raise UsageError("--workdir", value, allowed, "name another folder")
+            refuse_other_config(self.path, self.stored_config(), config)
 
     def refuse_pilot(self) -> None:
         """Stops at the folder of a pilot, whose sites have the rows. Raises UsageError: it is one."""
@@ -104,14 +94,16 @@ class Workdir:
         left = [self.config, self.partition, self.partition_card, self.cache_init, self.summary, self.report]
         for row in (row for row in rows_of(config) if row.regime == "federated"):
             left += [self.of(config, row).path / find_method(row.method).file, self.of(config, row).metrics]
-        return all(path.is_file() for path in left) and self.stored_config().rounds == config.rounds
+        return all(path.is_file() for path in left) and not more(self.stored_config(), config)
 
     def refuse_other_data(self, parts: dict[str, str]) -> None:
         """Stops where the folder's run was made of other data than `parts` (`made_of`), or dealt them out otherwise.
+        Code that it did not name is that of rows which are added.
 
         Raises UsageError: the parts that differ are named."""
         if self.inputs.is_file():
             before = read_inputs(self.inputs)["parts"]
+            parts = {name: part for name, part in parts.items() if name in before or not name.startswith(CODE)}
         elif self.partition_card.is_file():  # an older version's run: who holds what is all that it tells
             before, parts = {"partition": read_card(self.partition_card)["hash"]}, {"partition": parts["partition"]}
             if self.begun():
@@ -190,7 +182,8 @@ class Workdir:
         before = [rounds for rounds in as_list(stored.get(ROUNDS_BEFORE)) if isinstance(rounds, int)]
         if stored.get("rounds", config.rounds) < config.rounds:
             before.append(stored["rounds"])
-            self.reopen(stored["rounds"], config.rounds)
+        if stored and (told := more(self.stored_config(), config)):
+            self.reopen(told)
         write_json(self.config, resolved(config) | ({ROUNDS_BEFORE: before} if before else {}))
         write_arrays(self.partition, partition)
         write_json(self.partition_card, card)
@@ -201,9 +194,9 @@ class Workdir:
         if self.writes and images is not None and not self.images.is_file():
             write_arrays(self.images, images())
 
-    def reopen(self, before: int, now: int) -> None:
+    def reopen(self, told: str) -> None:
         """Takes away what says that the run is done: it goes on from its last checkpoint, and ends in new ones."""
-        print(f"{self.path}: going on from {before} to {now} rounds", file=sys.stderr)
+        print(f"{self.path}: going on {told}", file=sys.stderr)
         self.summary.unlink(missing_ok=True)
         self.report.unlink(missing_ok=True)
 
@@ -217,19 +210,6 @@ class Workdir:
 def own_row(config: ConfigDict) -> str | None:
     """What summary.json calls the method that the rounds train; None where it is not among what is compared."""
     return next((row.name for row in rows_of(config) if row[1:] == (config.method, "federated")), None)
-
-
-def refuse_more_rounds(folder: pathlib.Path, config: ConfigDict, before: int) -> None:
-    """Stops where what rounds already have was chosen for so many rounds alone. Raises UsageError: it was."""
-    if config.participation.buffer:
-        allowed = f"{before}: which params the server of the run in {folder} keeps for its sites follows from them"
-        mend = "name another --workdir, or drop participation.buffer there"
-        raise UsageError("rounds", config.rounds, allowed, mend)
-    privacy = config.privacy
-    if privacy.mechanism == "matrix" or (privacy.mechanism != "none" and not privacy.noise_multiplier):
-        allowed = f"{before}, for which the run in {folder} has its noise: more would spend more than it was to"
-        mend = "name another --workdir; a run with privacy.noise_multiplier may have more, as far as its budget goes"
-        raise UsageError("rounds", config.rounds, allowed, mend)
 
 
 def tell_gone(folder: pathlib.Path, fields: list[str]) -> None:
@@ -256,23 +236,11 @@ def refuse_changes(folder: pathlib.Path, before: dict, now: dict[str, str]) -> N
     Raises UsageError: the parts that differ are named."""
     found = changes(before, now)
     if found:
-        what = "code" if all(each.startswith("code of ") for each in found) else "data"
+        what = "code" if all(each.startswith(CODE) for each in found) else "data"
         value = f"{folder} with a run {'by' if what == 'code' else 'on'} other {what} ({'; '.join(found)})"
         mend = f"bring the {what} back as {'it was' if what == 'code' else 'they were'}, or name another folder"
         raise UsageError("--workdir", value, f"the {what} that the run began with", mend)
 
 
-def resolved(config: ConfigDict) -> dict:
-    """The config as JSON holds it: plain dicts and lists."""
-    return json.loads(json.dumps(config.to_dict()))
-
-
 def as_list(value: object) -> list:
     return value if isinstance(value, list) else []
-
-
-def at(config: dict, field: str):
-    """The value at a dotted path, or 'nothing'."""
-    for name in field.split("."):
-        config = config.get(name, "nothing") if isinstance(config, dict) else "nothing"
-    return config

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.errors import UsageError
-from cachefl_jax.simulation.workdir import Workdir, resolved
+from cachefl_jax.simulation.workdir import Workdir
 
 Write = Callable[[list[dict]], None]  # takes records as metrics.jsonl has them
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cachefl_jax.config import Row, changed, resolve, rows_of
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.errors import UsageError
-from cachefl_jax.simulation.workdir import resolved
 from cachefl_jax.study.space import check_space, space_of
 
 COMMON = ("seed", "study.", "method", "methods", "compare", "overrides", "engine.devices", "engine.precision")

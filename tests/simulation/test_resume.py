@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cachefl_jax.commands.evaluate import evaluate
-from cachefl_jax.config import default
+from cachefl_jax.config import METHOD_NAMES, default
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.train import train_and_evaluate
 from cachefl_jax.storage.leftovers import HOST
@@ -232,6 +232,58 @@ def test_baselines_of_a_run_that_began_with_no_rounds_are_trained_when_it_gets_s
     ]
     assert accuracies[:2] != accuracies[2:]  # or the test could tell nothing
     assert_same_end(tmp_path / "run", tmp_path / "once")
+
+
+# More rows.
+
+FEW = ("cachefl", "centralized")
+ADDED = ("zero_shot", "local_only", "linear_probe", "linear_probe@alone", "ridge")
+RATE = "linear_probe: local.learning_rate=0.05"
+
+
+def more_rows(bank: pathlib.Path, **changes):
+    """As `config_for`, with rows besides; a rival brings fields of its own."""
+    fields = {"methods": METHOD_NAMES, "compare": (*FEW, *ADDED), "overrides": (RATE,)}
+    return config_for(bank, **fields | changes)
+
+
+def test_rows_that_are_added_are_trained_and_the_others_kept(bank, copied, finished, tmp_path):
+    train_and_evaluate(more_rows(bank), tmp_path / "at_once")
+    kept = snapshot(copied)
+    told = told_by(more_rows(bank), copied)
+    assert f"going on with {', '.join(ADDED)}" in told
+    assert_same_end(copied, tmp_path / "at_once")
+    changing = ("config.json", "inputs.json", "baselines.json", "summary.json", "report.html")
+    assert {path: path.read_bytes() if path.is_file() else None for path in kept if path.name not in changing} == {
+        path: content for path, content in kept.items() if path.name not in changing
+    }
+    before, after = (json.loads((run / "summary.json").read_text())["methods"] for run in (finished, copied))
+    assert {name: after[name] for name in before} == before  # seconds among it
+    assert "already done" in told_by(more_rows(bank), copied)
+
+
+def test_rows_and_rounds_come_together(bank, copied, tmp_path):
+    many = more_rows(bank, rounds=9)
+    train_and_evaluate(many, tmp_path / "at_once")
+    told = told_by(many, copied)
+    assert f"going on from 6 to 9 rounds with {', '.join(ADDED)}" in told
+    assert_same_end(copied, tmp_path / "at_once")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"compare": ("cachefl", "ridge")}, "compare"),  # a row less
+        ({"overrides": ("cachefl: local.learning_rate=0.05",)}, "overrides"),  # of a row that is trained
+        ({"seed": 7}, "seed"),
+    ],
+)
+def test_other_rows_or_other_values_of_those_that_are_there_are_refused(bank, finished, changes, field):
+    before = snapshot(finished)
+    told = rf"with another config \((.*, )?{field} .* there, .* here.*rows of compare may be more"
+    with pytest.raises(UsageError, match=told):
+        train_and_evaluate(more_rows(bank, **changes), finished)
+    assert snapshot(finished) == before
 
 
 @pytest.mark.parametrize("name", ["cache.safetensors", "cache_init.safetensors", "metrics.jsonl", "partition.npz"])

@@ -48,6 +48,20 @@ def test_other_code_is_refused_before_more_rounds_and_after_the_last(file, make_
         train_and_evaluate(config, folder)
 
 
+def test_a_users_method_is_added_to_a_run_that_did_not_name_it(file, make_bank, tmp_path):
+    fields = {"data.name": "feature_bank", "data.path": str(make_bank()), "rounds": 1, "compare": ("cachefl",),
+              "partition.clients": 3, "cache.keys_per_class": 2, "engine.devices": 1}  # fmt: skip
+    config, folder = changed(default(), fields), tmp_path / "run"
+    before = train_and_evaluate(config, folder)["methods"]
+    more = changed(config, {"compare": ("cachefl", f"{file}:probe")})
+    after = train_and_evaluate(more, folder)["methods"]
+    assert list(after) == ["cachefl", "probe"]
+    assert after["cachefl"] == before["cachefl"]
+    change(file)
+    with pytest.raises(UsageError, match=rf"with a run by other code \(code of {file}:probe \w+, now \w+\)"):
+        train_and_evaluate(more, folder)
+
+
 def test_code_of_modules_counts_and_that_of_ours_does_not(file, monkeypatch):
     monkeypatch.syspath_prepend(str(file.parent))
     config = resolve(changed(default(), {"method": "mine:probe"}))
