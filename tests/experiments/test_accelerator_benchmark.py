@@ -4,7 +4,7 @@ import json
 
 from test_benchmarks import run
 
-from experiments.benchmarks import accelerator_record, accelerator_tables
+from experiments.benchmarks import accelerator, accelerator_record, accelerator_tables
 
 
 def test_ours_and_torch_train_the_same_keys_at_once_and_one_after_another(tmp_path):
@@ -37,6 +37,15 @@ def test_a_reading_that_fails_is_a_reading_and_the_rest_goes_on(tmp_path):
     told = accelerator_tables.text(lines)
     for part in ("this: ZeroDivisionError", "another: no time left", "2.00"):
         assert part in told
+
+
+def test_a_products_rate_comes_with_how_exact_it_is(tmp_path):
+    record = accelerator_record.Record(tmp_path, seconds=1e3)
+    accelerator.rates_section(record, {})
+    rates = {line["what"]: line for line in record.lines}
+    assert rates["highest"]["off"] < 1e-6 < 1e-4 < rates["bfloat16"]["off"] < 1e-2
+    for what in ("highest", "BF16_BF16_F32_X6", "BF16_BF16_F32_X3", "default", "bfloat16"):
+        assert rates[what]["tflops"] > 0
 
 
 def test_a_reading_is_the_median_of_what_a_round_took():
