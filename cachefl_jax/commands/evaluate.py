@@ -1,6 +1,9 @@
 """Evaluates a checkpoint without training, on the run's own data or on other data.
 
     python -m experiments.evaluate --workdir=runs/digits [--round=R] [--config.data.path=other.npz ...]
+    python -m experiments.evaluate --workdir=runs/digits --config.method=linear_probe
+
+The model is that of the run's method, or of another method whose rounds it compares with it.
 
 Prints one line of JSON: the round, how many rows were scored, and the figures that summary.json has of a method. Writes
 nothing. Images of a single site need not show every class of the run; only those that are evaluated are decoded and
@@ -20,14 +23,14 @@ from cachefl_jax.commands import command
 from cachefl_jax.commands.flag_errors import explain
 from cachefl_jax.commands.named_flags import named_on
 from cachefl_jax.config.components import fit_fields
-from cachefl_jax.errors import UsageError, listing, refusal
+from cachefl_jax.errors import UsageError, refusal
 from cachefl_jax.storage.first_cache import read_cache
 
 if TYPE_CHECKING:
-    from cachefl_jax.data.images import ImageSet, LabelledImages
     from cachefl_jax.federation import ServerState
     from cachefl_jax.simulation.build import Learner
     from cachefl_jax.simulation.prepare import Inputs
+    from cachefl_jax.simulation.workdir import Workdir
 
 command.define("workdir")
 flags.DEFINE_integer("round", None, "rounds done at the checkpoint; the last one by default")
@@ -71,86 +74,6 @@ def define_config(config: ConfigDict) -> None:
         raise explain(sys.argv, error) from error
 
 
-def check_classes(class_names: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Whether data are of the run's classes, in its order. Raises UsageError: they are of others."""
-
-    if known != class_names:
-        mend = "name data of the same classes in the same order"
-        raise UsageError("data", f"the classes {listing(class_names)}", f"the run's own, {listing(known)}", mend)
-
-
-def images_to_evaluate(
-    config: ConfigDict,
-    keys: np.ndarray,
-    class_names: tuple[str, ...],
-    site_names: list[str],
-    own: ConfigDict,
-    pilot: bool,
-) -> "Inputs":
-    """As `prepare`, of images that are evaluated and not trained on: no more is encoded, and classes may lack images.
-
-    Args:
-        config: a run's, with the data group of the images.
-        keys: the run's at round 0, [N, K, D].
-        class_names: its classes, [N].
-        site_names: of its clients [C], where these are sites that have names.
-        own: the run's config as it was, which tells images that were brought from its own.
-        pilot: whether sites held the training rows: nothing is known of them.
-
-    Raises UsageError: the images or the checkpoint are not to be had, or the classes are others."""
-    from cachefl_jax.data import FeatureBank, Split, everything
-    from cachefl_jax.data.images import select
-    from cachefl_jax.data.sampling import splits_of
-    from cachefl_jax.data.sources import load_for_evaluation
-    from cachefl_jax.simulation.encoded import Checkpoint, class_weights, image_features, pixels_by_split
-    from cachefl_jax.simulation.keys import server_of
-    from cachefl_jax.simulation.other_images import is_brought, trained_on_notes
-    from cachefl_jax.simulation.prepare import Inputs, templates_of
-
-    source = load_for_evaluation(config, class_names, brought=is_brought(config, own))
-    check_classes(source.class_names, class_names)
-    known = [] if pilot else trained_on_notes(source.test, config, own)
-    source = source._replace(notes=(*source.notes, *known))
-    clip, name = config.clip, config.data.name
-    checkpoint = Checkpoint(clip.checkpoint, clip.dtype, clip.batch_size)
-    templates = templates_of(config, source)
-    weights = class_weights(checkpoint, class_names, templates, f"{name}, class names")
-    test, validation = (
-        split and Split(image_features(checkpoint, split, f"{name}, {role}"), split.labels)
-        for role, split in (("test", source.test), ("validation", source.validation))
-    )
-    width = keys.shape[-1]
-    train = Split(test.features[:1], test.labels[:1])  # nobody trains on it
-    bank = FeatureBank(
-        train=train,
-        validation=validation,
-        test=test,
-        synthetic=Split(keys.reshape(-1, width), np.repeat(np.arange(len(keys)), keys.shape[1]).astype(np.int32)),
-        text_features=weights.arrays["text_features"],
-        class_names=class_names,
-        logit_scale=weights.facts["logit_scale"],
-        metadata={},
-    )
-    server = server_of(keys, bank, encoder=checkpoint.whole, templates=templates)
-    pixels = pixels_by_split(checkpoint, splits_of(source._replace(train=select(source.test, np.arange(1)))), name)
-    clients = (clients_by_name(source, split, site_names) for split in (source.test, source.validation))
-    return Inputs(
-        bank, everything(1), server, None, None, list(source.notes), {}, source.notes, pixels, source, *clients
-    )
-
-
-def clients_by_name(source: "ImageSet", split: "LabelledImages | None", names: list[str]) -> np.ndarray | None:
-    """[n] the client that each image of a split came from, -1 for none; None where no image says so.
-
-    Args:
-        names: of the run's clients, [C]: other images may have other sites, or these in another order."""
-    if split is None or split.groups is None:
-        return None
-    numbers = {name: client for client, name in enumerate(names)}
-    found = np.array([numbers.get(name, -1) for name in source.site_names], np.int32)[split.groups]
-    return found if (found >= 0).any() else None
-
-
 def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None) -> dict:
     """The figures of one checkpoint under `config`; those over the clients are of what the run's clients hold.
 
@@ -162,6 +85,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.simulation.contenders import config_of, own_of
     from cachefl_jax.simulation.environment import device_count, settle
     from cachefl_jax.simulation.notes import tell
+    from cachefl_jax.simulation.other_images import check_classes, images_to_evaluate
     from cachefl_jax.simulation.prepare import counted, prepare
     from cachefl_jax.simulation.scores import own_rows
     from cachefl_jax.simulation.workdir import Workdir
@@ -169,7 +93,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     from cachefl_jax.storage.run_files import OVER_CLIENTS, read_card, sites_of_pilot
 
     sites = sites_of_pilot(workdir)
-    config, folder = resolve(config), Workdir(workdir).checkpoints
+    config = resolve(config)
+    folder = rounds_of(config, Workdir(workdir)).checkpoints
     Workdir(workdir).refuse_other_code(config)
     settle()
     device_count()
@@ -208,6 +133,23 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path, round_number: int | None
     rows = {name: split and len(split.labels) for name, split in (("test", bank.test), ("validation", bank.validation))}
     left_out = {"clients": dict.fromkeys(OVER_CLIENTS)} if unknown else {}
     return {"round": round_number, "rows": rows, **scores} | left_out
+
+
+def rounds_of(config: ConfigDict, workdir: "Workdir") -> "Workdir":
+    """Where a run has the rounds of config.method, which may be another than the run's own that is compared with it.
+
+    Raises UsageError: it trained no such rounds."""
+    from cachefl_jax.config import rows_of
+
+    stored = workdir.stored_config()
+    rows = {row.method: row for row in rows_of(stored) if row.regime == "federated"}
+    if config.method == stored.method:
+        return workdir
+    if config.method not in rows:
+        methods = dict.fromkeys((stored.method, *rows))
+        allowed = f"{' | '.join(methods)}, whose rounds the run in {workdir.path} trained"
+        raise UsageError("method", config.method, allowed, "name one of these, or add it to the run's compare")
+    return workdir.of(stored, rows[config.method])
 
 
 def without_sites(config: ConfigDict, inputs: "Inputs") -> tuple[ConfigDict, "Inputs", bool]:

@@ -11,13 +11,14 @@ import pytest
 from cachefl_jax.commands.evaluate import stored_config
 from cachefl_jax.commands.sweep import ranking
 from cachefl_jax.config import default
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.errors import UsageError
 from cachefl_jax.report import curve, holdings, method_table, page
 from cachefl_jax.report.workdir import read_runs
 from cachefl_jax.simulation.plans import stored
 from cachefl_jax.simulation.sweep_folder import claim
 from cachefl_jax.simulation.train import train_and_evaluate
-from cachefl_jax.simulation.workdir import Workdir, resolved
+from cachefl_jax.simulation.workdir import Workdir
 from cachefl_jax.storage.checkpoint import fault
 from cachefl_jax.storage.files import write_tensors
 from cachefl_jax.storage.first_cache import read_cache

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from cachefl_jax.config import default
-from cachefl_jax.simulation.workdir import resolved
+from cachefl_jax.config.as_json import resolved
 
 ROOT = pathlib.Path(__file__).parents[2]
 

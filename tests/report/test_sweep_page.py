@@ -5,9 +5,9 @@ import json
 import pytest
 
 from cachefl_jax.config import default
+from cachefl_jax.config.as_json import resolved
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.sweep_report import write_sweep
-from cachefl_jax.simulation.workdir import resolved
 
 
 def line(point: int, overrides: dict, validation: float | None, test: float | None = 0.5, **more) -> dict:
