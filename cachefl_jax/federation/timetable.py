@@ -47,8 +47,9 @@ def with_sizes(federation: Federation, plan: Plan, client_rows: np.ndarray, back
     """The federation with its clients' sizes, rows [C], where an accelerator gains by knowing them."""
     if backend == "cpu" or plan.all_devices > 1 or plan.strategy == "scan":
         return federation
-    # A step is written once, or there is none.
-    if federation.local.compact or federation.local.work.statistics is not None:
+    work = federation.local.work
+    # A step is written once, or there is none; clients begin with what they kept, or train a model of their own, too.
+    if federation.local.compact or work.statistics or work.begin or work.keep:
         return federation
     if federation.partial or federation.versions:  # clients do not all start alike, or stop where their rows end
         return federation

@@ -64,6 +64,7 @@ CASES = {
     ),
     "scaffold": (Setting(sizes=FEW, more={"work": algorithms.scaffold}), CHUNK),
     "median": (Setting("adamw", sizes=FEW, parts={"aggregation": aggregation.median}), CHUNK),
+    "ditto": (Setting("adamw", sizes=FEW, more={"work": algorithms.ditto}), CHUNK),
 }  # fmt: skip
 MEETINGS = [(name, plan) for name, (_, *plans) in CASES.items() for plan in plans]
 
@@ -91,7 +92,7 @@ def program(make_federation, make_local, setting: Setting, plan: Plan, known: bo
     if setting.parts.get("transforms"):
         problem = problem._replace(part_hyper=engine.PartHyper(transforms=(jnp.float32(0.05),)))
     if known:
-        federation = federation._replace(sizes=sizes_of(np.asarray(setting.sizes)))
+        federation = with_sizes(federation, plan, np.asarray(setting.sizes), "gpu")
     problem = engine.add_gram(federation, plan, problem)
     state = engine.init_server(federation, made.params, problem)
     return engine.compile_run(federation, plan, ROUNDS, state, problem), state, problem
@@ -173,6 +174,9 @@ def test_sizes_are_known_on_one_accelerator_only(make_local):
     assert with_sizes(everybody, VMAP._replace(devices=2), rows, "gpu").sizes == ()
     assert with_sizes(everybody, Plan("scan"), rows, "gpu").sizes == ()
     assert with_sizes(everybody._replace(local=local._replace(compact=True)), VMAP, rows, "gpu").sizes == ()
+    own = engine.with_personal_leaves(algorithms.fedavg, lambda params: jax.tree.map(lambda leaf: True, params))
+    for work in (algorithms.ditto, own):  # which train from elsewhere, or keep what they have trained
+        assert with_sizes(everybody._replace(local=local._replace(work=work)), VMAP, rows, "gpu").sizes == ()
 
 
 @pytest.mark.parametrize("seed", range(5))
