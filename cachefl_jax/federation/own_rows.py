@@ -34,7 +34,8 @@ def layout_of(sizes: np.ndarray, groups: int) -> Layout:
 
 
 def lay_out(problem: Problem, groups: int) -> Problem:
-    """The problem with the rows of the groups one after another, each padded to R rows: arrays on the host.
+    """The problem with the rows of the groups one after another, each filled up to R rows with copies of one: arrays on
+    the host.
 
     Every row belongs to one client, and there is one version of it."""
     offsets, indices = (np.asarray(leaf) for leaf in problem.clients)
@@ -51,7 +52,9 @@ def lay_out(problem: Problem, groups: int) -> Problem:
     def moved(leaf) -> np.ndarray:
         leaf = np.asarray(leaf)
         found = empty((groups * rows, *leaf.shape[1:]), leaf.dtype)
-        found[:] = 0
+        # A batch's places past a client's end read any row, and its loss is left out after its gradient was taken: one
+        # of zeros, which no data has, gives a loss that divides by a length a gradient that is not finite.
+        found[:] = leaf[indices[0]] if len(indices) else 0
         found[places] = leaf[indices]
         return found
 

@@ -82,6 +82,23 @@ def test_a_device_has_its_own_clients_rows_alone(federation, make_local):
     assert f"f32[{4 * rows},{WIDTH}]" not in text  # no device gathers all
 
 
+def test_what_fills_a_group_up_is_a_row_that_a_loss_can_be_taken_of(federation, make_local):
+    """A loss that divides by a length has no gradient at a row of zeros, be that left out of the sum or not."""
+    plain_loss = make_local(4, 4).loss
+
+    def loss(params, frozen, batch):
+        scaled = batch.features * (1 + params.keys[0, 0])[None]
+        unit = scaled / jnp.linalg.norm(scaled, axis=1, keepdims=True)
+        return plain_loss(params, frozen, batch._replace(features=unit))
+
+    local = make_local(*plan_batches(4, max(SIZES)), "sgd", 1, loss, None)
+    problem = lay_out(federation.problem, 4)
+    assert np.linalg.norm(problem.data.features, axis=1).min() > 0.9
+    plain, _ = federation.train(local, COHORTS, SCAN)
+    found, _ = federation._replace(problem=problem).train(local, COHORTS, PLANS["scan_on_4"])
+    np.testing.assert_allclose(found.params.keys, plain.params.keys, rtol=0, atol=1e-6)
+
+
 def test_a_cpu_has_room_for_the_rows_of_all_its_devices(federation, make_local):
     made, problem = (
         engine.Federation(make_local(*plan_batches(2, max(SIZES)), "sgd", 1)),
