@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import pytest
 from jax.extend.core.primitives import dot_general_p
 
+from cachefl_jax import simulate
 from cachefl_jax.config import default
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import make_scores
+from cachefl_jax.methods import Rows
 from cachefl_jax.precision import MATMULS
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
@@ -75,6 +78,17 @@ def test_the_precision_of_a_run_is_that_of_all_its_products_and_of_no_later_run(
         assert set(precisions) == {due}, name
     assert jax.config.jax_default_matmul_precision is None
     assert found["float32_3x"] == pytest.approx(found["float32"], abs=0.05)
+
+
+def test_a_program_that_simulates_goes_on_in_full_float32(make_bank, precisions):
+    """What it calls next is not of the run: the engine, or a model that it predicts by."""
+    rows = Rows(jnp.zeros(2, jnp.int32), jnp.ones((2, 3)))
+    score, keys = make_scores(lambda params, frozen, rows: rows.features @ params), jnp.ones((3, 4))
+    simulate(config_for(make_bank(), **{"engine.precision": "tf32", "methods": ("cachefl",)}))
+    precisions.clear()
+    score(keys, (), rows)
+    assert_full(precisions)
+    assert jax.config.jax_default_matmul_precision is None
 
 
 def test_a_sweep_has_one_precision(make_bank, tmp_path):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import jax
 
 from cachefl_jax.errors import UsageError
+from cachefl_jax.precision import forget_precision
 
 NEEDED = {
     "jax_enable_x64": False,
@@ -30,12 +31,14 @@ PLATFORMS = "JAX_PLATFORMS"
 
 @contextlib.contextmanager
 def settled() -> Iterator[None]:
-    """`settle` for a while: afterwards every setting is as the caller has it."""
+    """`settle` for a while: afterwards every setting is as the caller has it, and a run's precision is no other
+    code's."""
     before = {name: getattr(jax.config, name, None) for name in NEEDED}
     settle()
     try:
         yield
     finally:
+        forget_precision()
         for name in (name for name, value in before.items() if getattr(jax.config, name, None) != value):
             jax.config.update(name, before[name])
 
