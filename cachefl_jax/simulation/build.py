@@ -216,7 +216,8 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
     own = shared.once(own_rows, held, bank.test.labels, config.seed if whose == "dealt" else None, sites)
     if sites is not None:
         own = own._replace(validation=inputs.validation_clients)
-    sharing = Plan(class_devices=config.engine.class_devices, classes=bank.classes)
+    # A finished run may be scored where there are fewer devices than trained it.
+    sharing = Plan(class_devices=math.gcd(config.engine.class_devices, jax.device_count()), classes=bank.classes)
     return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own, sharing=sharing)
 
 

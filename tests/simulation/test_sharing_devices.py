@@ -9,6 +9,7 @@ import pytest
 from cachefl_jax import simulate
 from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
+from cachefl_jax.federation import Plan
 from cachefl_jax.simulation import plans
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
@@ -82,6 +83,19 @@ def test_devices_that_cannot_share_are_refused(config, fields, allowed):
         simulate(config)
     assert refused.value.field == "engine.class_devices"
     assert refused.value.allowed.startswith(allowed)
+
+
+def test_a_run_is_scored_where_fewer_devices_are_than_trained_it(config, make_bank):
+    """As `evaluate` does on another machine, which cannot train on."""
+    config.data.path, config.engine.devices, config.engine.class_devices = str(make_bank(classes=8)), 0, 8
+    with pytest.raises(UsageError, match=f"a divisor of the {jax.device_count()} devices"):
+        simulate(config)
+    config = resolve(config)
+    learner = build(config, prepare(config))
+    on_one = learner.score._replace(sharing=Plan())(learner.params)
+    name = "test_cross_entropy"
+    assert learner.score(learner.params)[name] == pytest.approx(on_one[name], abs=1e-5)
+    assert learner.score.sharing.class_devices == jax.device_count() < 8
 
 
 def test_classes_that_cannot_be_divided_are_refused(config, make_bank):
