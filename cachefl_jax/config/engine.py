@@ -23,7 +23,8 @@ def check(config: ConfigDict) -> None:
     engine = config.engine
     if engine.devices % engine.class_devices:
         allowed = f"a divisor of engine.devices, {engine.devices}"
-        raise UsageError("engine.class_devices", engine.class_devices, allowed, "engine.devices=0 takes all")
+        mend = "choose one, or a multiple of it for engine.devices"
+        raise UsageError("engine.class_devices", engine.class_devices, allowed, mend)
     if engine.strategy != "dual":
         return
     if engine.class_devices > 1:

@@ -160,10 +160,15 @@ def make_group(kind: str, points: list[Prepared], way: Way) -> Group:
 
 
 def plan_of(group: list[Prepared]) -> Plan:
-    """How each point's rounds run: on one device, since the points themselves are dealt to the devices."""
+    """How each point's rounds run: on one device, since the points themselves are dealt to the devices.
+
+    Raises UsageError: that is none, or as `plans_of`."""
     plans = []
     for point in group:
         config = point.config.copy_and_resolve_references()
+        if (share := config.engine.class_devices) > 1:
+            allowed = "1 in a sweep, each of whose points has one device for itself"
+            raise UsageError("engine.class_devices", share, allowed, "leave it out, or run the points one by one")
         config.engine.devices = 1
         plans.append(plans_of(config, point.learner)[0])
     # Blocks that hold the largest client of any point.

@@ -13,6 +13,7 @@ from cachefl_jax.federation import Plan
 from cachefl_jax.simulation import plans
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
+from cachefl_jax.simulation.sweep_points import run_points
 
 pytestmark = pytest.mark.quick
 
@@ -96,6 +97,13 @@ def test_a_run_is_scored_where_fewer_devices_are_than_trained_it(config, make_ba
     name = "test_cross_entropy"
     assert learner.score(learner.params)[name] == pytest.approx(on_one[name], abs=1e-5)
     assert learner.score.sharing.class_devices == jax.device_count() < 8
+
+
+def test_a_sweep_shares_no_keys(config, tmp_path):
+    """Its points are dealt to the devices instead: a divisor of one device would be an odd thing to ask for."""
+    config.engine.class_devices = 2
+    with pytest.raises(UsageError, match="allowed: 1 in a sweep"):
+        run_points([config], [{}], tmp_path / "sweep", [], side_by_side=False)
 
 
 def test_classes_that_cannot_be_divided_are_refused(config, make_bank):
