@@ -13,6 +13,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 # What takes long and may be there before a command begins: nothing of it starts JAX's backends or any thread.
 HEAVY = ("clip.encoder", "simulation.train", "simulation.server_set", "simulation.encoded")
@@ -37,16 +38,14 @@ class Prefork:
 
     Args:
         folder: where what the commands print is kept, until the next call.
-        quick: compiles as tests marked so do (`conftest.is_quick`).
+        environment: of the commands, beside what this process has.
     """
 
-    def __init__(self, folder: pathlib.Path, quick: bool = False):
+    def __init__(self, folder: pathlib.Path, environment: Mapping[str, str]):
         self.printed = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
         words = [sys.executable, __file__, *map(str, self.printed.values())]
-        environment = os.environ | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if quick else {})
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(words, **pipes, env=os.environ | environment)
 
     def __call__(self, *arguments: str, command: str = "run", **environment: str) -> subprocess.CompletedProcess:
         call = {"arguments": [f"experiments.{command}", *arguments], "environment": environment}

@@ -1,22 +1,28 @@
 """Strict for every test: no silent rank promotion, no warnings (setup.cfg), and four CPU devices to spread over."""
 
 import functools
-import gc
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 import pytest
+from command_line import Prefork
 from markupsafe import Markup
 from ml_collections import ConfigDict
 from PIL import Image
+from programs import (  # pytest looks here for what is not used
+    compiled_as,
+    few_programs,  # noqa: F401
+    own_store,  # noqa: F401
+    plain_kernels,  # noqa: F401
+    pytest_collection_finish,  # noqa: F401
+    pytest_collection_modifyitems,  # noqa: F401
+    pytest_runtest_setup,  # noqa: F401
+)
 
-from cachefl_jax.compiled import replace_damaged_entries
 from cachefl_jax.config import default
 from cachefl_jax.report import palette
-from cachefl_jax.storage.home import COMPILED
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 DEVICES, TOO_FEW = 4, "Number of devices"  # what `jax.make_mesh` says where there are fewer
@@ -34,58 +40,6 @@ def pytest_runtest_call() -> Iterator[None]:
         pytest.skip(f"wants up to {DEVICES} devices, of which this {jax.default_backend()} has {jax.device_count()}")
 
 
-MAPS = pathlib.Path("/proc/self/maps")  # Linux lets a process have 65,530, and XLA crashes at the next one
-MANY_MAPS = 20_000
-
-
-LEAST = "jax_disable_most_optimizations"
-
-
-def is_quick(item: pytest.Item) -> bool:
-    """Whether a test's programs are compiled without LLVM's optimisations, which take longer than the rest of it. What
-    XLA does before is as users have it. No test that holds different programs to the same bits is marked so."""
-    return item.get_closest_marker("quick") is not None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests come last, as a process forgets its programs before it goes on with them."""
-    items.sort(key=is_quick)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture compiles."""
-    quick = is_quick(item)
-    if jax.config.read(LEAST) != quick:
-        jax.config.update(LEAST, quick)
-        jax.clear_caches()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_programs():
-    """A process that has compiled thousands of programs lets go of them between files of tests."""
-    yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
-        jax.clear_caches()
-        gc.collect()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_store(tmp_path_factory):
-    """Synthetic sets are drawn for this session alone, never found in the user's store. What one process of it has
-    compiled, as most of the time would go into that, the others find there too."""
-    folder, store = tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("store")
-    programs = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / COMPILED
-    programs.mkdir(exist_ok=True)
-    (store / COMPILED).symlink_to(programs)
-    jax.config.update("jax_compilation_cache_dir", str(programs))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    replace_damaged_entries()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CACHEFL_HOME", str(store))
-        yield
-
-
 @pytest.fixture(scope="module", autouse=True)
 def figures_not_drawn():
     """A run's report has figures that are made, and not drawn: that would be a third of a small run's time. The
@@ -99,6 +53,22 @@ def figures_not_drawn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(palette, "svg", svg)
         yield
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """`command_line.run`, without waiting for imports at every call."""
+    prefork = Prefork(tmp_path_factory.mktemp("printed"), compiled_as(quick=False))
+    yield prefork
+    prefork.close()
+
+
+@pytest.fixture(scope="session")
+def quick_start(tmp_path_factory):
+    """`start`, and what it starts compiles as quick tests do."""
+    prefork = Prefork(tmp_path_factory.mktemp("printed"), compiled_as(quick=True))
+    yield prefork
+    prefork.close()
 
 
 BANKS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "feature_banks"

@@ -1,7 +1,6 @@
 """A run on small pictures by the pocket CLIP, whose files the tests of deployed models read."""
 
 import pytest
-from command_line import Prefork
 
 from cachefl_jax.config import METHOD_NAMES
 from cachefl_jax.simulation.train import train_and_evaluate
@@ -22,8 +21,6 @@ def pictured(make_pictures, config_for_images, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def started(tmp_path_factory):
+def started(quick_start):
     """(a command's name, its words) -> the finished process."""
-    prefork = Prefork(tmp_path_factory.mktemp("printed"))
-    yield lambda name, *words: prefork(*map(str, words), command=name)
-    prefork.close()
+    return lambda name, *words: quick_start(*map(str, words), command=name)

@@ -50,8 +50,7 @@ def test_ratios_are_the_medians_of_each_turns_own(capsys):
     assert "1.10 times by hand" in told[4]
 
 
-def test_every_way_takes_its_turn(make_bank, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # its processes are as quick as this one
+def test_every_way_takes_its_turn(make_bank, tmp_path):
     words = (f"--bank={make_bank()}", f"--output={tmp_path / 'out'}", "--grid=1", "--rounds=1", "--repeats=1")
     command = [sys.executable, "-m", "experiments.benchmarks.grid", *words, "--seeds=1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import pytest
-from command_line import Prefork
 
 from cachefl_jax.config import default, resolve
 from cachefl_jax.data import Split
@@ -23,14 +22,6 @@ with warnings.catch_warnings(action="ignore"):  # Flower's command line calls wh
     from cachefl_jax.pilot.serve import serve
 
 NAMES = ["north", "south", "west"]
-
-
-@pytest.fixture(scope="session")
-def command(tmp_path_factory):
-    """`command_line.run`, without waiting for imports at every call."""
-    prefork = Prefork(tmp_path_factory.mktemp("printed"), quick=True)
-    yield prefork
-    prefork.close()
 
 
 @pytest.fixture

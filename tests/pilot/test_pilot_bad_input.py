@@ -127,15 +127,15 @@ def test_a_folder_that_holds_something_is_left_alone(config_of, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("method=prompt_fl",), ("compare=('cachefl','cachefl@alone')",)], ids=str)
-def test_both_commands_refuse_before_anything_is_started(command, make_bank, tmp_path, words):
+def test_both_commands_refuse_before_anything_is_started(quick_start, make_bank, tmp_path, words):
     """What a pilot cannot run is told in one line, and neither writes a file."""
     shared = ["--config=experiments/configs/feature_bank.py", f"--config.data.path={make_bank()}", "--insecure"]
     shared += [f"--config.{word}" for word in words]
     workdir, home, field = tmp_path / "pilot", tmp_path / "home", words[0].split("=")[0]
-    server = command(*shared, f"--workdir={workdir}", "--sites=one,two", command="server", CACHEFL_HOME=str(home))
+    server = quick_start(*shared, f"--workdir={workdir}", "--sites=one,two", command="server", CACHEFL_HOME=str(home))
     site = [f"--data={tmp_path / 'bank.npz'}", f"--server=127.0.0.1:{free_port()}", "--name=one"]
     assert_refused(server, f"{field}: got ")
-    assert_refused(command(*shared, *site, command="site", CACHEFL_HOME=str(home)), f"{field}: got ")
+    assert_refused(quick_start(*shared, *site, command="site", CACHEFL_HOME=str(home)), f"{field}: got ")
     assert not workdir.exists()
     assert not home.exists()
 

@@ -50,11 +50,11 @@ def test_the_summary_is_the_simulators(config, folder):
         assert json.loads(file.metadata()["data"])["rows"] == len(prepare(config).bank.train.labels)
 
 
-def test_evaluate_finds_the_figures_of_every_round(command, folder):
+def test_evaluate_finds_the_figures_of_every_round(quick_start, folder):
     """From its checkpoints, on the server's own rows."""
     lines, summary = read_lines(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())
     for number in (1, 2):
-        done = command(f"--workdir={folder}", f"--round={number}", command="evaluate")
+        done = quick_start(f"--workdir={folder}", f"--round={number}", command="evaluate")
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         for name in ("test_accuracy", "validation_accuracy", "test_ece", "test_cross_entropy"):
@@ -86,10 +86,10 @@ def test_predict_has_the_accuracy_of_the_last_round(config, folder, tmp_path):
     assert (found.predicted == bank.test.labels).mean() == summary["methods"]["cachefl"]["test_accuracy"]
 
 
-def test_what_asks_for_the_sites_rows_is_refused(command, config, folder):
+def test_what_asks_for_the_sites_rows_is_refused(quick_start, config, folder):
     """An audit trains on them, and a run would go on from the pilot's checkpoints."""
     before = sorted(folder.iterdir())
-    assert_refused(command(f"--workdir={folder}", command="audit"), "--workdir: got ", "(a pilot's)")
+    assert_refused(quick_start(f"--workdir={folder}", command="audit"), "--workdir: got ", "(a pilot's)")
     words = ["--config=experiments/configs/feature_bank.py", f"--config.data.path={config.data.path}"]
-    assert_refused(command(*words, f"--workdir={folder}", command="run"), "--workdir: got ", "(a pilot's)")
+    assert_refused(quick_start(*words, f"--workdir={folder}", command="run"), "--workdir: got ", "(a pilot's)")
     assert sorted(folder.iterdir()) == before

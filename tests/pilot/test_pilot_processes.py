@@ -16,6 +16,8 @@ from cachefl_jax.pilot.flower import free_port
 from cachefl_jax.simulation.metrics import read_lines
 from cachefl_jax.simulation.prepare import prepare
 
+pytestmark = pytest.mark.quick
+
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 300  # seconds for all of it, on a busy machine
 CONFIG = """
@@ -32,8 +34,8 @@ def get_config():
 def start(tmp_path):
     """(command, *words) -> the process; all are ended with the test."""
     started = []
-    slow = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "PYTHONPATH": str(ROOT),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # fmt: skip
+    flags = os.environ["XLA_FLAGS"] + " --xla_cpu_multi_thread_eigen=false"
+    slow = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 
     def run(command: str, *words: str) -> subprocess.Popen:
         with (tmp_path / f"{command}{len(started)}.log").open("w") as output:
