@@ -24,6 +24,8 @@ from cachefl_jax.storage.files import write_tensors
 from cachefl_jax.storage.first_cache import read_cache
 from cachefl_jax.storage.run_files import read_baselines, read_summary
 
+pytestmark = pytest.mark.quick
+
 DAMAGE = {
     "null": b"null", "text": b'"text"', "huge": b"1" + b"0" * 400, "-1": b"-1", "fraction": b"0.5", "true": b"true",
     "nested": b'[["a"], [1]]', "object": b"{}", "deleted": None,

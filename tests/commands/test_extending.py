@@ -8,7 +8,6 @@ import shlex
 
 import numpy as np
 import pytest
-from command_line import Prefork
 
 from cachefl_jax.config import changed, resolve
 from cachefl_jax.configs import digits
@@ -17,6 +16,8 @@ from cachefl_jax.simulation.contenders import check_regimes, contenders_of
 from cachefl_jax.simulation.prepare import counted, prepare
 from cachefl_jax.simulation.shared import Shared
 from cachefl_jax.study.plan import study_of
+
+pytestmark = pytest.mark.quick
 
 PLACE = pathlib.Path(__file__).parents[2] / "docs"
 PAGE = (PLACE / "extending.md").read_text()
@@ -37,20 +38,18 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def start(folder):
+def start(folder, quick_start):
     """(a command of the page, *more words) -> what it prints; the demo is the small one."""
-    prefork = Prefork(folder, quick=True)
 
     def start(command: str, *more: str) -> str:
         command = re.sub(r"\b(probe|means|middle|attack|rest)\.py", rf"{folder}/\1.py", command)
         command = command.replace("bank.npz", f"{folder}/bank.npz").replace("runs/", f"{folder}/")
         name, *words = shlex.split(command.replace("digits.py", "digits.py:smoke"))
-        done = prefork(*words, *more, command=name)
+        done = quick_start(*words, *more, command=name)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    yield start
-    prefork.close()
+    return start
 
 
 ONE_ROW = "--config.methods=('cachefl',)"  # what else is compared is not asked here

@@ -58,6 +58,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel):
     assert {name for name in names if ".dist-info/" not in name} == {str(path.relative_to(ROOT)) for path in files}
 
 
+@pytest.mark.quick
 def test_from_an_empty_folder_the_commands_run_the_digits(bin_folder, tmp_path):
     cachefl = functools.partial(run, bin_folder / "cachefl", folder=tmp_path)
     told = cachefl("run", "--config=digits:smoke", "--workdir=runs/smoke").stdout

@@ -61,6 +61,7 @@ def test_a_run_saves_the_round_that_has_just_ended(make_bank, tmp_path, signals,
     assert [line["round"] for line in lines] == list(range(9))
 
 
+@pytest.mark.quick
 def test_a_sweep_leaves_between_its_batches(make_bank, tmp_path, signals, monkeypatch):
     overrides = [{"local.learning_rate": rate} for rate in (0.001, 0.002, 0.003)]
     configs = [small_config(make_bank()) for _ in overrides]

@@ -48,6 +48,7 @@ def evaluate_on(trained):
     return check
 
 
+@pytest.mark.quick
 def test_a_site_that_lacks_classes_is_evaluated(trained, evaluate_on, make_pictures, tmp_path, capsys):
     site = make_pictures(tmp_path, {"RED_square": 20, "blue bar": 15}, seed=1)
     found = evaluate_on(site)
@@ -63,6 +64,7 @@ def test_a_site_that_lacks_classes_is_evaluated(trained, evaluate_on, make_pictu
     assert 0 <= evaluate_on(alone)["test_accuracy"] <= 1
 
 
+@pytest.mark.quick
 def test_images_that_the_run_trained_on_are_counted(trained, evaluate_on, make_pictures, tmp_path, capsys):
     """By their bytes, whatever their names; the run's own test images are none of them."""
     config = resolve(from_json(read_json(trained[0] / "config.json")))
@@ -82,6 +84,7 @@ def test_images_that_the_run_trained_on_are_counted(trained, evaluate_on, make_p
     assert "in the run's training split" in capsys.readouterr().err
 
 
+@pytest.mark.quick
 def test_a_site_is_evaluated_class_by_class_as_the_whole_is(trained, evaluate_on, make_pictures, tmp_path):
     """What a site lacks moves no label: the parts' correct rows add up to those of the whole."""
     counts = {f"{split}/{name}": count for split, count in (("train", 1), ("test", 10)) for name in NAMES}
@@ -97,6 +100,7 @@ def test_a_site_is_evaluated_class_by_class_as_the_whole_is(trained, evaluate_on
     assert np.isclose(sum(parts), correct)
 
 
+@pytest.mark.quick
 def test_classes_that_the_run_does_not_know_are_refused(evaluate_on, make_pictures, tmp_path):
     make_pictures(tmp_path, {"red square": 5, "blue bar": 5})
     (tmp_path / "blue bar").rename(tmp_path / "zebra")
@@ -106,6 +110,7 @@ def test_classes_that_the_run_does_not_know_are_refused(evaluate_on, make_pictur
         evaluate_on(tmp_path)
 
 
+@pytest.mark.quick
 def test_an_evaluation_neither_needs_nor_encodes_training_images(evaluate_on, make_pictures, tmp_path):
     root = make_pictures(tmp_path, {f"{split}/red square": 4 for split in ("train", "test")})
     for path in (root / "train").rglob("*.png"):
@@ -113,6 +118,7 @@ def test_an_evaluation_neither_needs_nor_encodes_training_images(evaluate_on, ma
     assert 0 <= evaluate_on(root, validation_share=0.0)["test_accuracy"] <= 1
 
 
+@pytest.mark.quick
 def test_a_named_data_sets_site_needs_not_all_its_classes(make_images_of, config_for_images, tmp_path):
     known = suite.named("cifar10")
     root = make_images_of(tmp_path / "all", known.class_names, 4)
@@ -177,6 +183,7 @@ for data.split_file in ("", "split.json"):
     assert ascii(tuple(sorted(UMLAUTS))).encode() in printed[0]
 
 
+@pytest.mark.quick
 def test_names_with_umlauts_work_under_an_ascii_locale(umlauts, tmp_path):
     words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/images.py:image_folder"]
     words += [f"--config.data.path={umlauts}", "--config.synthesis.source=held_out", "--config.clip.checkpoint=pocket"]

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -37,13 +35,13 @@ def sweep(add):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, make_bank_in):
-    """(the sweep's folder, its lines, the command): two programs, one of them with a point that diverges."""
+def swept(tmp_path_factory, make_bank_in, start):
+    """(the sweep's folder, its lines, the command's words): two programs, one of them with a point that diverges."""
     folder = tmp_path_factory.mktemp("sweep")
     file, workdir = folder / "mine.py", folder / "sweep"
     file.write_text(CONFIG.format(path=str(make_bank_in(folder))))
-    words = [sys.executable, "-m", "experiments.sweep", f"--config={file}:4", f"--workdir={workdir}"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = [f"--config={file}:4", f"--workdir={workdir}"]
+    done = start(*words, command="sweep")
     assert done.returncode == 0, done.stderr
     assert "validation  runs  point" in done.stdout
     told = "a sweep trains cachefl; local_only, centralized: by a run, or tuned alike by a study"
@@ -55,7 +53,7 @@ def read_lines(workdir) -> list[dict]:
     return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
 
 
-def test_every_point_has_its_line_and_the_same_command_again_does_nothing(swept):
+def test_every_point_has_its_line_and_the_same_command_again_does_nothing(swept, start):
     workdir, lines, words = swept
     assert [line["point"] for line in lines] == list(range(8))
     assert [line["overrides"].get("cache.alpha") for line in lines[:5]] == [1.0, 1.0, 30.0, 30.0, None]
@@ -66,24 +64,27 @@ def test_every_point_has_its_line_and_the_same_command_again_does_nothing(swept)
     assert len({line["methods"]["zero_shot"]["test_cross_entropy"] for line in lines}) == 1
     assert [line["curve"]["round"] for line in lines[3:5]] == [[2, 3], [2, 4, 5]]
     before = [(workdir / name).stat().st_mtime_ns for name in ("results.jsonl", "report.html")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = start(*words, command="sweep")
+    assert done.returncode == 0, done.stderr
     assert [(workdir / name).stat().st_mtime_ns for name in ("results.jsonl", "report.html")] == before
     assert done.stdout.endswith(f"report: {workdir / 'report.html'}\n")
 
 
-def test_a_line_that_is_missing_is_made_again_and_is_the_same(swept):
+def test_a_line_that_is_missing_is_made_again_and_is_the_same(swept, start):
     workdir, lines, words = swept
     text = (workdir / "results.jsonl").read_text()
     (workdir / "results.jsonl").write_text("".join(f"{line}\n" for line in text.splitlines()[:3]))
-    subprocess.run(words, capture_output=True, text=True, check=True)
+    assert start(*words, command="sweep").returncode == 0
     assert [line["keys_sha256"] for line in read_lines(workdir)] == [line["keys_sha256"] for line in lines]
 
 
 @pytest.mark.parametrize("point", [1, 4, 6])
-def test_a_point_run_alone_by_its_own_command_ends_in_the_same_bits(swept, point):
+def test_a_point_run_alone_by_its_own_command_ends_in_the_same_bits(swept, start, point):
     workdir, lines, _ = swept
-    _, *words = shlex.split(lines[point]["command"])
-    subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    *command, module = shlex.split(lines[point]["command"])[:3]
+    assert (command, module) == (["python", "-m"], "experiments.run")
+    done = start(*shlex.split(lines[point]["command"])[3:])
+    assert done.returncode == 0, done.stderr
     folder = workdir / f"{point:03d}"
     keys = load_file(folder / "cache.safetensors")["keys"]
     assert hashlib.sha256(keys.tobytes()).hexdigest() == lines[point]["keys_sha256"]
@@ -105,22 +106,21 @@ def test_the_config_is_found_in_any_spelling():
     assert config_words(words) == ["--config=a b.py", "--config.rounds=3", "--config.seed=1"]
 
 
-def test_what_is_refused_leaves_nothing_behind(swept, tmp_path):
-    _, _, words = swept
-    words = [word for word in words if not word.startswith("--workdir")]
+def test_what_is_refused_leaves_nothing_behind(swept, start, tmp_path):
+    config, _ = swept[2]
     for extra, told in (
         (["--config.data.path=none.npz", f"--workdir={tmp_path / 'new'}"], "none.npz"),
-        ([f"--workdir={words[3].removeprefix('--config=').removesuffix(':4')}"], "this is a file"),
+        ([f"--workdir={config.removeprefix('--config=').removesuffix(':4')}"], "this is a file"),
     ):
-        done = subprocess.run([*words, *extra], capture_output=True, text=True)
+        done = start(config, *extra, command="sweep")
         assert done.returncode == 2, done.stderr
         assert told in done.stderr
     assert not (tmp_path / "new").exists()
 
 
-def test_another_sweep_is_refused(swept):
+def test_another_sweep_is_refused(swept, start):
     _, _, words = swept
-    done = subprocess.run([*words, "--config.rounds=7"], capture_output=True, text=True)
+    done = start(*words, "--config.rounds=7", command="sweep")
     assert done.returncode == 2
     assert "with another sweep" in done.stderr
 
@@ -134,6 +134,7 @@ def test_a_sweep_without_validation_rows_is_refused_before_it_trains(make_bank, 
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.quick
 def test_a_finished_sweep_is_not_done_on_other_data(make_bank, tmp_path, capsys):
     base = feature_bank.get_config()
     bank = make_bank()
@@ -153,6 +154,7 @@ def test_a_finished_sweep_is_not_done_on_other_data(make_bank, tmp_path, capsys)
     assert "what data.path names is not there any more" in capsys.readouterr().err
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("left", [2, 1])
 def test_a_given_partition_counts_as_data_whichever_point_names_it(make_bank, tmp_path, left):
     base, given = feature_bank.get_config(), tmp_path / "given.npz"
@@ -169,6 +171,7 @@ def test_a_given_partition_counts_as_data_whichever_point_names_it(make_bank, tm
         run_points(*arguments)
 
 
+@pytest.mark.quick
 def test_one_sweep_at_a_time_and_on_the_data_it_began_with(make_bank, tmp_path):
     base = feature_bank.get_config()
     bank = make_bank()

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from test_benchmarks import run
 
 from experiments.benchmarks import accelerator, accelerator_record, accelerator_tables
+
+pytestmark = pytest.mark.quick
 
 
 def test_ours_and_torch_train_the_same_keys_at_once_and_one_after_another(tmp_path):

@@ -79,6 +79,7 @@ def test_a_peer_that_fails_is_told_with_its_last_words():
         entrants.run("pfl", command)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("optimizer", "split"), [("sgd", "dirichlet"), ("adamw", "equal")])
 def test_ours_runs_end_to_end(optimizer, split):
     flags = (*TINY, f"--optimizer={optimizer}", f"--split={split}", "--key_sums=2", "--devices=2")
@@ -93,6 +94,7 @@ def test_ours_runs_end_to_end(optimizer, split):
     assert (told["largest_client"] == 6) == (split == "equal")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("optimizer", workloads.OPTIMIZERS)
 def test_ours_trains_what_the_loop_in_torch_trains(optimizer):
     flags = ("--workload=small", f"--optimizer={optimizer}", "--rounds=1")

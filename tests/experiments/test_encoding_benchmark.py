@@ -7,6 +7,8 @@ from transformers import CLIPConfig
 from cachefl_jax.errors import UsageError
 from experiments.benchmarks import encoding
 
+pytestmark = pytest.mark.quick
+
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 

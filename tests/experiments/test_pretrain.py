@@ -10,6 +10,8 @@ from cachefl_jax.clip.checkpoint import POCKET
 from cachefl_jax.clip.images import prepare_all, read_preparation
 from experiments.pretrain import pocket_clip, rendered_type, tokenizer
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def data():

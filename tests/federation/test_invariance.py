@@ -50,6 +50,7 @@ def expected(federation, local) -> np.ndarray:
     return keys_of(federation.train(local, [ALL] * ROUNDS, SCAN)[0])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "plan",
     [Plan("chunk", 3), Plan("vmap", 6), Plan("scan", devices=4), Plan("chunk", 2, devices=4)],
@@ -81,6 +82,7 @@ def test_the_order_in_which_a_cohort_is_given_changes_no_bit(federation, make_lo
     assert np.abs(keys_of(given[0]) - np.asarray(federation.params.keys)).max() > 1e-3
 
 
+@pytest.mark.quick
 def test_capacity_that_a_large_neighbour_forces_changes_nothing(make_federation, federation, make_local, expected):
     """The neighbour is there and holds rows; it takes no part."""
     crowded = make_federation([*SIZES, 50])
@@ -89,6 +91,7 @@ def test_capacity_that_a_large_neighbour_forces_changes_nothing(make_federation,
     assert_close(keys_of(crowded.train(roomy, [ALL] * ROUNDS, Plan("chunk", 3))[0]), expected, federation.params)
 
 
+@pytest.mark.quick
 def test_where_a_clients_rows_lie_in_the_data_changes_nothing(federation, local, expected):
     """The data shuffled, and the index rows with it."""
     order = np.random.default_rng(3).permutation(sum(SIZES))
@@ -97,6 +100,7 @@ def test_where_a_clients_rows_lie_in_the_data_changes_nothing(federation, local,
     np.testing.assert_array_equal(keys_of(moved.train(local, [ALL] * ROUNDS, SCAN)[0]), expected)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("company", [[4], [0, 5], [1, 2, 3, 4, 5]])
 def test_a_clients_own_change_does_not_depend_on_who_else_takes_part(federation, local, company):
     """A cohort's change is the weighted mean of what each of its clients does when it is the only one."""
@@ -111,6 +115,7 @@ def test_a_clients_own_change_does_not_depend_on_who_else_takes_part(federation,
     assert np.abs(mean).max() > 1e3 * TOLERANCE
 
 
+@pytest.mark.quick
 def test_loss_and_examples_of_a_round_do_not_depend_on_the_chunk(federation, local):
     one, all_at_once = (federation.train(local, [ALL], plan)[1] for plan in (SCAN, Plan("vmap", 6)))
     np.testing.assert_allclose(one.train_loss, all_at_once.train_loss, rtol=1e-6)

@@ -10,6 +10,8 @@ from cachefl_jax.methods.cachefl import cachefl
 from cachefl_jax.privacy.audit import canary
 from cachefl_jax.privacy.audit.membership import draw_halves, figures, ratios, shadow_confidences
 
+pytestmark = pytest.mark.quick
+
 SIZES, SHADOWS = [7, 12, 1, 9, 4], 24
 
 

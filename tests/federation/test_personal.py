@@ -154,6 +154,7 @@ def test_dittos_server_is_fedavgs_to_the_bit():
     np.testing.assert_array_equal(flat(train("softmax", ditto)[1].params), flat(train("softmax", fedavg)[1].params))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("work", [scaffold, fednova], ids=["scaffold", "fednova"])
 def test_other_algorithms_are_what_they_are_without_the_leaves_that_clients_keep(work):
     """With a bias that nobody could train, each gives the weights that it gives where all travel."""

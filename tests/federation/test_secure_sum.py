@@ -71,6 +71,7 @@ def test_any_order_and_any_devices_give_the_same_bits(ours, local):
     assert np.abs(found.params.keys - reference.params.keys).max() <= COUNT * step
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("plain", "bits"), [(mean, 12), (uniform, 24)], ids=["by rows", "uniform"])
 def test_the_mean_is_the_plain_one_up_to_the_step(ours, local, plain, bits):
     expected = after(Federation(local, aggregation=plain), ours).params.keys
@@ -114,6 +115,7 @@ def test_updates_and_their_sum_are_numpys(ours, local):
     np.testing.assert_array_equal(after_it, np.asarray(ours.params.keys) + uploads.aggregate.keys)
 
 
+@pytest.mark.quick
 def test_what_cannot_be_unmasked_changes_nothing(ours, local):
     settings = Settings(24, 0, 1.0)
     found = after(secure(local, settings), with_numbers(ours, dropout=0.3))
@@ -124,6 +126,7 @@ def test_what_cannot_be_unmasked_changes_nothing(ours, local):
     assert int(two.parts.aggregation.failed) == 1
 
 
+@pytest.mark.quick
 def test_numbers_outside_of_the_range_are_cut_and_told(ours, local):
     ours, federation = with_numbers(ours, 1e-4), secure(local, Settings())
     found = after(federation, ours)
@@ -138,6 +141,7 @@ def test_numbers_outside_of_the_range_are_cut_and_told(ours, local):
     assert "secure.clip" in notes[0]
 
 
+@pytest.mark.quick
 def test_a_number_that_is_none_is_not_hidden(ours, local):
     """Else a diverged client would become an arbitrary integer."""
     broken = ours.problem.data._replace(features=ours.problem.data.features.at[0].set(jnp.nan))
@@ -151,6 +155,7 @@ def test_a_sum_with_too_few_bits_for_the_cohort_is_refused(ours, local):
         after(federation, with_numbers(ours))
 
 
+@pytest.mark.quick
 def test_encoding_is_unbiased_and_off_by_less_than_a_step():
     settings, numbers = Settings(10), jnp.linspace(-1, 1, 41)
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -170,6 +175,7 @@ def test_sums_wrap_and_come_back():
     np.testing.assert_array_equal(decode(settings, words + jnp.uint32(3 * 256)), values)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("settings", [Settings(24, 0, 0.6), Settings(24, 4, 0.6), Settings(24, 4, 0.5)], ids=str)
 def test_rounds_fail_exactly_where_the_protocol_does(settings):
     """Over random losses in cohorts of 3 to 9 in 9 places, padded as the engine pads them."""

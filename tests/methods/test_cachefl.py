@@ -33,6 +33,8 @@ from cachefl_jax.methods.cachefl import Cache, Frozen, cache_logits, cachefl, co
 from cachefl_jax.methods.method import loss_of_scores, training_loss
 from cachefl_jax.methods.zero_shot import zero_shot
 
+pytestmark = pytest.mark.quick
+
 # (logit scale, alpha, beta): mild, CLIP's scale, a sharp cache, and a cache whose logits count against their class.
 SETTINGS = [(10.0, 1.0, 1.0), (100.0, 3.0, 5.5), (20.0, 10.0, 12.0), (10.0, -2.0, 3.0)]
 

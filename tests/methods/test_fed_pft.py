@@ -9,6 +9,8 @@ from cachefl_jax.methods.class_sums import Frozen
 from cachefl_jax.methods.fed_pft import DRAWS, STEPS, draw, fed_pft, statistics, train
 from cachefl_jax.precision import double_precision
 
+pytestmark = pytest.mark.quick
+
 CLASSES, IMAGES, WIDTH = 3, 4, 6
 
 

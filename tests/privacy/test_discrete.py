@@ -13,6 +13,8 @@ from cachefl_jax.privacy.accounting import Exposure, calibrated, spent
 from cachefl_jax.privacy.discrete import FEWEST, MOST, ROOM, concentrated, longest, step_of
 from cachefl_jax.privacy.secure.distributed import discrete_gaussian, rotated, rounded, turned_back
 
+pytestmark = pytest.mark.quick
+
 DRAWS = 100_000
 
 

@@ -11,6 +11,8 @@ from cachefl_jax.privacy.audit.closeness import closeness, figure, named_share, 
 from cachefl_jax.privacy.audit.inversion import Known, gradient_of, invert
 from cachefl_jax.privacy.audit.labels import deal_rows, infer_counts, labels_of, same_classes, wrong_share
 
+pytestmark = pytest.mark.quick
+
 N, K, D, V = 4, 3, 24, 6
 RATE, EPSILON, DECAY = 0.01, 1e-4, 0.01
 

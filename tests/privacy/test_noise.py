@@ -11,6 +11,8 @@ from cachefl_jax.federation import Release
 from cachefl_jax.privacy.matrix import coefficients, matrix, sensitivity
 from cachefl_jax.privacy.noise import Noise, adaptive, gaussian
 
+pytestmark = pytest.mark.quick
+
 DRAWS, E = 100_000, 6.0
 
 

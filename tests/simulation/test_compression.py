@@ -8,6 +8,8 @@ from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.simulation.parts import chain, hypers_of
 
+pytestmark = pytest.mark.quick
+
 
 def config_of(**changes):
     config = default()

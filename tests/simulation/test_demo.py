@@ -8,6 +8,8 @@ import pytest
 from cachefl_jax.simulation import train
 from experiments.configs import digits
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

@@ -99,6 +99,7 @@ def test_a_long_run_measures_says_what_it_chose_and_keeps_to_it(make_config, tmp
     assert plan_of(tmp_path / "short") != record["plan"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("pace", [1e-9, 1e4], ids=["idle", "busy"])
 def test_a_short_runs_plan_does_not_depend_on_the_clock(make_config, tmp_path, monkeypatch, pace):
     ticks = itertools.count()
@@ -159,6 +160,7 @@ def test_a_run_of_few_rounds_or_little_work_measures_nothing(make_config, monkey
     assert not engine.worth_measuring(make_config(rounds=1000), Learner)
 
 
+@pytest.mark.quick
 def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_what_fits(
     make_config, tmp_path, monkeypatch
 ):
@@ -177,6 +179,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_and_auto_takes_wh
     assert plan_of(tmp_path / "auto")["strategy"] == "scan"
 
 
+@pytest.mark.quick
 def test_a_choice_that_memory_has_made_is_stored_and_one_that_does_not_fit_any_more_stops_no_new_run(
     make_config, tmp_path, monkeypatch, capsys
 ):
@@ -194,6 +197,7 @@ def test_a_choice_that_memory_has_made_is_stored_and_one_that_does_not_fit_any_m
     assert "scan on 4 devices, equal up to rounding, does not fit" in told
 
 
+@pytest.mark.quick
 def test_a_dry_run_tells_the_bytes_of_every_plan(make_config, capsys):
     rehearse(make_config(**{"engine.devices": 2}))
     table = capsys.readouterr().out

@@ -8,6 +8,8 @@ from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.simulate import simulate
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def config(make_bank):

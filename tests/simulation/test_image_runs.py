@@ -30,9 +30,9 @@ from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.train import rehearse, train_and_evaluate
 from cachefl_jax.storage.entries import entries, faults
+from cachefl_jax.storage.home import COMPILED
 
 COUNTS = {"red square": 16, "green disc": 16, "blue bar": 16}
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_a_folder_of_images_runs_from_pixels_to_a_report(run, capsys):
     assert before == {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
 
 
+@pytest.mark.quick
 def test_a_second_run_loads_no_towers_and_decodes_only_what_it_shows(run, forbid_towers, monkeypatch):
     first, _ = run("first")
     forbid_towers()
@@ -128,6 +129,7 @@ def test_a_second_run_loads_no_towers_and_decodes_only_what_it_shows(run, forbid
     assert len(decoded) == shown + 1
 
 
+@pytest.mark.quick
 def test_sites_are_as_many_clients_as_there_are_and_take_part_as_such(run):
     fields = {"data.group_column": "folder", "partition.name": "natural", "partition.clients": 0, "cohort": 2}
     workdir, summary = run("sites", **fields)
@@ -144,6 +146,7 @@ def test_sites_are_as_many_clients_as_there_are_and_take_part_as_such(run):
         assert (arrays["class_counts"] == 0).sum() == 1  # north has no blue bars
 
 
+@pytest.mark.quick
 def test_a_given_partition_is_that_of_the_run_that_it_comes_from(run):
     first, _ = run("first")
     fields = {"partition.name": "given", "partition.path": str(first / "partition.npz"), "partition.clients": 0}
@@ -153,6 +156,7 @@ def test_a_given_partition_is_that_of_the_run_that_it_comes_from(run):
     np.testing.assert_array_equal(keys_of(first), keys_of(second))
 
 
+@pytest.mark.quick
 def test_a_changed_look_is_told_and_trains_to_other_keys(run):
     plain, _ = run("plain")
     changed, _ = run("changed", **{"partition.change": "brightness", "partition.change_strength": 1.0})
@@ -215,6 +219,7 @@ def test_a_run_with_views_that_was_stopped_goes_on_with_the_right_view(run, monk
         assert (whole / name).read_bytes() == (twice / name).read_bytes()
 
 
+@pytest.mark.quick
 def test_a_run_whose_images_became_more_since_it_was_stopped_is_refused(make_pictures, config_for_images, tmp_path):
     root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 8))
     train_and_evaluate(config_for_images(root), tmp_path / "run")
@@ -230,6 +235,7 @@ def test_a_run_whose_images_became_more_since_it_was_stopped_is_refused(make_pic
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*")}
 
 
+@pytest.mark.quick
 def test_a_run_whose_images_were_changed_since_it_was_stopped_is_refused(make_pictures, config_for_images, tmp_path):
     root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 8))
     train_and_evaluate(config_for_images(root), tmp_path / "run")
@@ -242,11 +248,13 @@ def test_a_run_whose_images_were_changed_since_it_was_stopped_is_refused(make_pi
         train_and_evaluate(config_for_images(root), tmp_path / "run")
 
 
+@pytest.mark.quick
 def test_views_of_the_servers_images_make_other_keys(run):
     plain, views = (keys_of(run(f"{count}", rounds=0, **{"clip.key_views": count})[0]) for count in (0, 3))
     assert np.abs(plain - views).max() > 1e-3
 
 
+@pytest.mark.quick
 def test_a_run_in_bfloat16_starts_from_nearly_the_keys_of_float32(run):
     wide, narrow = (keys_of(run(name, **{"clip.dtype": name})[0], "cache_init") for name in ("float32", "bfloat16"))
     cosines = (wide * narrow).sum(axis=-1)
@@ -282,6 +290,7 @@ def test_a_checkpoint_of_images_evaluates_to_its_metrics(run, config_of, forbid_
     assert before == {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
 
 
+@pytest.mark.quick
 def test_a_rehearsal_tells_the_bytes_and_leaves_no_workdir(config_of, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     fields = {"data.group_column": "folder", "partition.name": "natural", "partition.clients": 0}
@@ -290,21 +299,20 @@ def test_a_rehearsal_tells_the_bytes_and_leaves_no_workdir(config_of, tmp_path, 
     assert not any(tmp_path.iterdir())
 
 
-def test_killed_while_encoding_it_goes_on_to_the_same_features(make_pictures, tmp_path):
+def test_killed_while_encoding_it_goes_on_to_the_same_features(make_pictures, start, tmp_path):
     """SIGKILL in the midst of the training images, which are the many; both stores hold the same bytes at the end."""
-    root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 1000))
-    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/images.py:image_folder"]
-    words += [f"--config.data.path={root}", "--config.data.shots=0", "--config.synthesis.source=held_out"]
+    root = make_pictures(tmp_path / "pictures", dict.fromkeys(COUNTS, 400))
+    words = ["--config=experiments/configs/images.py:image_folder", f"--config.data.path={root}"]
+    words += ["--config.data.shots=0", "--config.synthesis.source=held_out"]
     words += ["--config.clip.checkpoint=pocket", "--config.clip.key_views=0", "--config.clip.batch_size=16"]
     words += ["--config.rounds=1", "--config.methods=('cachefl',)", f"--workdir={tmp_path / 'run'}"]
-
-    def start(home: str) -> subprocess.Popen:
-        environment = os.environ | {"CACHEFL_HOME": str(tmp_path / home)}
-        return subprocess.Popen(
-            words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-
-    victim, deadline = start("killed"), time.monotonic() + 120
+    homes = {name: tmp_path / name for name in ("killed", "whole")}
+    for home in homes.values():
+        home.mkdir()
+        (home / COMPILED).symlink_to(jax.config.jax_compilation_cache_dir)  # compiling once is enough
+    command, environment = [sys.executable, "-m", "experiments.run", *words], {"CACHEFL_HOME": str(homes["killed"])}
+    victim = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
     partial = None
     while time.monotonic() < deadline and victim.poll() is None and not partial:
         found = (tmp_path / "killed" / "features").glob(".*.partial/features.npy")
@@ -315,18 +323,17 @@ def test_killed_while_encoding_it_goes_on_to_the_same_features(make_pictures, tm
     assert partial is not None
     assert partial.is_file()
     assert not (tmp_path / "run" / "config.json").exists()
-    for home in ("killed", "whole"):
-        process = start(home)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert ("image_folder, train: going on at row" in errors) == (home == "killed")
-        (tmp_path / "run").rename(tmp_path / f"run of {home}")
-    killed, whole = ({entry.folder.name: entry for entry in entries(tmp_path / home)} for home in ("killed", "whole"))
+    for name, home in homes.items():
+        done = start(*words, CACHEFL_HOME=str(home))
+        assert done.returncode == 0, done.stderr
+        assert ("image_folder, train: going on at row" in done.stderr) == (name == "killed")
+        (tmp_path / "run").rename(tmp_path / f"run of {name}")
+    killed, whole = ({entry.folder.name: entry for entry in entries(home)} for home in homes.values())
     assert killed.keys() == whole.keys()
     assert len(killed) == 5  # four splits and the texts
     for name, entry in killed.items():
         assert entry.whole
         assert not faults(entry)
         assert entry.manifest["arrays"] == whole[name].manifest["arrays"]  # shapes and sha256
-    keys = [(tmp_path / f"run of {home}" / "cache.safetensors").read_bytes() for home in ("killed", "whole")]
+    keys = [(tmp_path / f"run of {home}" / "cache.safetensors").read_bytes() for home in homes]
     assert keys[0] == keys[1]

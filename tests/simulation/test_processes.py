@@ -15,6 +15,10 @@ from cachefl_jax.simulation import peers
 from cachefl_jax.storage.checkpoint import rounds_saved
 from cachefl_jax.storage.locks import FOLDER_LOCK, folder_lock
 
+pytestmark = pytest.mark.quick
+
+RUN = [sys.executable, "-m", "experiments.run"]
+
 
 def free_port() -> int:
     with socket.socket() as server:
@@ -23,11 +27,11 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(("optimizer", "devices"), [("adamw", 2), ("sgd", 4)])  # 1 or 2 of each process
-def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, optimizer, devices):
+def test_two_processes_give_the_keys_of_one_and_resume(make_bank, quick_start, tmp_path, optimizer, devices):
     bank = make_bank()
-    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py"]
-    words += [f"--config.data.path={bank}", "--config.methods=('cachefl',)", f"--config.local.optimizer={optimizer}"]
-    words += ["--config.cohort=6", "--config.checkpoint_every=2", "--config.local.learning_rate=0.01"]
+    words = ["--config=experiments/configs/feature_bank.py", "--config.rounds=4", f"--config.data.path={bank}"]
+    words += ["--config.methods=('cachefl',)", f"--config.local.optimizer={optimizer}", "--config.cohort=6"]
+    words += ["--config.checkpoint_every=2", "--config.local.learning_rate=0.01"]
 
     def together(folder: str) -> list[str]:
         """Both processes' stdout, once both have ended well."""
@@ -35,7 +39,7 @@ def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, opti
         spread = [f"--config.engine.devices={devices}", "--processes=2", f"--coordinator={coordinator}"]
         spread.append(f"--workdir={folder}")
         pair = [
-            subprocess.Popen([*words, "--config.rounds=4", *spread, f"--process={number}"], text=True,
+            subprocess.Popen([*RUN, *words, *spread, f"--process={number}"], text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for number in range(2)
         ]  # fmt: skip
@@ -43,8 +47,8 @@ def test_two_processes_give_the_keys_of_one_and_resume(make_bank, tmp_path, opti
         assert [process.returncode for process in pair] == [0, 0], told
         return [out for out, _ in told]
 
-    alone = [*words, "--config.rounds=4", "--config.engine.devices=1", f"--workdir={tmp_path / 'alone'}"]
-    subprocess.run(alone, check=True, capture_output=True)
+    alone = quick_start(*words, "--config.engine.devices=1", f"--workdir={tmp_path / 'alone'}")
+    assert alone.returncode == 0, alone.stderr
     first, second = together(str(tmp_path / "two"))
     assert "CacheFL" in first
     assert "CacheFL" not in second
@@ -98,15 +102,17 @@ def test_all_but_the_services_words_are_handed_on_and_the_last_of_them_end_the_p
     assert done.stderr == f"mine\nprocesses 1, 3 were lost: killed, ended, or out of reach; {peers.HINT}\n"
 
 
-def test_when_process_0_is_killed_the_other_says_so_in_one_line_and_the_same_command_goes_on(make_bank, tmp_path):
+def test_when_process_0_is_killed_the_other_says_so_in_one_line_and_the_same_command_goes_on(
+    make_bank, quick_start, tmp_path
+):
     workdir = tmp_path / "run"
-    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py"]
-    words += [f"--config.data.path={make_bank()}", "--config.methods=('cachefl',)", "--config.engine.strategy=scan"]
+    words = ["--config=experiments/configs/feature_bank.py", f"--config.data.path={make_bank()}"]
+    words += ["--config.methods=('cachefl',)", "--config.engine.strategy=scan"]
     words += ["--config.cohort=6", "--config.checkpoint_every=10", "--config.rounds=300", "--config.eval_every=300"]
     words += ["--config.engine.devices=2", f"--workdir={workdir}", "--processes=2"]
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     first, second = (
-        subprocess.Popen([*words, coordinator, f"--process={number}"], text=True, stderr=subprocess.PIPE,
+        subprocess.Popen([*RUN, *words, coordinator, f"--process={number}"], text=True, stderr=subprocess.PIPE,
                          stdout=subprocess.DEVNULL)
         for number in range(2)
     )  # fmt: skip
@@ -119,14 +125,13 @@ def test_when_process_0_is_killed_the_other_says_so_in_one_line_and_the_same_com
     assert second.returncode == 1, errors
     assert errors == f"process 0 was lost: killed, ended, or out of reach; {peers.HINT}\n"
     saved = max(rounds_saved(workdir / "checkpoints"))
-    alone = [word for word in words if word != "--processes=2"]
-    alone = subprocess.run(alone, capture_output=True, text=True, timeout=120, check=False)
+    alone = quick_start(*(word for word in words if word != "--processes=2"))
     assert alone.returncode == 0, alone.stderr
     assert f"resuming after round {saved} of 300" in alone.stderr
 
 
 def test_where_process_0_is_refused_its_folder_all_leave(make_bank, tmp_path):
-    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py", "--processes=2"]
+    words = [*RUN, "--config=experiments/configs/feature_bank.py", "--processes=2"]
     words += [f"--config.data.path={make_bank()}", f"--workdir={tmp_path / 'run'}"]
     words.append(f"--coordinator=127.0.0.1:{free_port()}")
     with folder_lock(tmp_path / "run"):

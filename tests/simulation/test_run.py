@@ -55,6 +55,7 @@ def test_a_setting_that_does_nothing_is_told_and_stands_in_the_notes(make_bank, 
     assert f"note: {note}" in capsys.readouterr().err
 
 
+@pytest.mark.quick
 def test_a_run_leaves_what_the_contract_lists(make_bank, tmp_path):
     workdir = tmp_path / "run"
     summary = train_and_evaluate(config_for(make_bank()), workdir)
@@ -79,6 +80,7 @@ def test_a_run_leaves_what_the_contract_lists(make_bank, tmp_path):
         assert partition["class_counts"].sum() == 60
 
 
+@pytest.mark.quick
 def test_the_artefact_is_keys_and_what_the_formula_needs(make_bank, tmp_path):
     bank = make_bank(class_names=np.array(["ant", "bee", "cat", "dog"]), metadata='{"logit_scale": 20}')
     train_and_evaluate(config_for(bank, **{"cache.alpha": 1.17, "rounds": 1}), tmp_path / "run")
@@ -113,18 +115,15 @@ def test_stopped_and_resumed_gives_the_same_bytes(make_bank, tmp_path, stop_afte
     assert rounds == list(range(7))
 
 
-def test_a_killed_process_resumes_to_the_same_bytes(make_bank, tmp_path):
+def test_a_killed_process_resumes_to_the_same_bytes(make_bank, start, tmp_path):
     """SIGKILL at an arbitrary moment of training: the real thing, not an exception."""
     bank, rounds = make_bank(), 150
     flags = [f"--config.data.path={bank}", f"--config.rounds={rounds}", "--config.checkpoint_every=20"]
     flags += ["--config.methods=('cachefl',)", "--config.local.learning_rate=0.0003"]
-    words = [sys.executable, "-m", "experiments.run", "--config=experiments/configs/feature_bank.py", *flags]
-
-    def start(folder: str) -> subprocess.Popen:
-        place = [f"--workdir={tmp_path / folder}"]
-        return subprocess.Popen(words + place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    victim, metrics = start("killed"), tmp_path / "killed" / "metrics.jsonl"
+    words = ["--config=experiments/configs/feature_bank.py", *flags]
+    command = [sys.executable, "-m", "experiments.run", *words, f"--workdir={tmp_path / 'killed'}"]
+    victim = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = tmp_path / "killed" / "metrics.jsonl"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and victim.poll() is None:
         if metrics.is_file() and metrics.read_bytes().count(b"\n") > 30:
@@ -135,14 +134,14 @@ def test_a_killed_process_resumes_to_the_same_bytes(make_bank, tmp_path):
     assert victim.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "summary.json").exists()
     for folder in ("killed", "whole"):
-        process = start(folder)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert ("resuming after round" in errors) == (folder == "killed")
+        done = start(*words, f"--workdir={tmp_path / folder}")
+        assert done.returncode == 0, done.stderr
+        assert ("resuming after round" in done.stderr) == (folder == "killed")
     killed, whole = ((tmp_path / folder / "cache.safetensors").read_bytes() for folder in ("killed", "whole"))
     assert killed == whole
 
 
+@pytest.mark.quick
 def test_the_same_command_again_says_that_it_is_done(make_bank, tmp_path, capsys):
     config = config_for(make_bank(), rounds=1)
     first = train_and_evaluate(config, tmp_path / "run")
@@ -153,6 +152,7 @@ def test_the_same_command_again_says_that_it_is_done(make_bank, tmp_path, capsys
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*")}
 
 
+@pytest.mark.quick
 def test_another_config_is_refused_and_the_fields_are_named(make_bank, tmp_path):
     bank = make_bank()
     train_and_evaluate(config_for(bank, rounds=1), tmp_path / "run")
@@ -161,6 +161,7 @@ def test_another_config_is_refused_and_the_fields_are_named(make_bank, tmp_path)
         train_and_evaluate(changed, tmp_path / "run")
 
 
+@pytest.mark.quick
 def test_without_text_the_zero_shot_term_is_zero_and_the_report_says_so(make_bank, tmp_path):
     summary = train_and_evaluate(config_for(make_bank(text_features=None), rounds=2), tmp_path / "run")
     assert summary["methods"]["zero_shot"]["test_accuracy"] is None
@@ -168,12 +169,14 @@ def test_without_text_the_zero_shot_term_is_zero_and_the_report_says_so(make_ban
     assert "no text features" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.quick
 def test_without_validation_rows_a_run_still_works(make_bank, tmp_path):
     bank = make_bank(val_features=None, val_labels=None)
     summary = train_and_evaluate(config_for(bank, rounds=1, **{"data.validation_share": 0.0}), tmp_path / "run")
     assert summary["methods"]["cachefl"]["validation_accuracy"] is None
 
 
+@pytest.mark.quick
 def test_fedadam_by_its_own_numbers_never_falls_below_round_0(make_bank, tmp_path):
     changes = {"server.optimizer": "adam", "cache.alpha": 30.0, "rounds": 20, "methods": ("cachefl",)}
     train_and_evaluate(config_for(make_bank(), **changes), tmp_path / "run")
@@ -184,6 +187,7 @@ def test_fedadam_by_its_own_numbers_never_falls_below_round_0(make_bank, tmp_pat
     assert min(accuracies) == accuracies[0]  # with FedAvg's 1.0 and 0.0 it falls by 15 points in round 1
 
 
+@pytest.mark.quick
 def test_no_rounds_leave_the_cache_as_it_was(make_bank, tmp_path):
     summary = train_and_evaluate(config_for(make_bank(), rounds=0), tmp_path / "run")
     methods = summary["methods"]
@@ -192,6 +196,7 @@ def test_no_rounds_leave_the_cache_as_it_was(make_bank, tmp_path):
     assert np.array_equal(before, after)
 
 
+@pytest.mark.quick
 def test_training_that_diverges_stops_with_the_mend(make_bank, tmp_path):
     changes = {"local.optimizer": "sgd", "local.learning_rate": 1e6, "cache.alpha": 1e4, "methods": ("cachefl",)}
     with pytest.raises(UsageError, match=r"local.learning_rate: got 1000000.0.*stays finite"):
@@ -214,6 +219,7 @@ def test_a_saved_round_evaluates_to_its_metrics_and_one_that_is_missing_or_does_
         evaluate(config_for(config.data.path, **{"cache.keys_per_class": 1}), tmp_path / "run", 6)
 
 
+@pytest.mark.quick
 def test_a_config_survives_its_json(make_bank, tmp_path):
     config = config_for(make_bank(), rounds=0)
     train_and_evaluate(config, tmp_path / "run")
@@ -222,6 +228,7 @@ def test_a_config_survives_its_json(make_bank, tmp_path):
     assert back.cache.alpha == config.cache.alpha
 
 
+@pytest.mark.quick
 def test_four_devices_give_the_keys_of_one_and_more_than_there_are_is_refused(make_bank, tmp_path):
     bank, keys = make_bank(), {}
     for devices in (1, 4):
@@ -234,12 +241,14 @@ def test_four_devices_give_the_keys_of_one_and_more_than_there_are_is_refused(ma
     assert not (tmp_path / "5").exists()
 
 
+@pytest.mark.quick
 def test_a_partial_cohort_sends_fewer_bytes(make_bank, tmp_path):
     config = config_for(make_bank(), cohort=2, rounds=3, methods=("cachefl",))
     summary = train_and_evaluate(config, tmp_path / "run")
     assert summary["methods"]["cachefl"]["total_bytes"] == 2 * (4 * 2 * 8 * 4) * 2 * 3
 
 
+@pytest.mark.quick
 def test_the_partition_that_the_config_names_is_the_one_that_trains(make_bank, tmp_path):
     for name in ("iid", "pathological"):
         config = config_for(make_bank(), rounds=1, methods=("cachefl",), **{"partition.name": name})

@@ -31,6 +31,7 @@ def secured(config, **more):
     return config
 
 
+@pytest.mark.quick
 def test_a_run_is_the_plain_one_up_to_the_step_and_says_what_it_sent(config):
     plain = simulate(config, None)
     secure = simulate(secured(config), None)

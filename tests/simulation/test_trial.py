@@ -6,6 +6,8 @@ from cachefl_jax import simulate
 from cachefl_jax.config import changed, default
 from cachefl_jax.errors import UsageError
 
+pytestmark = pytest.mark.quick
+
 CODE = """
 import jax.numpy as jnp, numpy as np
 from cachefl_jax.federation import Cohort, Participation, collect, scaling
