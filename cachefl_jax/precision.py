@@ -2,7 +2,8 @@
 
 An accelerator rounds the operands of a float32 product to 10 bits (TF32) or 7 (bfloat16) unless it is told otherwise:
 two programs of one table would differ by more than what they are compared for. `engine.precision` tells it otherwise,
-for a whole run and all that it compares; encoders and closed forms keep float32, for features outlive a run.
+for a whole run and all that it compares; encoders keep float32, for features outlive a run, and so do the sums and
+solutions of closed forms.
 """
 
 from typing import Any

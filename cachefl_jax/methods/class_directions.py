@@ -44,7 +44,7 @@ from cachefl_jax.config.ranges import FINITE, finite
 from cachefl_jax.methods import class_sums
 from cachefl_jax.methods.class_sums import SERVER_ROWS, Head, Moments, Sums
 from cachefl_jax.methods.method import Choice, ClosedForm, Method, Restored, Rows, Server, text_logits, text_of
-from cachefl_jax.precision import full_precision, in_single
+from cachefl_jax.precision import in_single, run_precision
 
 SCALES = 2.0 ** np.arange(-5, 3.5, 0.5)  # of CLIP's logits, that clients try
 SPREAD = 2.0  # standard deviation of log a, before rows are seen
@@ -174,7 +174,7 @@ def solve(told: Told, frozen: Frozen) -> Head:
 def logits(head: Head, frozen: Frozen, rows: Rows) -> jax.Array:
     """z[b,n], [B, N]."""
     del frozen
-    with full_precision():
+    with run_precision():
         return rows.features @ head.weight.T + head.bias[None]
 
 

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from cachefl_jax.config import Field, lookup
 from cachefl_jax.config.ranges import CHOOSE, FINITE, NONE, SWITCH, finite, one_of
 from cachefl_jax.methods.method import ClosedForm, Restored, Rows, Server, leaves_by_name, text_logits, text_of
-from cachefl_jax.precision import double_precision, full_precision
+from cachefl_jax.precision import double_precision, full_precision, run_precision
 
 SERVER_ROWS = Field("closed_form.server_rows", True, "closed forms: whether the server's own images count as the rows "
                     "of one more client", *SWITCH, NONE, traced=True)  # fmt: skip
@@ -170,7 +170,7 @@ def symmetric(triangle: jax.Array, width: int) -> jax.Array:
 
 def logits(head: Head, frozen: Frozen, rows: Rows) -> jax.Array:
     """z[b,n], [B, N]."""
-    with full_precision():
+    with run_precision():
         scores = rows.features @ head.weight.T
     if not isinstance(head.bias, tuple):
         scores = scores + head.bias[None]

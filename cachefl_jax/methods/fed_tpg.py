@@ -23,7 +23,7 @@ from cachefl_jax.config.ranges import RAISE, at_least
 from cachefl_jax.methods import prompt_fl
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
 from cachefl_jax.methods.prompt_fl import CONTEXT, TEMPLATE, Prompt, context_at_start
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 
 
 class Generator(NamedTuple):
@@ -60,7 +60,7 @@ def freeze(server: Server, config: ConfigDict) -> Frozen:
 
 def generated(generator: Generator, frozen: Frozen) -> Prompt:
     """The prompt that the network makes of the class names."""
-    with full_precision():
+    with run_precision():
         scores = generator.queries @ (frozen.names @ generator.keys).T / np.sqrt(frozen.names.shape[1])
         mixed = jax.nn.softmax(scores, axis=1) @ (frozen.names @ generator.values)
         units = jax.nn.gelu(mixed @ generator.hidden + generator.bias[None], approximate=False)

@@ -25,7 +25,7 @@ from cachefl_jax.config import Field
 from cachefl_jax.config.ranges import SWITCH
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
 from cachefl_jax.methods.towers import AT_ONCE, Towers, class_weights, image_features, taken_apart
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 
 TRAIN_SCALE = Field(
     "full_fine_tuning.train_scale", True, "whether the logit scale is trained too", *SWITCH, "choose one of these"
@@ -68,7 +68,7 @@ def logits(params: dict[str, Any], frozen: Frozen, rows: Rows) -> jax.Array:
     """z[b,n], [B, N]."""
     model = frozen.towers.model(params)
     features = image_features(model, frozen.towers.numbers, rows.images)
-    with full_precision():
+    with run_precision():
         return jnp.exp(model.logit_scale[...]).reshape(()) * features @ class_weights(model, frozen.ids).T
 
 

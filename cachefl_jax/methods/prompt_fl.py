@@ -25,7 +25,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.methods.cachefl import shortest
 from cachefl_jax.methods.method import Choice, Method, Rows, Server
 from cachefl_jax.methods.zero_shot import restore
-from cachefl_jax.precision import full_precision
+from cachefl_jax.precision import run_precision
 from cachefl_jax.templates import check_templates, fill
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def by_blocks(compute: Callable, arrays: tuple[jax.Array, ...], most: int) -> ja
 
 def logits(prompt: Prompt, frozen: Frozen, rows: Rows) -> jax.Array:
     """z[b,n], [B, N]."""
-    with full_precision():
+    with run_precision():
         return frozen.logit_scale * rows.features @ class_weights(prompt, frozen).T
 
 
