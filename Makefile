@@ -13,9 +13,6 @@ DEVICE_PROCESSES ?= 4
 demo: .venv/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/demo
 
-# What XLA emits for fusions compiles in half the time by its older way, which the jaxlib of constraints.txt still has and
-# newer ones do not. `make test XLA_FLAGS=` is as users have it.
-test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 test: .venv/tested lint
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
