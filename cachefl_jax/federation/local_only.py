@@ -89,8 +89,12 @@ def make_local_only(local: LocalTraining, lanes: int, devices: int = 1, rows: tu
 
 
 def train_group(program: tuple, most, params: Params, clients, rounds: tuple, problem: Problem):
-    """`train_one` of L clients [L] side by side, with params [L, ...]; of one client without `jax.vmap`. Traced."""
+    """`train_one` of L clients [L] side by side, with params [L, ...]; of one client without `jax.vmap`. Traced.
+
+    Clients that count do so one after another: `jax.vmap` would go over the rounds' loop outside of its float64."""
     train = functools.partial(train_one, program, most)
+    if program[1].work.alone is not None:
+        return jax.lax.map(lambda own: train(*own, rounds, problem), (params, clients))
     if len(clients) > 1:
         return jax.vmap(train, (0, 0, None, None))(params, clients, rounds, problem)
     params, finite = train(jax.tree.map(lambda leaf: leaf[0], params), clients[0], rounds, problem)

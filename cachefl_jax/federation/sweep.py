@@ -56,7 +56,8 @@ def make_sweep(
         plan: how each round is run, on one device.
         evaluate: (state, problem, data) -> scores, any pytree; traced.
         evaluations: E.
-        side_by_side: vmap over the points of a device.
+        side_by_side: vmap over the points of a device. Closed forms are solved point by point all the same: `jax.vmap`
+            would go over the rounds' loop outside of its float64.
         devices: over how many devices the points are dealt; S is a multiple of it.
     """
 
@@ -83,7 +84,7 @@ def make_sweep(
 
     def run_points(varying, shared, data):
         join = lambda leaves: combine(leaves, shared)  # noqa: E731
-        if side_by_side:
+        if side_by_side and federation.local.work.statistics is None:
             return jax.vmap(lambda leaves: run_point(join(leaves), data))(varying)
         return jax.lax.map(lambda leaves: run_point(join(leaves), data), varying)
 
