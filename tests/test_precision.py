@@ -19,7 +19,8 @@ pytestmark = pytest.mark.quick
 
 @pytest.fixture
 def precisions(monkeypatch):
-    """Of every product that is traced or run from here on, the precision that is asked for."""
+    """Of every product that is traced or run from here on, the precision that is asked for; none is known before."""
+    make_scores.cache_clear()
     seen, real = [], dot_general_p.bind
 
     def bind(*arguments, **parameters):

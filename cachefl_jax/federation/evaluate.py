@@ -60,8 +60,9 @@ class Figures(NamedTuple):
     class_accuracy: np.ndarray
 
 
+@functools.lru_cache(maxsize=32)  # of a process with many runs, whose methods are few; a method may hold its towers
 def make_scores(logits: Callable, each_row: bool = False) -> Callable[..., Scores]:
-    """The jitted `score_rows`: (params, frozen, rows) -> Scores."""
+    """The jitted `score_rows`: (params, frozen, rows) -> Scores; the same for the same arguments."""
     return jax.jit(functools.partial(score_rows, logits, each_row))
 
 
