@@ -6,11 +6,16 @@ import pytest
 from jax.extend.core.primitives import dot_general_p
 
 from cachefl_jax import simulate
-from cachefl_jax.config import default
+from cachefl_jax.config import default, resolve
+from cachefl_jax.config.method import METHOD_NAMES
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import make_scores
 from cachefl_jax.methods import Rows
 from cachefl_jax.precision import MATMULS
+from cachefl_jax.simulation.build import build
+from cachefl_jax.simulation.devices import use_engine
+from cachefl_jax.simulation.environment import settled
+from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_points import run_points
 from cachefl_jax.simulation.train import train_and_evaluate
 
@@ -31,10 +36,12 @@ def precisions(monkeypatch):
     return seen
 
 
+FULL = {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}
+
+
 def assert_full(precisions: list) -> None:
-    full = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
     assert precisions
-    assert set(precisions) == {full}
+    assert set(precisions) == FULL
 
 
 def config_for(bank, **changes):
@@ -74,11 +81,38 @@ def test_the_precision_of_a_run_is_that_of_all_its_products_and_of_no_later_run(
         summary = train_and_evaluate(config, tmp_path / f"{name}{len(found)}")
         assert summary["precision"]["matmul"] == MATMULS[name]
         found[name] = summary["methods"]["cachefl"]["test_accuracy"]
-        with jax.default_matmul_precision(MATMULS[name]):
-            (due,) = {eqn.params["precision"] for eqn in jax.make_jaxpr(jnp.dot)(*jnp.ones((2, 3, 3))).eqns}
+        due = precision_of(name)
         assert set(precisions) == {due}, name
     assert jax.config.jax_default_matmul_precision is None
     assert found["float32_3x"] == pytest.approx(found["float32"], abs=0.05)
+
+
+def precision_of(name: str):
+    """What products are asked for by a name of `engine.precision`."""
+    with jax.default_matmul_precision(MATMULS[name]):
+        (due,) = {eqn.params["precision"] for eqn in jax.make_jaxpr(jnp.dot)(*jnp.ones((2, 3, 3))).eqns}
+    return due
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "class_directions", "ridge", "gda", "prompt_fl", "fed_tpg"])
+def test_every_method_of_a_table_is_scored_in_its_precision(
+    make_bank, make_pictures, config_for_images, tmp_path, precisions, name
+):
+    of_texts = name in ("prompt_fl", "fed_tpg")
+    if of_texts:
+        config = config_for_images(make_pictures(tmp_path / "images", {"red square": 8, "blue bar": 8}))
+    else:
+        config = config_for(make_bank())
+    config.engine.precision, config.method, config.methods = "tf32", name, METHOD_NAMES
+    config = resolve(config)
+    with settled():
+        use_engine(config.engine)
+        learner = build(config, prepare(config))
+        jax.clear_caches()  # a product of the same shapes would not be traced again
+        precisions.clear()
+        learner.score(learner.params)
+    # The text tower is the encoder's, which goes by clip.dtype.
+    assert set(precisions) - (FULL if of_texts else set()) == {precision_of("tf32")}
 
 
 def test_a_program_that_simulates_goes_on_in_full_float32(make_bank, precisions):
