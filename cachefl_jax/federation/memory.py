@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cachefl_jax import machine
-from cachefl_jax.federation.place import CLIENTS, by_class
+from cachefl_jax.federation.place import CLIENTS, by_class, padded
 from cachefl_jax.federation.plan import Plan
 from cachefl_jax.federation.problem import Problem, ServerState, tree_bytes
 
@@ -21,7 +21,7 @@ class Footprint(NamedTuple):
     params: int
     optimizer_state: int  # the server's; what it sends beside the params and keeps for the round's parts
     temporaries: int  # what the program itself needs while it runs
-    clients: int = 0  # what all clients keep from round to round
+    clients: int = 0  # what clients keep from round to round; of a CPU, all of them
 
     @property
     def total(self) -> int:
@@ -46,8 +46,9 @@ def footprint(
 
     data = problem.data, problem.root, problem.frozen
     if jax.default_backend() == "cpu":
-        of_data = tree_bytes(data)
+        of_data, of_clients = tree_bytes(data), tree_bytes(state.clients)
     else:
+        of_clients = bytes_of(padded(state, plan).clients, lead=(CLIENTS,))
         of_data = bytes_of(problem.data, lead=(CLIENTS,) if plan.own_rows else ()) + bytes_of(*data[1:])
     analysis = compiled.memory_analysis()
     # Results that do not take over a donated argument's place are extra.
@@ -59,7 +60,7 @@ def footprint(
         params=bytes_of(state.params),
         optimizer_state=bytes_of(state.optimizer_state, state.shared, state.parts),
         temporaries=analysis.temp_size_in_bytes + max(extra, 0),
-        clients=tree_bytes(state.clients),
+        clients=of_clients,
     )
 
 
@@ -67,7 +68,7 @@ def needed(plan: Plan, need: Footprint) -> int:
     """Bytes that a plan takes of what is free: of an accelerator's device, or of the machine by all of a CPU's, which
     share one copy of data and Gram matrices. What clients keep is dealt to the devices."""
     if jax.default_backend() != "cpu":
-        return need.total - need.clients + -(-need.clients // plan.all_devices)
+        return need.total
     shared, copies = need.data + need.gram + need.clients, min(plan.all_devices, jax.local_device_count())
     return shared + copies * (need.total - shared)
 

@@ -27,10 +27,11 @@ class Engine(NamedTuple):
     record: dict  # engine.json
 
 
-def room(problem: Problem) -> int | None:
-    """Bytes that a plan may take: what is free, and the rows that a CPU's devices read where they lie on the host."""
+def room(problem: Problem, plan: Plan) -> int | None:
+    """Bytes that a plan may take: what is free, and the rows that a CPU's devices read where they lie on the host;
+    dealt rows are laid out anew."""
     there = free()
-    if there is None or jax.default_backend() != "cpu":
+    if there is None or jax.default_backend() != "cpu" or plan.own_rows:
         return there
     rows = jax.tree.leaves(problem.data)
     return there + sum(leaf.nbytes for leaf in rows if leaf.ctypes.data % ALIGNMENT == 0)
@@ -39,7 +40,7 @@ def room(problem: Problem) -> int | None:
 def compiled(config: ConfigDict, learner: Learner, plan: Plan) -> Engine:
     """The plan's engine, not filled yet; nothing is put onto the devices. Raises UsageError: it would not fit."""
     run, need = compile_plan(config, learner, plan)
-    wanted, there = needed(plan, need), room(learner.problem)
+    wanted, there = needed(plan, need), room(learner.problem, plan)
     if there is not None:
         there = least(there)
     if there is not None and wanted > there:
@@ -81,10 +82,10 @@ def compile_plan(config: ConfigDict, learner: Learner, plan: Plan) -> tuple[jax.
 
 def needs_table(config: ConfigDict, learner: Learner) -> str:
     """Bytes on a device, and needed in all, of every plan that the config allows."""
-    rows, there = [("plan", *Footprint._fields, "needed", "free", "")], room(learner.problem)
+    rows = [("plan", *Footprint._fields, "needed", "free", "")]
     for plan in plans_of(config, learner):
         need = compile_plan(config, learner, plan)[1]
-        wanted = needed(plan, need)
+        wanted, there = needed(plan, need), room(learner.problem, plan)
         fits = "" if there is None or wanted <= there else "does not fit"
         rows.append((describe(plan), *map(readable_bytes, (*need, wanted, there)), fits))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

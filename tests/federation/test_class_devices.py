@@ -8,7 +8,8 @@ import pytest
 
 from cachefl_jax import federation as engine
 from cachefl_jax.federation import SERVER_OPTIMIZERS, Plan, compile_run, init_server, place, plan_batches, unplaced
-from cachefl_jax.federation.algorithms import scaffold
+from cachefl_jax.federation.algorithms import ditto, scaffold
+from cachefl_jax.federation.memory import footprint, needed
 
 pytestmark = pytest.mark.quick
 CLASSES, WIDTH, SIZES = 8, 12, [5, 0, 7, 2, 4, 1]
@@ -83,6 +84,21 @@ def test_what_clients_keep_is_shared_too(federation, make_local):
     # A variate is a difference of keys over the learning rate, and so is its rounding.
     (own,) = jax.tree.leaves(plain.clients)
     np.testing.assert_allclose(*jax.tree.leaves(whole.clients), own, rtol=0, atol=1e-5)
+
+
+def test_what_clients_keep_counts_by_where_it_lies(make_federation, make_local, monkeypatch):
+    """An array without an axis of the classes is dealt to the groups, and lies whole on each device of one."""
+    plan, made = PLANS["scan_2x2"], make_federation([2] * 40, WIDTH, classes=5)
+    ditto_too = engine.Federation(make_local(1, 2, "sgd", 1, work=ditto))
+    state = init_server(ditto_too, made.params, made.problem)
+    run = compile_run(ditto_too, plan, 1, state, made.problem)
+    told = run.memory_analysis()
+    due = told.argument_size_in_bytes + told.temp_size_in_bytes
+    due += max(told.output_size_in_bytes - told.alias_size_in_bytes, 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # whose devices have memories of their own
+    need = footprint(run, state, made.problem, plan)
+    assert need.clients == 20 * made.params.keys.nbytes
+    assert needed(plan, need) == pytest.approx(due, rel=0.1)
 
 
 def test_classes_that_cannot_be_shared_are_refused(federation, make_local):

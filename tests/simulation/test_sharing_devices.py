@@ -10,7 +10,7 @@ from cachefl_jax import simulate
 from cachefl_jax.config import default, resolve
 from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import Plan
-from cachefl_jax.simulation import plans
+from cachefl_jax.simulation import filling, plans
 from cachefl_jax.simulation.build import build
 from cachefl_jax.simulation.prepare import prepare
 from cachefl_jax.simulation.sweep_points import run_points
@@ -55,6 +55,15 @@ def test_rows_may_lie_with_their_clients(config, tmp_path):
     dealt.engine.devices = 1
     with pytest.raises(UsageError, match="engine.rows: got dealt; allowed: auto | copied here"):
         simulate(dealt)
+
+
+def test_rows_that_are_dealt_are_no_room_of_their_own(config, monkeypatch):
+    """A CPU's devices read copied rows where the host has them already; dealt ones are laid out beside them."""
+    config = resolve(config)
+    problem = build(config, prepare(config), ordered=True).problem
+    monkeypatch.setattr(filling, "free", lambda: 1000)
+    assert filling.room(problem, Plan("scan", devices=2)) > 1000
+    assert filling.room(problem, Plan("scan", devices=2, own_rows=True)) == 1000
 
 
 @pytest.mark.parametrize(("memory", "dealt"), [(2**30, False), (1000, True)])
