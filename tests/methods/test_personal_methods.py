@@ -259,7 +259,7 @@ def test_what_cannot_be_fine_tuned_is_refused(make_bank):
 
 
 def test_what_clients_keep_is_held_against_memory(make_bank, monkeypatch):
-    monkeypatch.setattr(filling, "room", lambda problem: 1000)
+    monkeypatch.setattr(filling, "room", lambda problem, plan: 1000)
     with pytest.raises(UsageError, match=r"clients 1 KiB.*fewer clients, or a method or local.algorithm by which they"):
         simulate(config_for(make_bank(), **DITTO), None)
 

@@ -184,7 +184,7 @@ def test_a_choice_that_memory_has_made_is_stored_and_one_that_does_not_fit_any_m
     make_config, tmp_path, monkeypatch, capsys
 ):
     def run_where(name: str, large: str) -> str:
-        monkeypatch.setattr(filling, "room", lambda problem: 5)
+        monkeypatch.setattr(filling, "room", lambda problem, plan: 5)
         monkeypatch.setattr(filling, "needed", lambda plan, need: 10 if plan.strategy == large else 1)
         train_and_evaluate(make_config(**{"seed": 9, "cohort": 4}), tmp_path / name)
         return plan_of(tmp_path / name)["strategy"]
