@@ -15,7 +15,7 @@ from cachefl_jax.errors import UsageError
 from cachefl_jax.federation import DUAL_NEEDS, Plan, Shapes, fits_dual, make_plan, tree_bytes
 from cachefl_jax.federation.memory import capacity
 from cachefl_jax.federation.own_rows import fits_own_rows
-from cachefl_jax.federation.plan import MEMORY
+from cachefl_jax.federation.plan import MEMORY, check_sharing
 from cachefl_jax.machine import cores
 from cachefl_jax.simulation.build import Learner
 from cachefl_jax.storage.run_files import read_plan
@@ -40,7 +40,7 @@ def plans_of(config: ConfigDict, learner: Learner) -> list[Plan]:
     dealt = [plan._replace(own_rows=True) for plan in plans if deal and may_deal(plan)]
     if not dealt:
         allowed = "auto | copied here: dealt needs two devices or more for the clients, a strategy that is not dual, "
-        mend = "--config.engine.rows=auto"
+        mend = "--config.engine.rows=auto; a run that was begun with dealt goes on where there are two devices or more"
         raise UsageError("engine.rows", asked, f"{allowed}and rows of one client and one view each", mend)
     return dealt
 
@@ -125,7 +125,8 @@ def stored(file: pathlib.Path) -> Plan | None:
     """The plan of a record; None where there is none, it is damaged, or there are other devices now."""
     try:
         plan = Plan(**read_plan(file)) if file.is_file() else None
-    except UsageError:
+        check_sharing(plan or Plan())
+    except (UsageError, ValueError):
         return None
     if plan is None or plan.all_devices > jax.device_count():
         return None

@@ -53,8 +53,19 @@ def test_rows_may_lie_with_their_clients(config, tmp_path):
     assert json.loads((tmp_path / "run" / "engine.json").read_text())["plan"]["own_rows"] is True
     np.testing.assert_allclose(found.params.keys, plain.params.keys, rtol=0, atol=1e-6)
     dealt.engine.devices = 1
-    with pytest.raises(UsageError, match="engine.rows: got dealt; allowed: auto | copied here"):
+    with pytest.raises(UsageError, match=r"rows: got dealt; allowed: auto \| copied here.*begun with dealt goes on"):
         simulate(dealt)
+
+
+def test_a_record_whose_devices_cannot_share_the_classes_is_damaged(config, tmp_path):
+    config.engine.class_devices = 2
+    simulate(config, tmp_path / "run")
+    file = tmp_path / "run" / "engine.json"
+    record = json.loads(file.read_text())
+    assert plans.stored(file).class_devices == 2
+    record["plan"]["classes"] = 7
+    file.write_text(json.dumps(record))
+    assert plans.stored(file) is None
 
 
 def test_rows_that_are_dealt_are_no_room_of_their_own(config, monkeypatch):
