@@ -94,12 +94,14 @@ def precision_of(name: str):
     return due
 
 
-@pytest.mark.parametrize("name", ["linear_probe", "class_directions", "ridge", "gda", "prompt_fl", "fed_tpg"])
+@pytest.mark.parametrize(
+    "name", ["linear_probe", "class_directions", "ridge", "gda", "prompt_fl", "fed_tpg", "full_fine_tuning"]
+)
 def test_every_method_of_a_table_is_scored_in_its_precision(
     make_bank, make_pictures, config_for_images, tmp_path, precisions, name
 ):
-    of_texts = name in ("prompt_fl", "fed_tpg")
-    if of_texts:
+    of_towers = name in ("prompt_fl", "fed_tpg", "full_fine_tuning")
+    if of_towers:
         config = config_for_images(make_pictures(tmp_path / "images", {"red square": 8, "blue bar": 8}))
     else:
         config = config_for(make_bank())
@@ -111,8 +113,8 @@ def test_every_method_of_a_table_is_scored_in_its_precision(
         jax.clear_caches()  # a product of the same shapes would not be traced again
         precisions.clear()
         learner.score(learner.params)
-    # The text tower is the encoder's, which goes by clip.dtype.
-    assert set(precisions) - (FULL if of_texts else set()) == {precision_of("tf32")}
+    # Towers are the encoder's, which goes by clip.dtype.
+    assert set(precisions) - (FULL if of_towers else set()) == {precision_of("tf32")}
 
 
 def test_a_program_that_simulates_goes_on_in_full_float32(make_bank, precisions):

@@ -218,7 +218,7 @@ def scorer(config: ConfigDict, method: Method, inputs: Inputs, shared: Shared) -
         own = own._replace(validation=inputs.validation_clients)
     # A finished run may be scored where there are fewer devices than trained it.
     sharing = Plan(class_devices=math.gcd(config.engine.class_devices, jax.device_count()), classes=bank.classes)
-    return Scorer(shared.once(make_scores, method.logits, own.dealt), frozen, *rows, own, sharing=sharing)
+    return Scorer(make_scores(method.logits, own.dealt), frozen, *rows, own, sharing=sharing)
 
 
 def sites_of_tests(inputs: Inputs) -> np.ndarray:

@@ -124,11 +124,12 @@ def describe(plan: Plan) -> str:
 def stored(file: pathlib.Path) -> Plan | None:
     """The plan of a record; None where there is none, it is damaged, or there are other devices now."""
     try:
-        plan = Plan(**read_plan(file)) if file.is_file() else None
-        check_sharing(plan or Plan())
+        if not file.is_file():
+            return None
+        check_sharing(plan := Plan(**read_plan(file)))
     except (UsageError, ValueError):
         return None
-    if plan is None or plan.all_devices > jax.device_count():
+    if plan.all_devices > jax.device_count():
         return None
     # All processes take part, or those that do not would wait for ever.
     return plan if jax.process_count() == 1 or plan.all_devices == jax.device_count() else None

@@ -4,7 +4,7 @@ A cache's gradient is S^T F: slopes S [B, J] of the loss in the scores, and the 
 every number by itself, so a tile of a client's params after t steps follows from the server's tile and the slopes and
 features of these steps: 32 numbers a row of params and step, where a batch has 32 rows, instead of three times D. Each
 step recomputes the tiles, multiplies them with its own batch and forgets them (`recomputed_kernels`). A round of t
-steps costs t (t + 1) / 2 more products of S^T F than one that stores, and nothing of size C x J x D moves.
+steps costs t (t - 1) / 2 more products of S^T F than one that stores, and nothing of size C x J x D moves.
 
     python -m experiments.benchmarks.accelerator --only=recomputed
 
